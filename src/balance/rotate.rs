@@ -1,0 +1,134 @@
+//! Smooth weighted round robin as a table that is walked by one shared cursor.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::snapshot::ServerId;
+
+/// The longest table. Weights whose cycle is longer are scaled to it, which shifts the share of a server
+/// by less than one connection in this many.
+const TABLE_MAX: u64 = 16_384;
+
+/// Walks a table in which each server stands as often as its weight says, evenly spread.
+///
+/// The order is that of earliest deadline first: the `k`-th turn of a server of weight `w` is due at
+/// `(k + ½) / w` of the cycle. For equal weights this is plain round robin, in the order of the file.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Rotate {
+    cursor: AtomicU32,
+    table: Box<[ServerId]>,
+}
+
+impl Rotate {
+    /// A table over consecutive ids from `first`. A weight of 0 is left out.
+    #[must_use]
+    pub fn new(first: ServerId, weights: &[u16]) -> Self {
+        let turns = turns(weights);
+        // Deadlines (2k+1) / 2w, compared as fractions of one common denominator would overflow nothing:
+        // 2k+1 < 2^18 and w < 2^17, so the cross products fit easily.
+        let mut due: BinaryHeap<Reverse<Due>> = turns
+            .iter()
+            .enumerate()
+            .filter(|(_, turns)| **turns > 0)
+            .map(|(index, turns)| Reverse(Due { odd: 1, turns: *turns, index }))
+            .collect();
+        let length: u64 = turns.iter().sum();
+        let mut table = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        for _ in 0..length {
+            let Some(Reverse(next)) = due.pop() else { break };
+            table.push(ServerId(first.0 + u32::try_from(next.index).unwrap_or(0)));
+            due.push(Reverse(Due { odd: next.odd + 2, ..next }));
+        }
+        Self { cursor: AtomicU32::new(0), table: table.into_boxed_slice() }
+    }
+
+    /// The next server that is not in `tried`, or `None` when there is none.
+    #[must_use]
+    pub fn pick(&self, tried: &[ServerId]) -> Option<ServerId> {
+        if self.table.is_empty() {
+            return None;
+        }
+        let start = self.cursor.fetch_add(1, Ordering::Relaxed) as usize % self.table.len();
+        let (before, from) = self.table.split_at(start);
+        from.iter().chain(before).find(|server| !tried.contains(server)).copied()
+    }
+}
+
+/// How often each server stands in the table: the weights in lowest terms, scaled down when the cycle
+/// would be too long; a positive weight stands at least once.
+fn turns(weights: &[u16]) -> Vec<u64> {
+    let divisor = weights.iter().fold(0, |a, b| gcd(a, u64::from(*b))).max(1);
+    let lowest: Vec<u64> = weights.iter().map(|weight| u64::from(*weight) / divisor).collect();
+    let sum: u64 = lowest.iter().sum();
+    if sum <= TABLE_MAX {
+        return lowest;
+    }
+    lowest.iter().map(|weight| if *weight == 0 { 0 } else { (weight * TABLE_MAX / sum).max(1) }).collect()
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// The next turn of a server: due at `odd / (2 * turns)` of the cycle.
+#[derive(PartialEq, Eq)]
+struct Due {
+    odd: u64,
+    turns: u64,
+    index: usize,
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.odd * other.turns).cmp(&(other.odd * self.turns)).then(self.index.cmp(&other.index))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(weights: &[u16], picks: usize) -> Vec<u32> {
+        let rotate = Rotate::new(ServerId(10), weights);
+        (0..picks).filter_map(|_| rotate.pick(&[])).map(|server| server.0 - 10).collect()
+    }
+
+    #[test]
+    fn equal_weights_take_turns_in_the_order_of_the_file() {
+        assert_eq!(order(&[7, 7, 7], 7), [0, 1, 2, 0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn a_heavy_server_is_spread_over_the_cycle() {
+        assert_eq!(order(&[4, 2, 1], 7), [0, 1, 0, 2, 0, 1, 0]);
+    }
+
+    #[test]
+    fn weight_zero_takes_nothing() {
+        assert_eq!(order(&[1, 0, 1], 4), [0, 2, 0, 2]);
+        assert_eq!(order(&[0, 0], 4), [] as [u32; 0]);
+    }
+
+    #[test]
+    fn a_tried_server_is_passed_over_and_none_is_left_when_all_are_tried() {
+        let rotate = Rotate::new(ServerId(0), &[100, 1]);
+        assert_eq!(rotate.pick(&[ServerId(0)]), Some(ServerId(1)));
+        assert_eq!(rotate.pick(&[ServerId(0), ServerId(1)]), None);
+    }
+
+    #[test]
+    fn extreme_weights_keep_their_shares_within_one_table_entry() {
+        let picks = order(&[65_535, 1, 32_768], 16_384);
+        let share = |server| picks.iter().filter(|picked| **picked == server).count();
+        assert_eq!(share(1), 1);
+        assert!((10_920..=10_923).contains(&share(0)), "{}", share(0));
+    }
+}

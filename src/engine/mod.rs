@@ -1,0 +1,1 @@
+//! How the kernel is asked to move bytes.

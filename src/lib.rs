@@ -1,0 +1,35 @@
+//! tidegate: a TCP load balancer.
+//!
+//! The rooms, in the order in which data flows through them. Arrows point one way only: a room uses the
+//! rooms below it in this list, never those above.
+//!
+//! | room | what it does |
+//! |---|---|
+//! | [`cli`] | the commands: `run`, `check`, `demo` |
+//! | [`config`] | `proxy.toml` as the user writes it, and every error in it at once |
+//! | [`process`] | start-up, signals, the end: what happens once in a process |
+//! | [`logging`] | log lines and access records leave through here, never blocking a worker |
+//! | [`worker`] | one share-nothing loop per CPU: table, timers, admission |
+//! | [`engine`] | how the kernel is asked to move bytes |
+//! | [`session`] | pure: accept, pick, dial and retry, relay, close |
+//! | [`balance`] | pure: which server is next |
+//! | [`relay`] | pure: the two directions of a connection, counted |
+//! | [`snapshot`] | what workers read: immutable, with dense ids |
+//! | [`sys`] | the only room that talks to the operating system, and the only one with `unsafe` |
+//!
+//! `docs/ARCHITECTURE.md` in the repository tells the reasons.
+
+pub mod balance;
+pub mod cli;
+pub mod config;
+#[cfg(feature = "lab")]
+pub mod demo;
+pub mod engine;
+pub mod logging;
+pub mod process;
+pub mod relay;
+pub mod session;
+pub mod snapshot;
+pub mod sys;
+pub mod tick;
+pub mod worker;

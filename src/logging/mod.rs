@@ -1,0 +1,5 @@
+//! Log lines and access records leave through here, never blocking a worker.
+
+mod record;
+
+pub use record::Record;

@@ -1,0 +1,1 @@
+//! What happens once in a process: start-up, signals, the end.

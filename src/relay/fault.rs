@@ -1,0 +1,80 @@
+//! Operating-system errors folded to what a proxy must do about them.
+
+/// What went wrong with a socket. `io::Error` stops at [`crate::sys`]; above it there is only this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// Nobody listens there (ECONNREFUSED).
+    Refused,
+    /// No route, or the network or host is down (EHOSTUNREACH, ENETUNREACH, ENETDOWN, EHOSTDOWN).
+    Unreachable,
+    /// No answer in time (ETIMEDOUT): a connect, or a peer that keep-alive found gone.
+    TimedOut,
+    /// The peer sent RST, or bytes were sent to a peer that had gone (ECONNRESET, EPIPE, ECONNABORTED).
+    Reset,
+    /// No free local port towards that address (EADDRNOTAVAIL).
+    NoPorts,
+    /// No free descriptor (EMFILE, ENFILE).
+    NoFiles,
+    /// No kernel memory (ENOMEM, ENOBUFS).
+    NoMemory,
+    /// Not permitted (EACCES, EPERM): usually a firewall rule.
+    Denied,
+    /// Anything else, with its errno.
+    Other(i32),
+}
+
+/// Whose fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The server or the way to it.
+    Upstream,
+    /// This process or this host: the server must not suffer for it.
+    Us,
+}
+
+/// What to do after a failed attempt to reach a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Another server may do better.
+    Next,
+    /// The same server, a little later: only our own resources were short.
+    Same,
+}
+
+impl Fault {
+    /// Whose fault a failed connect is.
+    #[must_use]
+    pub fn blame(self) -> Blame {
+        match self {
+            Self::NoPorts | Self::NoFiles | Self::NoMemory | Self::Denied => Blame::Us,
+            Self::Refused | Self::Unreachable | Self::TimedOut | Self::Reset | Self::Other(_) => {
+                Blame::Upstream
+            }
+        }
+    }
+
+    /// What to do after a failed connect. A port shortage is per destination, so another server helps.
+    #[must_use]
+    pub fn retry(self) -> Retry {
+        match self {
+            Self::NoFiles | Self::NoMemory => Retry::Same,
+            _ => Retry::Next,
+        }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused => f.write_str("connection refused"),
+            Self::Unreachable => f.write_str("unreachable"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Reset => f.write_str("connection reset"),
+            Self::NoPorts => f.write_str("no free local port"),
+            Self::NoFiles => f.write_str("no free file descriptor"),
+            Self::NoMemory => f.write_str("no kernel memory"),
+            Self::Denied => f.write_str("not permitted"),
+            Self::Other(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Why a connection ended: one cause each, with who closed it and the two letters HAProxy's users know.
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// Both sides sent FIN and everything was delivered.
+    Done,
+    /// The client reset the connection while bytes were relayed.
+    ClientReset,
+    /// The server reset the connection while bytes were relayed.
+    ServerReset,
+    /// The client stopped answering: keep-alive probes or retransmissions ran out.
+    ClientVanished,
+    /// The server stopped answering: keep-alive probes or retransmissions ran out.
+    ServerVanished,
+    /// Both directions were quiet for `idle`.
+    IdleTimeout,
+    /// The client had sent FIN, and the server was quiet for `half_close`.
+    HalfCloseServer,
+    /// The server had sent FIN, and the client was quiet for `half_close`.
+    HalfCloseClient,
+    /// The client went away before a server was reached.
+    ClientLeft,
+    /// Every server that was tried refused or reset the connection.
+    ConnectRefused,
+    /// No server answered within `connect` or `connect_total`.
+    ConnectTimeout,
+    /// No route to any server that was tried.
+    ConnectUnreachable,
+    /// A local rule forbids the connection (a firewall, usually), or the kernel gave an unusual error.
+    ConnectFailed,
+    /// The pool has no server that takes connections.
+    NoServer,
+    /// No free local port towards the server.
+    NoSourcePort,
+    /// No free descriptor or kernel memory to reach a server, for all of `connect_total`.
+    NoResources,
+    /// A limit of connections was reached and `at_maxconn = "reject"`.
+    Maxconn,
+    /// The process is stopping and `drain.hard_stop` ran out, or a second signal came.
+    Drain,
+}
+
+impl Cause {
+    /// The name in access logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::ClientReset => "client_reset",
+            Self::ServerReset => "server_reset",
+            Self::ClientVanished => "client_vanished",
+            Self::ServerVanished => "server_vanished",
+            Self::IdleTimeout => "idle_timeout",
+            Self::HalfCloseServer | Self::HalfCloseClient => "half_close_timeout",
+            Self::ClientLeft => "client_left",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::ConnectUnreachable => "connect_unreachable",
+            Self::ConnectFailed => "connect_failed",
+            Self::NoServer => "no_server",
+            Self::NoSourcePort => "no_source_port",
+            Self::NoResources => "no_resources",
+            Self::Maxconn => "maxconn",
+            Self::Drain => "drain",
+        }
+    }
+
+    /// Who ended it.
+    #[must_use]
+    pub fn closer(self) -> &'static str {
+        match self {
+            Self::Done => "both",
+            Self::ClientReset | Self::ClientVanished | Self::ClientLeft => "client",
+            Self::ServerReset | Self::ServerVanished | Self::ConnectRefused => "server",
+            _ => "proxy",
+        }
+    }
+
+    /// HAProxy's two letters (its configuration manual, "Session state at disconnection"): who or what
+    /// ended the session, and in which phase: `C` connecting, `D` data.
+    #[must_use]
+    pub fn hap_ts(self) -> &'static str {
+        match self {
+            Self::Done => "--",
+            Self::ClientReset => "CD",
+            Self::ServerReset => "SD",
+            Self::ClientVanished | Self::IdleTimeout | Self::HalfCloseClient => "cD",
+            Self::ServerVanished | Self::HalfCloseServer => "sD",
+            Self::ClientLeft => "CC",
+            Self::ConnectRefused | Self::ConnectUnreachable | Self::ConnectFailed | Self::NoServer => "SC",
+            Self::ConnectTimeout => "sC",
+            Self::NoSourcePort | Self::NoResources => "RC",
+            Self::Maxconn => "PC",
+            Self::Drain => "KD",
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! One share-nothing loop per CPU.
