@@ -1,1 +1,3 @@
 //! The only room that talks to the operating system.
+
+pub mod clock;
