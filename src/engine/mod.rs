@@ -11,6 +11,7 @@ mod store;
 pub use drive::{Attempt, Pace, Port, drive};
 pub use reactor::{ByMio, Reactor, Selector};
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -118,7 +119,7 @@ pub trait Engine: Sized {
     fn pause(&mut self, id: ListenerId, paused: bool);
 
     /// Accepts what waits in the backlogs, then closes all listeners.
-    fn close_listeners(&mut self, out: &mut Vec<Event>);
+    fn close_listeners(&mut self, out: &mut VecDeque<Event>);
 
     /// Takes charge of an accepted socket.
     ///
@@ -127,7 +128,7 @@ pub trait Engine: Sized {
     fn open(&mut self, key: Key, client: TcpStream) -> io::Result<Self::Io>;
 
     /// Does what a session asks. Never fails: failures are events.
-    fn order(&mut self, key: Key, io: &mut Self::Io, order: Order, out: &mut Vec<Event>);
+    fn order(&mut self, key: Key, io: &mut Self::Io, order: Order, out: &mut VecDeque<Event>);
 
     /// Waits for the kernel, at most `wait` (for ever if `None`), and moves bytes.
     ///
@@ -137,7 +138,7 @@ pub trait Engine: Sized {
         &mut self,
         slots: &mut impl Slots<Self::Io>,
         wait: Option<Duration>,
-        out: &mut Vec<Event>,
+        out: &mut VecDeque<Event>,
     ) -> io::Result<()>;
 
     /// How far a relay has come; `None` when none runs.

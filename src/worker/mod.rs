@@ -125,7 +125,8 @@ impl<E: Engine> Worker<E> {
     /// The operating system's, when it is impossible to wait for sockets.
     pub fn run(mut self) -> io::Result<()> {
         loop {
-            self.engine.turn(&mut self.table, self.wait(), &mut self.events)?;
+            let wait = self.wait();
+            self.engine.turn(&mut self.table, wait, &mut self.events)?;
             self.now = self.setup.clock.now();
             self.settle();
             self.expire();

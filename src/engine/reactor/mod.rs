@@ -100,7 +100,7 @@ impl<S: Selector> Reactor<S> {
         }
     }
 
-    fn dial(&mut self, key: Key, io: &mut Io, to: SocketAddr, out: &mut Vec<Event>) {
+    fn dial(&mut self, key: Key, io: &mut Io, to: SocketAddr, out: &mut VecDeque<Event>) {
         if let Some(mut abandoned) = io.server.take() {
             self.selector.remove(&mut abandoned.stream);
         }
@@ -112,14 +112,14 @@ impl<S: Selector> Reactor<S> {
             Ok(connected)
         });
         match result {
-            Ok(true) => out.push(Event::Dialed { key, result: Ok(()) }),
+            Ok(true) => out.push_back(Event::Dialed { key, result: Ok(()) }),
             Ok(false) => io.phase = Phase::Dialing,
-            Err(fault) => out.push(Event::Dialed { key, result: Err(fault) }),
+            Err(fault) => out.push_back(Event::Dialed { key, result: Err(fault) }),
         }
     }
 
     /// Moves bytes of one connection until nothing more can be done, or its budget is spent.
-    fn pump(&mut self, key: Key, io: &mut Io, out: &mut Vec<Event>) {
+    fn pump(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event>) {
         let Io { client, server: Some(server), stores, phase: Phase::Relaying(relay), queued, starved } = io
         else {
             return;
@@ -145,10 +145,10 @@ impl<S: Selector> Reactor<S> {
     }
 
     /// A relay is over: reports it and gives its memory back.
-    fn ended(&mut self, key: Key, io: &mut Io, end: End, out: &mut Vec<Event>) {
+    fn ended(&mut self, key: Key, io: &mut Io, end: End, out: &mut VecDeque<Event>) {
         if let Phase::Relaying(relay) = &io.phase {
             let moved = Dir::BOTH.map(|dir| relay.flow(dir).moved());
-            out.push(Event::Ended { key, end, moved, unsent: relay.holds_bytes() });
+            out.push_back(Event::Ended { key, end, moved, unsent: relay.holds_bytes() });
         }
         self.rest(io);
     }
@@ -162,13 +162,13 @@ impl<S: Selector> Reactor<S> {
     }
 
     /// Lets go of the sockets; they are closed when the worker drops the slot.
-    fn release(&mut self, key: Key, io: &mut Io, out: &mut Vec<Event>) {
+    fn release(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event>) {
         self.rest(io);
         self.selector.remove(&mut io.client.stream);
         if let Some(server) = &mut io.server {
             self.selector.remove(&mut server.stream);
         }
-        out.push(Event::Closed { key });
+        out.push_back(Event::Closed { key });
     }
 
     /// Buffers came back: those who wait for one try again in the next turn.
@@ -176,7 +176,7 @@ impl<S: Selector> Reactor<S> {
         self.ready.extend(self.starved.drain(..));
     }
 
-    fn report(&mut self, report: Readiness, slots: &mut impl Slots<Io>, out: &mut Vec<Event>) {
+    fn report(&mut self, report: Readiness, slots: &mut impl Slots<Io>, out: &mut VecDeque<Event>) {
         let (key, is_server) = Key::from_token(report.token);
         if let Some(number) = key.reserved_number() {
             // The one that is no listener is the waker, and being awake is all that it is for.
@@ -215,18 +215,18 @@ impl<S: Selector> Reactor<S> {
         }
     }
 
-    fn report_dialing(&mut self, key: Key, io: &mut Io, side: Side, error: bool, out: &mut Vec<Event>) {
+    fn report_dialing(&mut self, key: Key, io: &mut Io, side: Side, error: bool, out: &mut VecDeque<Event>) {
         match (side, &io.server) {
             (Side::Server, Some(server)) => match net::dialed(&server.stream) {
                 Ok(false) => {}
                 result => {
                     io.phase = Phase::Resting;
-                    out.push(Event::Dialed { key, result: result.map(drop) });
+                    out.push_back(Event::Dialed { key, result: result.map(drop) });
                 }
             },
             (Side::Client, _) if error && net::failure_before_relay(&io.client.stream).is_some() => {
                 io.phase = Phase::Resting;
-                out.push(Event::ClientLeft { key });
+                out.push_back(Event::ClientLeft { key });
             }
             _ => {}
         }
@@ -234,7 +234,7 @@ impl<S: Selector> Reactor<S> {
 
     /// A failed socket whose bytes nobody waits for, because its target is slow, would not be noticed
     /// before the target is served: asks for its error, so that the end comes within `half_close`.
-    fn report_error(&mut self, key: Key, io: &mut Io, side: Side, out: &mut Vec<Event>) {
+    fn report_error(&mut self, key: Key, io: &mut Io, side: Side, out: &mut VecDeque<Event>) {
         let Io { client, server: Some(server), phase: Phase::Relaying(relay), .. } = io else { return };
         if relay.broken().is_some() {
             return;
@@ -246,7 +246,7 @@ impl<S: Selector> Reactor<S> {
         }
     }
 
-    fn accept(&mut self, out: &mut Vec<Event>) {
+    fn accept(&mut self, out: &mut VecDeque<Event>) {
         for listening in &mut self.listeners {
             if !listening.paused {
                 listening.accept(ACCEPTS_PER_TURN, out);
@@ -261,14 +261,14 @@ impl<S: Selector> Reactor<S> {
 }
 
 impl Listening {
-    fn accept(&mut self, most: usize, out: &mut Vec<Event>) {
+    fn accept(&mut self, most: usize, out: &mut VecDeque<Event>) {
         for _ in 0..most {
             if !self.waiting.is_ready() {
                 return;
             }
             match net::accept(&self.socket) {
                 Accepted::Client(socket, peer) => {
-                    out.push(Event::Accepted { listener: self.id, socket, peer });
+                    out.push_back(Event::Accepted { listener: self.id, socket, peer });
                 }
                 Accepted::Nothing(proof) => self.waiting.clear(proof),
                 Accepted::Gone => {}
@@ -276,7 +276,7 @@ impl Listening {
                     // The backlog may still hold connections of which no new event will tell: the latch
                     // stays ready, and the worker says when to try again.
                     self.paused = true;
-                    out.push(Event::AcceptFailed { listener: self.id, fault });
+                    out.push_back(Event::AcceptFailed { listener: self.id, fault });
                     return;
                 }
             }
@@ -314,7 +314,7 @@ impl<S: Selector> Engine for Reactor<S> {
         }
     }
 
-    fn close_listeners(&mut self, out: &mut Vec<Event>) {
+    fn close_listeners(&mut self, out: &mut VecDeque<Event>) {
         for mut listening in self.listeners.drain(..) {
             listening.waiting.raise();
             listening.accept(usize::MAX, out);
@@ -335,7 +335,7 @@ impl<S: Selector> Engine for Reactor<S> {
         })
     }
 
-    fn order(&mut self, key: Key, io: &mut Io, order: Order, out: &mut Vec<Event>) {
+    fn order(&mut self, key: Key, io: &mut Io, order: Order, out: &mut VecDeque<Event>) {
         match order {
             Order::Dial { to } => self.dial(key, io, to, out),
             Order::Relay => {
@@ -358,7 +358,7 @@ impl<S: Selector> Engine for Reactor<S> {
                 };
                 if spared.is_some_and(|socket| net::is_delivering(&socket.stream)) {
                     self.rest(io);
-                    out.push(Event::Unsent { key });
+                    out.push_back(Event::Unsent { key });
                     return;
                 }
                 for socket in std::iter::once(&io.client).chain(&io.server) {
@@ -373,7 +373,7 @@ impl<S: Selector> Engine for Reactor<S> {
         &mut self,
         slots: &mut impl Slots<Io>,
         wait: Option<Duration>,
-        out: &mut Vec<Event>,
+        out: &mut VecDeque<Event>,
     ) -> io::Result<()> {
         let wait = if self.has_work() { Some(Duration::ZERO) } else { wait };
         let mut reports = std::mem::take(&mut self.reports);
