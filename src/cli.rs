@@ -151,7 +151,6 @@ enum Format {
 }
 
 #[derive(Debug, Args)]
-#[cfg_attr(not(feature = "lab"), expect(dead_code, reason = "parsed to be answered with what is missing"))]
 struct Demo {
     /// A configuration instead of the built-in one; the servers of its first listener must be on loopback
     #[arg(short, long = "config", value_name = "FILE")]
