@@ -196,7 +196,7 @@ impl Run {
         if self.workers.is_some() {
             config.process.workers = self.workers;
         }
-        process::run(config)?;
+        process::run(&config)?;
         Ok(ExitCode::SUCCESS)
     }
 }

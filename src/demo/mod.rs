@@ -70,7 +70,7 @@ pub fn run(mut config: Config, time: Option<Duration>) -> anyhow::Result<ExitCod
         }
         result
     })?;
-    crate::process::run(config)?;
+    crate::process::run(&config)?;
     let summary = guide.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     drop(back_ends);
 
