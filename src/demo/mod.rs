@@ -1,5 +1,5 @@
 //! `tidegate demo`: the main job on an embedded default. The proxy runs as it always does; this room adds
-//! back ends ([`back_end`]), each a process of its own that can be killed, and a load ([`load`]).
+//! back ends (`back_end`), each a process of its own that can be killed, and a load (`load`).
 
 mod back_end;
 mod load;
