@@ -14,7 +14,7 @@ use tidegate::config::{
 use tidegate::logging::{self, Record, StartError};
 use tidegate::session::Cause;
 use tidegate::snapshot::{ListenerId, ServerId, Snapshot};
-use tidegate::sys::clock::Clock;
+use tidegate::sys::Clock;
 
 fn config(dir: &Path) -> Config {
     Config {
