@@ -134,18 +134,14 @@ pub fn dial(to: SocketAddr, tcp: &Tcp) -> Result<(TcpStream, bool), Fault> {
 }
 
 /// Whether a connect that [`dial`] began has ended: `Ok(false)` while it has not. An event alone proves
-/// nothing (traps: a spurious one would be taken for success).
+/// nothing, a peer's address does: getpeername(2) knows none before the handshake is over.
 ///
 /// # Errors
 /// The fault, when it failed.
 pub fn dialed(stream: &TcpStream) -> Result<bool, Fault> {
-    match stream.take_error() {
-        Ok(None) => {}
-        Ok(Some(error)) | Err(error) => return Err(fault(&error)),
-    }
     match stream.peer_addr() {
         Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotConnected => pending_error(stream).map_or(Ok(false), Err),
         Err(error) => Err(fault(&error)),
     }
 }
