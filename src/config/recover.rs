@@ -56,7 +56,9 @@ impl Recovered {
             let is_broken = error.is_some();
             if let Some((span, message)) = error {
                 let span = start + span.start..start + span.end;
-                self.errors.push((span.start, explain(&message, &text[span], line)));
+                // What is missing at the end is missing after the last word, not on the next line.
+                let last = start + text[start..end].trim_end().len();
+                self.errors.push((span.start.min(last), explain(&message, &text[span], line)));
                 self.lost_tables |= is_header || line.trim_start().starts_with("include");
             }
             if is_header {
@@ -260,7 +262,7 @@ mod tests {
             ),
             (
                 "worker_processes auto;\n",
-                "1:17 key with no value, expected `=` / that is HAProxy, nginx and Envoy language; here it is `workers` in [process]",
+                "1:18 key with no value, expected `=` / that is HAProxy, nginx and Envoy language; here it is `workers` in [process]",
             ),
             (
                 "a = [\n  { n = 1\n    m = 2 },\n]\n",
