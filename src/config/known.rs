@@ -313,11 +313,7 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
         "nothing: the program stays in the foreground for its supervisor",
     ),
     // nginx
-    (
-        &["worker_rlimit_nofile", "ulimit_n"],
-        "nginx and HAProxy",
-        "nothing: the limit is raised at the start",
-    ),
+    (&["worker_rlimit_nofile", "ulimit_n"], "nginx and HAProxy", "nothing: the limit is raised at the start"),
     (&["stream", "events", "http"], "nginx", "nothing: write [listener.NAME] and [pool.NAME]"),
     (&["upstream", "cluster", "clusters"], "nginx and Envoy", "[pool.NAME] with [[pool.NAME.server]]"),
     (&["proxy_pass"], "nginx", "`pool` in [listener.NAME]"),
