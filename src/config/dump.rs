@@ -186,3 +186,211 @@ fn in_units(amount: u64, units: &[(&str, u64)]) -> String {
     let whole = units.iter().find(|(_, factor)| amount.is_multiple_of(*factor)).or_else(|| units.last());
     whole.map_or_else(String::new, |(unit, factor)| quoted(&format!("{}{unit}", amount / factor)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::{NonZeroU16, NonZeroU32};
+    use std::path::PathBuf;
+
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::super::{Keepalive, Log, Retry, Server, Timeouts, parse};
+    use super::*;
+
+    const LEVELS: [log::LevelFilter; 6] = [
+        log::LevelFilter::Off,
+        log::LevelFilter::Error,
+        log::LevelFilter::Warn,
+        log::LevelFilter::Info,
+        log::LevelFilter::Debug,
+        log::LevelFilter::Trace,
+    ];
+
+    fn some_duration() -> impl Strategy<Value = Duration> {
+        prop_oneof![1..=31_536_000_000_u64, (1..=8760_u64).prop_map(|h| h * 3_600_000)]
+            .prop_map(Duration::from_millis)
+    }
+
+    /// Quotes, backslashes, references and letters of other scripts, as paths may hold them.
+    fn nasty() -> impl Strategy<Value = String> {
+        r#"[ -~é漢\t\n\u{1b}"'\\${}#]{0,12}(\$\{[A-Z]{0,3}\}?)?[a-z]"#
+    }
+
+    fn some_output() -> impl Strategy<Value = LogOutput> {
+        prop_oneof![
+            Just(LogOutput::Stdout),
+            Just(LogOutput::Stderr),
+            Just(LogOutput::Journald),
+            nasty().prop_map(|path| LogOutput::Syslog(PathBuf::from(format!("/{path}")))),
+            nasty().prop_map(|path| LogOutput::File(PathBuf::from(format!("./{path}")))),
+        ]
+    }
+
+    fn some_process() -> impl Strategy<Value = Process> {
+        let cpus = prop_oneof![
+            Just(CpuAffinity::Off),
+            Just(CpuAffinity::Auto),
+            prop::sample::subsequence((0..1024).collect::<Vec<u32>>(), 1..9).prop_map(CpuAffinity::Cpus),
+        ];
+        let engine = prop_oneof![Just(EngineKind::Auto), Just(EngineKind::Mio)];
+        let workers = option::of((1..=1024_u16).prop_map(|n| NonZeroU16::new(n).unwrap()));
+        let sizes = (4..=16384_u32, 16 << 20..=1_u64 << 30);
+        (workers, cpus, engine, any::<Option<NonZeroU32>>(), sizes, option::of(some_duration())).prop_map(
+            |(workers, cpu_affinity, engine, maxconn, (buffer_size, buffer_budget), hard_stop)| Process {
+                workers,
+                cpu_affinity,
+                engine,
+                maxconn,
+                buffer_size: buffer_size << 10,
+                buffer_budget: buffer_budget << 10,
+                hard_stop,
+            },
+        )
+    }
+
+    fn some_logs() -> impl Strategy<Value = (Log, Access)> {
+        let log = (prop::sample::select(&LEVELS[..]), some_output(), any::<bool>()).prop_map(
+            |(level, output, json)| {
+                let format = if json { LogFormat::Json } else { LogFormat::Logfmt };
+                Log { level, output, format }
+            },
+        );
+        let format = prop_oneof![
+            Just(AccessFormat::Json),
+            Just(AccessFormat::Logfmt),
+            r#"[ -z~é"'\\$]{0,9}\$?\{ts\}"#.prop_map(AccessFormat::Template),
+        ];
+        let sample = prop_oneof![Just(1.0), 1e-9..1.0_f64];
+        let access = (option::of(some_output()), format, any::<bool>(), sample)
+            .prop_map(|(output, format, skip_empty, sample)| Access { output, format, skip_empty, sample });
+        (log, access)
+    }
+
+    fn some_defaults() -> impl Strategy<Value = (Timeouts, Tcp, Retry)> {
+        let limit = || option::of(some_duration());
+        let timeouts =
+            (limit(), limit(), limit(), limit()).prop_map(|(connect, connect_total, idle, half_close)| {
+                Timeouts { connect, connect_total, idle, half_close }
+            });
+        let seconds = || (1..=32767_u64).prop_map(Duration::from_secs);
+        let keepalive = (seconds(), seconds(), 1..=127_u8).prop_map(|(idle, interval, count)| Keepalive {
+            idle,
+            interval,
+            count,
+        });
+        let tcp = (any::<bool>(), option::of(keepalive))
+            .prop_map(|(nodelay, keepalive)| Tcp { nodelay, keepalive });
+        let retry = (1..=u8::MAX, some_duration())
+            .prop_map(|(tries, same_server_delay)| Retry { tries, same_server_delay });
+        (timeouts, tcp, retry)
+    }
+
+    fn some_pool() -> impl Strategy<Value = Pool> {
+        let addr = (any::<std::net::IpAddr>(), 1..=u16::MAX).prop_map(std::net::SocketAddr::from);
+        let server = ("[A-Za-z0-9_.-]{1,9}", addr, any::<u16>()).prop_map(|(name, addr, weight)| Server {
+            name,
+            addr,
+            weight,
+        });
+        ("[A-Za-z0-9_.-]{1,64}", prop::collection::vec(server, 1..4)).prop_map(|(name, mut servers)| {
+            for (index, server) in servers.iter_mut().enumerate() {
+                server.name += &index.to_string();
+            }
+            Pool { name, balance: Balance::RoundRobin, servers }
+        })
+    }
+
+    fn some_config() -> impl Strategy<Value = Config> {
+        let listener = (any::<std::net::IpAddr>(), any::<Option<NonZeroU32>>(), any::<Option<NonZeroU32>>());
+        let parts = (some_process(), some_logs(), some_defaults(), some_pool(), some_pool(), listener);
+        parts.prop_filter_map("limits that hold together", |parts| {
+            let (process, (log, access), (timeouts, tcp, retry), one, other, (ip, backlog, maxconn)) = parts;
+            let listener = Listener {
+                name: other.name.clone(),
+                bind: vec![(ip, 80).into(), (ip, 0).into()],
+                pool: 1,
+                backlog,
+                maxconn,
+                at_maxconn: if backlog.is_none() { AtMaxconn::Wait } else { AtMaxconn::Reject },
+            };
+            let listeners = vec![listener];
+            let differ = one.name != other.name;
+            let pools = vec![one, other];
+            differ.then_some(Config { process, log, access, timeouts, tcp, retry, listeners, pools })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_dump_is_read_back_as_the_same_configuration(config in some_config()) {
+            let text = dump(&config);
+            match parse(&text, "dump") {
+                Ok(read) => prop_assert_eq!(read, config, "{}", text),
+                Err(report) => prop_assert!(false, "{}\n{}", report, text),
+            }
+        }
+    }
+
+    #[test]
+    fn a_dump_writes_every_default_and_says_auto_and_off() {
+        let least = "[listener.\"a.b\"]\nbind = [\"[::1]:80\"]\npool = \"p\"\n[pool.p]\n\
+                     balance = \"round_robin\"\nserver = [{ name = \"s\", addr = \"10.0.0.1:1\" }]";
+        let expected = r#"config_version = 1
+
+[process]
+workers = "auto"
+cpu_affinity = "off"
+engine = "auto"
+maxconn = "auto"
+buffer_size = "256KiB"
+buffer_budget = "512MiB"
+
+[process.drain]
+hard_stop = "5m"
+
+[log]
+level = "info"
+output = "stderr"
+format = "logfmt"
+
+[log.access]
+output = "stdout"
+format = "json"
+events = ["close"]
+update_every = "off"
+skip_empty = true
+sample = 1.0
+
+[defaults.timeouts]
+connect = "5s"
+connect_total = "10s"
+idle = "1h"
+half_close = "5m"
+
+[defaults.tcp]
+nodelay = true
+keepalive = { idle = "1m", interval = "10s", count = 6 }
+
+[defaults.retry]
+tries = 3
+same_server_delay = "1s"
+
+[listener."a.b"]
+bind = ["[::1]:80"]
+pool = "p"
+backlog = "auto"
+maxconn = "off"
+at_maxconn = "wait"
+
+[pool.p]
+balance = "round_robin"
+
+[[pool.p.server]]
+name = "s"
+addr = "10.0.0.1:1"
+weight = 1
+"#;
+        assert_eq!(dump(&parse(least, "least").unwrap()), expected);
+    }
+}

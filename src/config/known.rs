@@ -201,7 +201,7 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
     ),
     (&["listen"], "HAProxy and nginx", "[listener.NAME] with `bind = [\"0.0.0.0:80\"]`, and [pool.NAME]"),
     (&["bind"], "HAProxy", "`bind = [\"0.0.0.0:80\"]` in [listener.NAME]"),
-    (&["mode", "mode_tcp", "mode_http"], "HAProxy", "not needed: every listener relays TCP"),
+    (&["mode", "mode_tcp", "mode_http"], "HAProxy", "nothing: every listener relays TCP"),
     (
         &["timeout_connect", "proxy_connect_timeout", "connect_timeout"],
         "HAProxy, nginx and Envoy",
@@ -310,15 +310,11 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
     (
         &["daemon", "pid", "pidfile"],
         "HAProxy and nginx",
-        "not needed: the program stays in the foreground for its supervisor",
+        "nothing: the program stays in the foreground for its supervisor",
     ),
     // nginx
-    (
-        &["worker_rlimit_nofile", "ulimit_n"],
-        "nginx and HAProxy",
-        "not needed: the limit is raised at the start",
-    ),
-    (&["stream", "events", "http"], "nginx", "not needed: write [listener.NAME] and [pool.NAME]"),
+    (&["worker_rlimit_nofile", "ulimit_n"], "nginx and HAProxy", "nothing: the limit is raised at the start"),
+    (&["stream", "events", "http"], "nginx", "nothing: write [listener.NAME] and [pool.NAME]"),
     (&["upstream", "cluster", "clusters"], "nginx and Envoy", "[pool.NAME] with [[pool.NAME.server]]"),
     (&["proxy_pass"], "nginx", "`pool` in [listener.NAME]"),
     (
@@ -326,7 +322,7 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
         "nginx",
         "`balance` in [pool.NAME]; this version has \"round_robin\"",
     ),
-    (&["reuseport"], "nginx", "not needed: every worker has its own listening socket"),
+    (&["reuseport"], "nginx", "nothing: every worker has its own listening socket"),
     (
         &["max_fails", "fail_timeout", "outlier_detection"],
         "nginx and Envoy",
@@ -354,7 +350,7 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
     ),
     (&["slowstart"], "HAProxy", "`slow_start` in [pool.NAME], not supported yet by this version"),
     // Envoy
-    (&["static_resources", "bootstrap"], "Envoy", "not needed: write [listener.NAME] and [pool.NAME]"),
+    (&["static_resources", "bootstrap"], "Envoy", "nothing: write [listener.NAME] and [pool.NAME]"),
     (&["listeners"], "Envoy", "[listener.NAME]"),
     (
         &["endpoints", "lb_endpoints", "load_assignment", "servers"],

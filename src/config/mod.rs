@@ -11,6 +11,8 @@ mod read;
 mod recover;
 mod report;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::net::SocketAddr;

@@ -44,19 +44,20 @@ impl Recovered {
         let mut start = 0;
         while start < text.len() {
             let line = first_line(&text[start..]);
-            let mut end = balanced_end(text, start);
-            let mut error = first_error(&text[start..end]);
-            if error.is_some()
-                && let Some(next) = next_statement(text, start, end)
-            {
-                end = next;
+            let closed = balanced_end(text, start);
+            let mut end = closed.unwrap_or(text.len());
+            let mut error = closed.and_then(|end| first_error(&text[start..end]));
+            if closed.is_none() || error.is_some() {
+                end = next_statement(text, start, end).unwrap_or(end);
                 error = first_error(&text[start..end]);
             }
             let is_header = line.trim_start().starts_with('[');
             let is_broken = error.is_some();
             if let Some((span, message)) = error {
                 let span = start + span.start..start + span.end;
-                self.errors.push((span.start, explain(&message, &text[span], line)));
+                // What is missing at the end is missing after the last word, not on the next line.
+                let last = start + text[start..end].trim_end().len();
+                self.errors.push((span.start.min(last), explain(&message, &text[span], line)));
                 self.lost_tables |= is_header || line.trim_start().starts_with("include");
             }
             if is_header {
@@ -78,8 +79,8 @@ impl Recovered {
 
 fn first_error(text: &str) -> Option<(Range<usize>, String)> {
     let (_, errors) = DeTable::parse_recoverable(text);
-    let places = errors.iter().map(|error| (error.span().unwrap_or_default(), error.message().to_owned()));
-    places.min_by_key(|(span, _)| span.start)
+    let span = |error: &toml::de::Error| error.span().unwrap_or_default();
+    errors.iter().min_by_key(|error| span(error).start).map(|error| (span(error), error.message().to_owned()))
 }
 
 fn first_line(text: &str) -> &str {
@@ -87,14 +88,14 @@ fn first_line(text: &str) -> &str {
 }
 
 /// The end of the statement that starts at `start`: the end of the first line on which all brackets and
-/// strings are closed, or the end of the text.
-fn balanced_end(text: &str, start: usize) -> usize {
+/// strings are closed; `None` if that never comes.
+fn balanced_end(text: &str, start: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut depth = 0_usize;
     let mut at = start;
     while at < bytes.len() {
         match bytes[at] {
-            b'\n' if depth == 0 => return at + 1,
+            b'\n' if depth == 0 => return Some(at + 1),
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
             b'#' => at = line_end(text, at) - 1,
@@ -103,7 +104,7 @@ fn balanced_end(text: &str, start: usize) -> usize {
         }
         at += 1;
     }
-    bytes.len()
+    (depth == 0).then_some(bytes.len())
 }
 
 fn line_end(text: &str, from: usize) -> usize {
@@ -260,7 +261,7 @@ mod tests {
             ),
             (
                 "worker_processes auto;\n",
-                "1:17 key with no value, expected `=` / that is HAProxy, nginx and Envoy language; here it is `workers` in [process]",
+                "1:18 key with no value, expected `=` / that is HAProxy, nginx and Envoy language; here it is `workers` in [process]",
             ),
             (
                 "a = [\n  { n = 1\n    m = 2 },\n]\n",

@@ -1,0 +1,719 @@
+//! What a text means, and what is said of one that is wrong, at which line and column.
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::known::TABLES;
+use super::*;
+
+/// The least that a configuration needs; tests put their own lines before it.
+const LEAST: &str = r#"
+[listener.web]
+bind = ["127.0.0.1:8080"]
+pool = "web"
+[pool.web]
+balance = "round_robin"
+server = [{ name = "a", addr = "127.0.0.1:9001" }]
+"#;
+
+fn good(text: &str) -> Config {
+    parse(text, "test").unwrap_or_else(|report| panic!("{report}\nin\n{text}"))
+}
+
+/// The errors as `line:column message / help`.
+fn errors(text: &str) -> Vec<String> {
+    let report = parse(text, "test").expect_err(text);
+    let shown = |problem: Problem| {
+        let place = problem.place.map_or_else(|| "-".to_owned(), |at| format!("{}:{}", at.line, at.column));
+        let help = problem.help.map(|help| format!(" / {help}")).unwrap_or_default();
+        format!("{place} {}{help}", problem.message)
+    };
+    report.errors.into_iter().map(shown).collect()
+}
+
+/// Each text, put before the least that a configuration needs, must give one error that begins and goes on so.
+fn assert_errors(cases: &[(&str, &str, &str)]) {
+    for (text, start, part) in cases {
+        let found = errors(&format!("{text}{LEAST}"));
+        assert_eq!(found.len(), 1, "{text}\n{found:#?}");
+        assert!(found[0].starts_with(start) && found[0].contains(part), "{text}\n{found:#?}");
+    }
+}
+
+/// As [`assert_errors`], for texts that are whole.
+fn assert_errors_of_whole(cases: &[(&str, &[&str])]) {
+    for (text, expected) in cases {
+        assert_eq!(errors(text), *expected, "{text}");
+    }
+}
+
+#[test]
+fn the_example_in_the_repository_works() {
+    let config = good(include_str!("../../proxy.toml"));
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].bind, ["127.0.0.1:8080".parse().unwrap()]);
+    let servers = config.pools[config.listeners[0].pool].servers.iter();
+    let servers: Vec<String> = servers.map(|server| format!("{} {}", server.name, server.addr)).collect();
+    assert_eq!(servers, ["alpha 127.0.0.1:9001", "beta 127.0.0.1:9002", "gamma 127.0.0.1:9003"]);
+}
+
+#[test]
+fn the_commented_lines_of_the_example_are_the_defaults() {
+    let uncommented = |line: &str| match line.strip_prefix("# ") {
+        // `include` needs a folder, and `template` a format that asks for it.
+        Some(rest)
+            if rest.contains(" = ") && !rest.starts_with("include") && !rest.starts_with("template") =>
+        {
+            rest.to_owned()
+        }
+        _ => line.to_owned(),
+    };
+    let example = include_str!("../../proxy.toml");
+    let all: Vec<String> = example.lines().map(uncommented).collect();
+    assert_ne!(all.join("\n"), example);
+    assert_eq!(good(&all.join("\n")), good(example));
+}
+
+#[test]
+fn what_is_not_written_has_the_default_of_the_reference() {
+    let config = good(LEAST);
+    let expected = Config {
+        process: Process {
+            workers: None,
+            cpu_affinity: CpuAffinity::Off,
+            engine: EngineKind::Auto,
+            maxconn: None,
+            buffer_size: 262_144,
+            buffer_budget: 536_870_912,
+            hard_stop: Some(Duration::from_secs(300)),
+        },
+        log: Log { level: log::LevelFilter::Info, output: LogOutput::Stderr, format: LogFormat::Logfmt },
+        access: Access {
+            output: Some(LogOutput::Stdout),
+            format: AccessFormat::Json,
+            skip_empty: true,
+            sample: 1.0,
+        },
+        timeouts: Timeouts {
+            connect: Some(Duration::from_secs(5)),
+            connect_total: Some(Duration::from_secs(10)),
+            idle: Some(Duration::from_secs(3600)),
+            half_close: Some(Duration::from_secs(300)),
+        },
+        tcp: Tcp {
+            nodelay: true,
+            keepalive: Some(Keepalive {
+                idle: Duration::from_secs(60),
+                interval: Duration::from_secs(10),
+                count: 6,
+            }),
+        },
+        retry: Retry { tries: 3, same_server_delay: Duration::from_secs(1) },
+        listeners: vec![Listener {
+            name: "web".to_owned(),
+            bind: vec!["127.0.0.1:8080".parse().unwrap()],
+            pool: 0,
+            backlog: None,
+            maxconn: None,
+            at_maxconn: AtMaxconn::Wait,
+        }],
+        pools: vec![Pool {
+            name: "web".to_owned(),
+            balance: Balance::RoundRobin,
+            servers: vec![Server {
+                name: "a".to_owned(),
+                addr: "127.0.0.1:9001".parse().unwrap(),
+                weight: 1,
+            }],
+        }],
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn every_key_of_process_and_log_is_read() {
+    let text = r#"
+config_version = 1
+[process]
+workers = 4
+cpu_affinity = ["0", "2", "4-6"]
+engine = "readiness"
+maxconn = 1000
+buffer_size = "4KiB"
+buffer_budget = "16KiB"
+drain.hard_stop = "off"
+[log]
+level = "debug"
+output = "journald"
+format = "json"
+[log.access]
+output = "syslog:/dev/log"
+format = "template"
+template = "{client} {cause}"
+events = ["close"]
+update_every = "off"
+skip_empty = false
+sample = 0.5
+"#;
+    let config = good(&format!("{text}{LEAST}"));
+    let process = Process {
+        workers: NonZeroU16::new(4),
+        cpu_affinity: CpuAffinity::Cpus(vec![0, 2, 4, 5, 6]),
+        engine: EngineKind::Mio,
+        maxconn: NonZeroU32::new(1000),
+        buffer_size: 4096,
+        buffer_budget: 16384,
+        hard_stop: None,
+    };
+    assert_eq!(config.process, process);
+    let log = Log { level: log::LevelFilter::Debug, output: LogOutput::Journald, format: LogFormat::Json };
+    assert_eq!(config.log, log);
+    let access = Access {
+        output: Some(LogOutput::Syslog(PathBuf::from("/dev/log"))),
+        format: AccessFormat::Template("{client} {cause}".to_owned()),
+        skip_empty: false,
+        sample: 0.5,
+    };
+    assert_eq!(config.access, access);
+}
+
+#[test]
+fn every_key_of_defaults_is_read() {
+    let text = r#"
+[defaults.timeouts]
+connect = "1s"
+connect_total = "2s"
+idle = "off"
+half_close = "500ms"
+[defaults.tcp]
+nodelay = false
+keepalive = { idle = "2m" }
+[defaults.retry]
+tries = 255
+same_server_delay = "10ms"
+"#;
+    let config = good(&format!("{text}{LEAST}"));
+    let timeouts = Timeouts {
+        connect: Some(Duration::from_secs(1)),
+        connect_total: Some(Duration::from_secs(2)),
+        idle: None,
+        half_close: Some(Duration::from_millis(500)),
+    };
+    assert_eq!(config.timeouts, timeouts);
+    let keepalive = Keepalive { idle: Duration::from_secs(120), ..Keepalive::default() };
+    assert_eq!(config.tcp, Tcp { nodelay: false, keepalive: Some(keepalive) });
+    assert_eq!(config.retry, Retry { tries: 255, same_server_delay: Duration::from_millis(10) });
+}
+
+#[test]
+fn every_key_of_listeners_and_pools_is_read() {
+    let config = good(
+        r#"
+[listener.a]
+bind = ["0.0.0.0:80", "[::]:80"]
+pool = "two"
+backlog = 128
+maxconn = 20
+at_maxconn = "reject"
+[pool.one]
+balance = "round_robin"
+[[pool.one.server]]
+name = "x"
+addr = "[::1]:9001"
+weight = 0
+[[pool.one.server]]
+name = "y"
+addr = "10.0.0.1:9002"
+weight = 65535
+[pool.two]
+balance = "round_robin"
+server = [{ name = "x", addr = "10.0.0.1:9001" }]
+"#,
+    );
+    let listener = Listener {
+        name: "a".to_owned(),
+        bind: vec!["0.0.0.0:80".parse().unwrap(), "[::]:80".parse().unwrap()],
+        pool: 1,
+        backlog: NonZeroU32::new(128),
+        maxconn: NonZeroU32::new(20),
+        at_maxconn: AtMaxconn::Reject,
+    };
+    assert_eq!(config.listeners, [listener]);
+    let pools = config.pools.iter().flat_map(|pool| pool.servers.iter().map(|server| (&pool.name, server)));
+    let servers: Vec<String> = pools
+        .map(|(pool, server)| format!("{pool} {} {} {}", server.name, server.addr, server.weight))
+        .collect();
+    assert_eq!(servers, ["one x [::1]:9001 0", "one y 10.0.0.1:9002 65535", "two x 10.0.0.1:9001 1"]);
+}
+
+#[test]
+fn both_ways_to_write_servers_are_the_same() {
+    let tables = LEAST.replace(
+        "server = [{ name = \"a\", addr = \"127.0.0.1:9001\" }]",
+        "[[pool.web.server]]\nname = \"a\"\naddr = \"127.0.0.1:9001\"",
+    );
+    assert_ne!(tables, LEAST);
+    assert_eq!(good(&tables), good(LEAST));
+}
+
+#[test]
+fn errors_at_the_top() {
+    assert_errors(&[
+        ("config_version = 2", "1:18 config_version 2 is newer than this program", "use a newer tidegate"),
+        ("config_version = 0", "1:18 expected a whole number from 1", "found the number 0"),
+        ("config_version = \"1\"", "1:18 expected a whole number", "write 1, without quotes"),
+        ("include = [\"a.toml\"]", "1:11 `include` needs a file", ""),
+        ("colour = 1", "1:1 unknown key `colour` before the first table", "known here: `config_version`, "),
+        ("[proces]", "1:2 unknown table [proces]", "did you mean `process`?"),
+        ("[admin]\nsocket = \"x\"", "1:2 [admin] is not supported yet by this version", ""),
+        ("process = 1", "1:11 expected a table [process], found the number 1", ""),
+        ("log.access = true", "1:14 expected a table [log.access], found true", ""),
+        ("worker_processes = 4", "1:1 unknown key `worker_processes`", "here it is `workers` in [process]"),
+        ("[upstream.x]\n", "1:2 unknown table [upstream]", "here it is [pool.NAME]"),
+        ("[frontend.web]\n", "1:2 unknown table [frontend]", "here it is [listener.NAME]"),
+    ]);
+}
+
+#[test]
+fn errors_in_process() {
+    assert_errors(&[
+        (
+            "[process]\nworkers = 0",
+            "2:11 expected \"auto\" or a whole number from 1 to 1024, found the number 0",
+            "",
+        ),
+        ("[process]\nworkers = 1025", "2:11 expected", "from 1 to 1024"),
+        ("[process]\nworkers = \"8\"", "2:11 expected", "write 8, without quotes"),
+        ("[process]\nnbthread = 4", "2:1 unknown key `nbthread` in [process]", "`workers` in [process]"),
+        (
+            "[process]\nconcurrency = 4",
+            "2:1 unknown key",
+            "Envoy language; here it is `workers` in [process]",
+        ),
+        ("[process]\ncpu_affinity = \"on\"", "2:16 expected \"off\" or \"auto\"", "found \"on\""),
+        ("[process]\ncpu_affinity = [0]", "2:17 expected CPUs", "write \"0\""),
+        ("[process]\ncpu_affinity = []", "2:16 expected \"off\", \"auto\" or an array", "found an empty one"),
+        ("[process]\ncpu_affinity = [\"7-4\"]", "2:17 expected CPUs such as", "found the string \"7-4\""),
+        ("[process]\ncpu_affinity = [\"0\", \"1024\"]", "2:22 expected CPUs such as", "up to 1023"),
+        ("[process]\ncpu_affinity = [\"3\", \"0-5\"]", "2:22 CPU 3 is in the list twice", ""),
+        ("[process]\nengine = \"io_uring\"", "2:10 \"io_uring\" is not supported yet", "this version has"),
+        ("[process]\nengine = \"threads\"", "2:10 \"threads\" is not supported yet", ""),
+        ("[process]\nengine = \"epoll\"", "2:10 expected", "did you mean \"mio\"?"),
+        ("[process]\nmaxconn = 0", "2:11 expected \"auto\" or a whole number from 1 to", ""),
+        ("[process]\nmaxconn = \"off\"", "2:11 expected \"auto\" or a whole number from 1 to", ""),
+        ("[process]\nbuffer_size = 16384", "2:15 expected a size", "write \"16384KiB\" or"),
+        ("[process]\nbuffer_size = \"16k\"", "2:15 expected a size", "did you mean \"16KiB\"?"),
+        ("[process]\nbuffer_size = \"17MiB\"", "2:15 expected a size from 4KiB to 16MiB", ""),
+        ("[process]\nbuffer_budget = \"1KiB\"", "2:17 expected a size from 4KiB to 1024GiB", ""),
+        (
+            "[process]\nworkers = 4\nbuffer_budget = \"512KiB\"",
+            "3:17 buffer_budget is 512 KiB, less than the 1024 KiB that 4 workers",
+            "write buffer_budget = \"1024KiB\" or more",
+        ),
+        ("[process]\nbuffer_budget = \"64KiB\"\nworkers = 1", "2:17 buffer_budget is 64 KiB", ""),
+        ("[process]\nbuffer_size = \"16MiB\"\nworkers = 1000", "2:15 buffer_budget is 524288 KiB", ""),
+        (
+            "[process]\ndrain.hard_stop = \"0s\"",
+            "2:19 \"0s\" is no time at all",
+            "write \"off\" for no limit",
+        ),
+        ("[process.drain]\nhard_stop = 300", "2:13 expected a duration", "write \"300s\" or \"300ms\""),
+        ("[process.drain]\ngrace = \"0s\"", "2:1 `grace` in [process.drain] is not supported yet", ""),
+        (
+            "[process]\nhard_stop_after = \"5m\"",
+            "2:1 unknown key",
+            "here it is `hard_stop` in [process.drain]",
+        ),
+        ("[process]\nengine_fallback = true", "2:1 `engine_fallback` in [process] is not supported yet", ""),
+    ]);
+}
+
+#[test]
+fn errors_in_log() {
+    assert_errors(&[
+        ("[log]\nlevel = \"warning\"", "2:9 expected \"off\", \"error\", \"warn\"", "did you mean \"warn\"?"),
+        ("[log]\noutput = \"off\"", "2:10 only [log.access] can be off", "write level = \"off\""),
+        ("[log]\noutput = \"stdot\"", "2:10 expected", "did you mean \"stdout\"?"),
+        ("[log]\noutput = \"syslog\"", "2:10 expected", "did you mean \"syslog:/dev/log\"?"),
+        ("[log]\noutput = \"proxy.log\"", "2:10 expected", "has a `/` in it"),
+        ("[log]\noutput = \"syslog:localhost:514\"", "2:10 \"syslog:localhost:514\" names no socket", ""),
+        ("[log]\noutput = \"/var/log/\"", "2:10 \"/var/log/\" is not the path of a file", ""),
+        ("[log]\noutput = \"/a\\u0000\"", "2:10 ", "is not the path of a file"),
+        ("[log]\nformat = \"text\"", "2:10 expected", "did you mean \"logfmt\"?"),
+        ("[log.access]\nformat = \"haproxy_tcplog\"", "2:10 \"haproxy_tcplog\" is not supported yet", ""),
+        ("[log.access]\nformat = \"template\"", "1:1 [log.access] has no `template`", "write one such as"),
+        ("[log.access]\ntemplate = \"{ts}\"", "2:12 `template` has no effect without", "leave it out"),
+        ("[log.access]\nevents = [\"open\", \"close\"]", "2:11 \"open\" is not supported yet", ""),
+        ("[log.access]\nevents = [\"closed\"]", "2:11 expected \"close\"", "did you mean \"close\"?"),
+        ("[log.access]\nevents = []", "2:10 expected an array of events", "found an empty one"),
+        ("[log.access]\nevents = \"close\"", "2:10 expected an array", "write it in brackets: [\"close\"]"),
+        ("[log.access]\nupdate_every = \"5m\"", "2:16 `update_every` is not supported yet", "write \"off\""),
+        ("[log.access]\nskip_empty = \"yes\"", "2:14 expected true or false, found the string \"yes\"", ""),
+        ("[log.access]\nsample = 0", "2:10 expected a number over 0 and up to 1", ""),
+        ("[log.access]\noption_dontlognull = true", "2:1 unknown key", "here it is `skip_empty`"),
+    ]);
+    assert_eq!(good(&format!("[log.access]\noutput = \"off\"\ntemplate = \"\"{LEAST}")).access.output, None);
+    let file = good(&format!("[log]\noutput = \"./a\"{LEAST}")).log.output;
+    assert_eq!(file, LogOutput::File(PathBuf::from("./a")));
+}
+
+#[test]
+fn errors_in_templates() {
+    for (template, part) in [
+        ("", "the template has no field / write one such as"),
+        ("plain", "the template has no field"),
+        ("{clent}", "the template has an unknown field {clent} / did you mean {client}?"),
+        ("{zzzzzz}", "unknown field {zzzzzz} / the fields are `ts`, "),
+        ("{}", "unknown field {}"),
+        ("{ts", "the template has a `{` without its other half"),
+        ("{ts {client}", "the template has a `{` without its other half"),
+        ("ts} {client}", "the template has a `}` without its other half"),
+        ("{ts}\\n", "a template is one line, without control characters"),
+    ] {
+        let text = format!("log.access.format = \"template\"\nlog.access.template = \"{template}\"");
+        assert_errors(&[(text.as_str(), "2:23 ", part)]);
+    }
+}
+
+#[test]
+fn errors_in_defaults() {
+    assert_errors(&[
+        ("[defaults.timeouts]\nconnect = 5", "2:11 expected a duration", "write \"5s\" or \"5ms\""),
+        ("[defaults.timeouts]\nidle = \"0s\"", "2:8 \"0s\" is no time at all", "write \"off\" for no limit"),
+        ("[defaults.timeouts]\ntimeout_client = \"5s\"", "2:1 unknown key", "here it is `idle`"),
+        ("[defaults.timeouts]\n\"timeout client\" = \"5s\"", "2:1 unknown key", "here it is `idle`"),
+        (
+            "[defaults.timeouts]\npreread = \"5s\"",
+            "2:1 `preread` in [defaults.timeouts] is not supported yet",
+            "",
+        ),
+        ("[defaults.tcp]\nnodelay = 1", "2:11 expected true or false, found the number 1", ""),
+        ("[defaults.tcp]\nkeepalive = true", "2:13 expected \"off\" or a table", "it is on when nothing"),
+        (
+            "[defaults.tcp]\nkeepalive = false",
+            "2:13 expected \"off\" or a table",
+            "write keepalive = \"off\"",
+        ),
+        ("[defaults.tcp]\nkeepalive = \"60s\"", "2:13 expected \"off\" or a table", "{ idle = \"60s\" }"),
+        ("[defaults.tcp]\nkeepalive = { idle = \"500ms\" }", "2:22 expected whole seconds", ""),
+        ("[defaults.tcp]\nkeepalive = { interval = \"10h\" }", "2:26 expected whole seconds", "32767s"),
+        ("[defaults.tcp]\nkeepalive = { count = 128 }", "2:23 expected a whole number from 1 to 127", ""),
+        (
+            "[defaults.tcp.keepalive]\ncnt = 1",
+            "2:1 unknown key `cnt` in [defaults.tcp.keepalive]",
+            "known here",
+        ),
+        ("[defaults.tcp]\nclitcpka = true", "2:1 unknown key", "here it is `keepalive` in [defaults.tcp]"),
+        (
+            "[defaults.tcp]\nuser_timeout = \"off\"",
+            "2:1 `user_timeout` in [defaults.tcp] is not supported",
+            "",
+        ),
+        ("[defaults.retry]\ntries = 0", "2:9 expected a whole number from 1 to 255", ""),
+        ("[defaults.retry]\nsame_server_delay = \"off\"", "2:21 expected a duration", ""),
+        ("[defaults.retry]\nretries = 3", "2:1 unknown key", "here it is `tries` in [defaults.retry]"),
+        (
+            "[defaults]\nidle = \"1h\"",
+            "2:1 unknown key `idle` in [defaults]",
+            "belongs in [defaults.timeouts]",
+        ),
+    ]);
+    let config = good(&format!("[defaults]\ntcp.keepalive = \"off\"\ntcp.nodelay = false{LEAST}"));
+    assert_eq!(config.tcp, Tcp { nodelay: false, keepalive: None });
+}
+
+#[test]
+fn errors_in_listeners() {
+    let other = |keys: &str| format!("[listener.x]\n{keys}");
+    let cases = [
+        ("pool = \"web\"", "1:1 [listener.x] has no `bind`", "write bind = [\"0.0.0.0:8080\"]"),
+        ("bind = [\"[::1]:1\"]", "1:1 [listener.x] has no `pool`", "the NAME of a [pool.NAME]"),
+        ("pool = \"web\"\nbind = \"0.0.0.0:1\"", "3:8 expected an array", "in brackets: [\"0.0.0.0:1\"]"),
+        ("pool = \"web\"\nbind = []", "3:8 expected an array of addresses", "found an empty one"),
+        (
+            "pool = \"web\"\nbind = [\"[::1]:1\", \"*:80\"]",
+            "3:20 \"*:80\" is not an IP address",
+            "\"0.0.0.0:80\"",
+        ),
+        ("pool = \"web\"\nbind = [\"unix:/x\"]", "3:9 `unix:` in `bind` is not supported yet", ""),
+        ("bind = [\"[::1]:1\"]\npool = \"wbe\"", "3:8 there is no pool \"wbe\"", "did you mean \"web\"?"),
+        ("bind = [\"[::1]:1\"]\npool = \"other\"", "3:8 there is no pool", "write a table [pool.other]"),
+        (
+            "pool = \"web\"\nbind = [\"127.0.0.1:8080\"]",
+            "5:9 127.0.0.1:8080 is taken by 127.0.0.1:8080 at test:3:9",
+            "use another port",
+        ),
+        ("pool = \"web\"\nbind = [\"0.0.0.0:8080\"]", "5:9 127.0.0.1:8080 is taken by 0.0.0.0:8080", ""),
+        (
+            "pool = \"web\"\nbind = [\"[::]:1\", \"[::1]:1\"]",
+            "3:19 [::1]:1 is taken by [::]:1 at test:3:9",
+            "",
+        ),
+        ("pool = \"web\"\nbind = [\"[::1]:1\"]\nbacklog = 0", "4:11 expected \"auto\" or a whole number", ""),
+        ("pool = \"web\"\nbind = [\"[::1]:1\"]\nmaxconn = 0", "4:11 expected \"off\" or a whole number", ""),
+        (
+            "pool = \"web\"\nbind = [\"[::1]:1\"]\nat_maxconn = \"drop\"",
+            "4:14 expected \"wait\" or \"reject\"",
+            "",
+        ),
+        (
+            "pool = \"web\"\nbind = [\"[::1]:1\"]\nv6only = true",
+            "4:1 `v6only` in [listener.x] is not supported yet",
+            "",
+        ),
+        (
+            "pool = \"web\"\nbind = [\"[::1]:1\"]\n[listener.x.timeouts]\nidle = \"1h\"",
+            "4:13 `timeouts` in [listener.x] is not supported yet by this version",
+            "",
+        ),
+        (
+            "pool = \"web\"\nbind = [\"[::1]:1\"]\n[[listener.x.route]]\n",
+            "4:14 `route` in [listener.x]",
+            "not supported yet",
+        ),
+        ("pool = \"web\"\nbind = [\"[::1]:1\"]\nproxy_pass = \"x\"", "4:1 unknown key", "here it is `pool`"),
+    ];
+    for (keys, start, part) in cases {
+        assert_errors(&[(other(keys).as_str(), start, part)]);
+    }
+    assert_errors(&[
+        ("[listener]\nbind = [\"[::1]:1\"]", "2:1 [listener] has no key `bind`", "in [listener.NAME]"),
+        ("[listener.\"a b\"]\npool = \"web\"\nbind = [\"[::1]:1\"]", "1:11 \"a b\" is not a name", "1 to 64"),
+    ]);
+    assert_errors_of_whole(&[
+        (
+            "[[listener]]\n",
+            &[
+                "- there is no listener / write [listener.NAME] with `bind` and `pool`",
+                "1:1 expected tables with names, found an array / write [listener.NAME], with a name of your own",
+            ],
+        ),
+        ("", &["- there is no listener / write [listener.NAME] with `bind` and `pool`"]),
+    ]);
+}
+
+#[test]
+fn both_families_may_share_a_port_and_the_kernel_may_choose_one() {
+    let config = good(
+        &LEAST.replace("\"127.0.0.1:8080\"", "\"0.0.0.0:80\", \"[::]:80\", \"127.0.0.1:0\", \"127.0.0.1:0\""),
+    );
+    assert_eq!(config.listeners[0].bind.len(), 4);
+}
+
+#[test]
+fn errors_in_pools() {
+    let server = "server = [{ name = \"a\", addr = \"10.0.0.1:1\" }]";
+    let rr = "balance = \"round_robin\"";
+    let cases = [
+        (server.to_owned(), "1:1 [pool.x] has no `balance`", "write balance = \"round_robin\""),
+        (rr.to_owned(), "1:1 [pool.x] has no `server`", "write [[pool.x.server]] with"),
+        (format!("{server}\nbalance = \"roundrobin\""), "3:11 expected", "did you mean \"round_robin\"?"),
+        (
+            format!("{server}\nbalance = \"leastconn\""),
+            "3:11 expected",
+            "did you mean \"least_conn\"? It is not",
+        ),
+        (format!("{server}\nbalance = \"p2c\""), "3:11 \"p2c\" is not supported yet", ""),
+        (
+            format!("{server}\n{rr}\nslow_start = \"off\""),
+            "4:1 `slow_start` in [pool.x] is not supported",
+            "",
+        ),
+        (
+            format!("{server}\n{rr}\n[pool.x.retry]\ntries = 1"),
+            "4:9 `retry` in [pool.x] is not supported",
+            "",
+        ),
+        (format!("{server}\n{rr}\n[pool.x.check]\nfall = 1"), "4:9 `check` in [pool.x] is not supported", ""),
+        (
+            format!("{server}\n{rr}\nlb_policy = \"x\""),
+            "4:1 unknown key",
+            "here it is `balance` in [pool.NAME]",
+        ),
+        (format!("{rr}\nserver = []"), "3:10 expected an array of servers", "found an empty one"),
+        (format!("{rr}\nserver = [\"10.0.0.1:1\"]"), "3:11 expected a server: { name", "found the string"),
+        (
+            format!("{rr}\n[pool.x.server]\nname = \"a\""),
+            "3:1 [pool.x.server] is one table",
+            "[[pool.x.server]]",
+        ),
+    ];
+    for (keys, start, part) in cases {
+        assert_errors(&[(format!("[pool.x]\n{keys}").as_str(), start, part)]);
+    }
+}
+
+#[test]
+fn errors_in_servers() {
+    let cases = [
+        ("addr = \"10.0.0.1:1\"", "3:1 [pool.x.server] has no `name`", "unique in its pool"),
+        ("name = \"a\"", "3:1 [pool.x.server] has no `addr`", "write addr = \"127.0.0.1:9001\""),
+        ("name = \"a\"\naddr = \"pg1.example.com:5432\"", "5:8 the host name in", "is not supported yet"),
+        ("name = \"a\"\naddr = \"10.0.0.1:0\"", "5:8 \"10.0.0.1:0\" has port 0", ""),
+        ("name = \"a b\"\naddr = \"10.0.0.1:1\"", "4:8 \"a b\" is not a name", ""),
+        (
+            "name = \"a\"\naddr = \"10.0.0.1:1\"\nweight = 65536",
+            "6:10 expected a whole number from 0 to 65535",
+            "",
+        ),
+        (
+            "name = \"a\"\naddr = \"10.0.0.1:1\"\nweight = -1",
+            "6:10 expected a whole number",
+            "found the number -1",
+        ),
+        ("name = \"a\"\naddr = \"10.0.0.1:1\"\nbackup = false", "6:1 `backup` in [pool.x.server] is not", ""),
+        (
+            "name = \"a\"\naddr = \"10.0.0.1:1\"\nwieght = 1",
+            "6:1 unknown key `wieght`",
+            "did you mean `weight`?",
+        ),
+        (
+            "name = \"a\"\naddress = \"10.0.0.1:1\"\naddr = \"10.0.0.1:1\"",
+            "5:1 unknown key `address`",
+            "`addr = ",
+        ),
+        (
+            "name = \"a\"\naddr = \"10.0.0.1:1\"\n[[pool.x.server]]\nname = \"a\"\naddr = \"10.0.0.2:1\"",
+            "7:8 the pool has two servers named \"a\"",
+            "choose another one",
+        ),
+        (
+            "name = \"${TIDEGATE_NO_SUCH}\"\naddr = \"10.0.0.1:1\"",
+            "4:8 the environment has no `TIDEGATE_NO",
+            "",
+        ),
+    ];
+    for (keys, start, part) in cases {
+        let text = format!("[pool.x]\nbalance = \"round_robin\"\n[[pool.x.server]]\n{keys}");
+        assert_errors(&[(text.as_str(), start, part)]);
+    }
+}
+
+#[test]
+fn counts_have_limits() {
+    let mut text = LEAST.to_owned();
+    for index in 0..4096 {
+        text += &format!("[pool.p{index}]\nbalance = \"round_robin\"\nserver = [");
+        let servers = (0..16).map(|n| format!("{{ name = \"{n}\", addr = \"10.0.0.1:{}\" }}", n + 1));
+        text += &(servers.collect::<Vec<_>>().join(", ") + "]\n");
+    }
+    let expected =
+        ["- there are 4097 pools, and 4096 is the most", "- there are 65537 servers, and 65535 is the most"];
+    assert_eq!(errors(&text), expected);
+}
+
+#[test]
+fn all_errors_come_at_once_in_their_order() {
+    let text = r#"[process]
+workers = "many"
+timeout client 5s
+maxconn = 10 20
+[log]
+levle = "info"
+[listener.web]
+bind = ["127.0.0.1:8080", "localhost:80"
+pool = "nope"
+[pool.web
+balance = "p2c"
+[pool.api]
+balance = "p2c"
+balance = "round_robin"
+server = [{ name = "a", addr = "10.0.0.1" }]
+"#;
+    let expected = [
+        "2:11 expected \"auto\" or a whole number from 1 to 1024, found the string \"many\"",
+        "3:9 key with no value, expected `=` / that is HAProxy, nginx and Envoy language; here it is `idle` in \
+         [defaults.timeouts], for both directions together",
+        "4:11 `10 20` is not a value / a string needs quotes: write \"10 20\"",
+        "6:1 unknown key `levle` in [log] / did you mean `level`?",
+        "8:41 unclosed array, expected `]`",
+        "10:10 unclosed table, expected `]`",
+        "13:11 \"p2c\" is not supported yet by this version / this version has \"round_robin\"",
+        "14:1 `balance` is given twice / keep one of the two",
+        "15:32 \"10.0.0.1\" is not an IP address and port / it has no port: write \"10.0.0.1:PORT\"",
+    ];
+    assert_eq!(errors(text), expected);
+}
+
+#[test]
+fn what_may_be_in_a_broken_line_is_not_called_missing() {
+    assert_errors_of_whole(&[
+        // The pool may be in the table whose header is broken.
+        (
+            "[listener.a]\nbind = [\"[::1]:1\"]\npool = \"b\"\n[pool.b\nbalance = 1",
+            &["4:8 unclosed table, expected `]`"],
+        ),
+        // The key may be on the broken line; in the other table it is surely not.
+        (
+            "[listener.a]\nbind = [\"[::1]:1\"]\npool b\n[pool.b]\nbalance = \"round_robin\"",
+            &[
+                "3:6 key with no value, expected `=` / a line is `key = value` or `[table]`",
+                "4:1 [pool.b] has no `server` / write [[pool.b.server]] with a `name` and an `addr`",
+            ],
+        ),
+    ]);
+}
+
+/// A date is no value of any key, so each key must be refused: as a wrong value or as not supported yet.
+#[test]
+fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
+    let mut read = Vec::new();
+    for table in TABLES {
+        for key in table.keys {
+            let path = table.path.replace("NAME", "x");
+            let text = match path.as_str() {
+                "" => format!("{key} = 1979-05-27"),
+                "pool.x.server" => format!("[[{path}]]\n{key} = 1979-05-27"),
+                _ => format!("[{path}]\n{key} = 1979-05-27"),
+            };
+            let errors = errors(&text);
+            let said = |words: &str| errors.iter().any(|error| error.contains(words));
+            assert!(!said("unknown"), "{text}\n{errors:#?}");
+            if said("found a date or time") || said("`include` needs a file") {
+                read.push(format!("{}.{key}", table.path));
+            } else {
+                assert!(said("is not supported yet by this version"), "{text}\n{errors:#?}");
+            }
+        }
+    }
+    let tables = ".config_version .include .process .log .defaults .listener .pool process.workers \
+        process.cpu_affinity process.engine process.maxconn process.buffer_size process.buffer_budget \
+        process.drain process.drain.hard_stop log.level log.output log.format log.access log.access.output \
+        log.access.format log.access.template log.access.events log.access.update_every log.access.skip_empty \
+        log.access.sample defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \
+        defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close \
+        defaults.tcp.nodelay defaults.tcp.keepalive defaults.tcp.keepalive.idle \
+        defaults.tcp.keepalive.interval defaults.tcp.keepalive.count defaults.retry.tries \
+        defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.backlog \
+        listener.NAME.maxconn listener.NAME.at_maxconn pool.NAME.balance pool.NAME.server \
+        pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight";
+    assert_eq!(read, tables.split_whitespace().collect::<Vec<_>>());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever is cut out of or put into a good text, it is judged without a panic, and every error points
+    /// at a line that is there.
+    #[test]
+    fn no_text_is_too_broken_to_judge(
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..40, r#"[\[\]{}"'=#\\\n,a-c0-9é.$]{0,6}"#), 0..6),
+    ) {
+        let mut text = include_str!("../../proxy.toml").replace("# ", "") + LEAST;
+        for (index, length, insert) in cuts {
+            let start = text.floor_char_boundary(index.index(text.len() + 1));
+            let end = text.floor_char_boundary(start + length);
+            text.replace_range(start..end, &insert);
+        }
+        if let Err(report) = parse(&text, "test") {
+            prop_assert!(!report.errors.is_empty());
+            for place in report.errors.iter().filter_map(|problem| problem.place.as_ref()) {
+                prop_assert!(place.line >= 1 && place.line <= text.split('\n').count());
+                prop_assert!(place.column >= 1);
+            }
+        }
+    }
+}
