@@ -361,24 +361,4 @@ mod tests {
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value["listener"], "a\"b\\c");
     }
-
-    /// Run alone and optimised: `cargo test --release --lib -- --ignored --nocapture costs_less`.
-    #[test]
-    #[ignore = "a measurement, true of an optimised build only"]
-    fn a_json_line_costs_less_than_a_microsecond() {
-        let clock = crate::sys::Clock::start();
-        let mut lines = AccessLines::new(&AccessFormat::Json, &names(), "mio").unwrap();
-        let mut out = Vec::with_capacity(512);
-        let count = 2_000_000;
-        let before = clock.now();
-        for index in 0..count {
-            let ended = Tick(index / 15);
-            out.clear();
-            lines.write(&mut out, std::hint::black_box(&Record { id: index, ended, ..relayed() }), NOW);
-            std::hint::black_box(&out);
-        }
-        let nanoseconds = clock.now().since(before).as_nanos() / u128::from(count);
-        println!("{nanoseconds} ns a line of {} bytes", out.len());
-        assert!(nanoseconds < 1000, "{nanoseconds} ns");
-    }
 }

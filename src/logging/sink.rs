@@ -276,7 +276,7 @@ mod tests {
         let head = "tidegate: cannot write to out: No space left on device (os error 28); ";
         assert_eq!(heard(&complaints), format!("{head}lines lost so far: 2\n"));
         // A tick is a millisecond, and a deadline is never early.
-        thread::sleep(COMPLAINT_INTERVAL + std::time::Duration::from_millis(5));
+        thread::sleep(COMPLAINT_INTERVAL + Duration::from_millis(5));
         push(&mut sink, "three");
         sink.flush();
         assert_eq!(heard(&complaints), format!("{head}lines lost so far: 7\n"));
