@@ -1,1 +1,343 @@
-//! The commands.
+//! The commands: what can be typed, and which room answers.
+
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::json;
+
+use crate::config::{self, Config, EngineKind};
+use crate::process;
+use crate::say::say;
+
+/// Where the configuration is looked for when `-c` does not say.
+const DEFAULT_FILE: &str = "/etc/tidegate/proxy.toml";
+
+/// What `--version` says after the name; `-V` says the first line only.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\nengines:  mio (also called readiness)",
+    "\nfeatures: ",
+    cfg_select! { feature = "lab" => "lab", _ => "none (lab is missing: no `tidegate demo`)" },
+    "\nlicence:  ",
+    env!("CARGO_PKG_LICENSE"),
+);
+
+const AFTER_HELP: &str = "\
+Examples:
+  tidegate demo                         see it work: three back ends and a proxy on 127.0.0.1:8080
+  tidegate demo --for 10s               the same under load for ten seconds, with a summary
+  tidegate check -c proxy.toml          show every error of a configuration; nothing is started
+  tidegate run -c proxy.toml            run the load balancer until SIGTERM or Ctrl-C
+
+Exit codes:
+  0  success; for `run`, a stop signal came and the sessions were let finish
+  1  an error in the configuration, or the start failed (a port in use, for example)
+  2  the command line is wrong
+
+Files:
+  /etc/tidegate/proxy.toml              the configuration, unless -c names another
+
+Documentation, in the source tree:
+  README.md, docs/ARCHITECTURE.md, docs/TRAPS.md
+  proxy.toml                            a working example with a comment for each option";
+
+const RUN_HELP: &str = "\
+Signals:
+  TERM, INT, QUIT   stop accepting and let sessions finish, for process.drain.hard_stop at most;
+                    a second one stops at once
+
+Example:
+  tidegate run -c proxy.toml --workers 2";
+
+const CHECK_HELP: &str = "\
+Examples:
+  tidegate check -c proxy.toml                  proxy.toml: ok: 1 listener, 1 pool, 3 servers
+  tidegate check -q -c proxy.toml               says something only when there are errors
+  tidegate check -c proxy.toml --dump           the configuration with every default filled in
+  tidegate check -c proxy.toml --format json    {\"ok\":true,\"errors\":[]}
+
+Exit codes: 0 no error, 1 errors, 2 the command line is wrong.";
+
+const DEMO_HELP: &str = "\
+The back ends are processes of their own, named as the servers of the configuration, and answer each GET
+with their name. Kill one and watch its clients go to the others. They end with the demo.
+
+With --for, built-in clients send requests through the proxy, one connection each; the access log is off
+meanwhile, and a table of requests, errors, latency and each back end's share ends it.
+
+Examples:
+  tidegate demo
+  tidegate demo --for 10s
+  tidegate demo -c proxy.toml --for 500ms
+
+Exit codes: 0 success, 1 the start or a request failed, 2 the command line is wrong.";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidegate",
+    version,
+    long_version = LONG_VERSION,
+    about = "A TCP load balancer that moves every byte",
+    after_help = AFTER_HELP,
+    max_term_width = 110,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the load balancer until a signal ends it
+    #[command(after_help = RUN_HELP)]
+    Run(Run),
+    /// Check a configuration and show every error in it; nothing is bound or started
+    #[command(after_help = CHECK_HELP)]
+    Check(Check),
+    /// See it work: the proxy with three small HTTP back ends on this machine
+    #[command(after_help = DEMO_HELP)]
+    Demo(Demo),
+    /// One back end of the demo, which starts it
+    #[cfg(feature = "lab")]
+    #[command(hide = true)]
+    DemoServer(DemoServer),
+}
+
+#[derive(Debug, Args)]
+struct File {
+    /// The configuration
+    #[arg(short, long = "config", value_name = "FILE", default_value = DEFAULT_FILE)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    file: File,
+    /// How the kernel is asked to move bytes, instead of process.engine: auto, or mio (also called readiness)
+    #[arg(long, value_parser = engine)]
+    engine: Option<EngineKind>,
+    /// How many workers, instead of process.workers
+    #[arg(long, value_name = "N", value_parser = workers)]
+    workers: Option<NonZeroU16>,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    #[command(flatten)]
+    file: File,
+    /// Say nothing when there is no error
+    #[arg(short, long)]
+    quiet: bool,
+    /// How the result is written
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+    /// Write the configuration that would be in effect, every default filled in, instead of the result
+    #[arg(long, conflicts_with_all = ["quiet", "format"])]
+    dump: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Text: one line when all is well, otherwise each error with its place and its cure
+    Human,
+    /// One JSON object: {"ok": true|false, "errors": […]}
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct Demo {
+    /// A configuration instead of the built-in one; the servers of its first listener must be on loopback
+    #[arg(short, long = "config", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Send requests for this long (500ms, 10s, 2m, 1h), print a summary and end
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    time: Option<Duration>,
+}
+
+#[cfg(feature = "lab")]
+#[derive(Debug, Args)]
+struct DemoServer {
+    name: String,
+    addr: std::net::SocketAddr,
+}
+
+impl Cli {
+    /// Does what the command line asks. What the user asked to see goes to the standard output, errors of a
+    /// configuration to the standard error.
+    ///
+    /// # Errors
+    /// What kept the command from starting, in words for the user.
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Run(run) => run.execute(),
+            Command::Check(check) => check.execute(),
+            Command::Demo(demo) => demo.execute(),
+            #[cfg(feature = "lab")]
+            Command::DemoServer(server) => crate::demo::serve(&server.name, server.addr),
+        }
+    }
+}
+
+impl Run {
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        let mut config = match config::load(&self.file.config) {
+            Ok(config) => config,
+            Err(report) => return Ok(refuse(&report)),
+        };
+        if let Some(engine) = self.engine {
+            config.process.engine = engine;
+        }
+        if self.workers.is_some() {
+            config.process.workers = self.workers;
+        }
+        process::run(&config)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Check {
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        let config = match config::load(&self.file.config) {
+            Ok(config) => config,
+            Err(report) if self.format == Format::Json => {
+                say(format_args!("{}\n", report.json()))?;
+                return Ok(ExitCode::FAILURE);
+            }
+            Err(report) => return Ok(refuse(&report)),
+        };
+        if self.dump {
+            say(config::dump(&config))?;
+        } else if !self.quiet {
+            match self.format {
+                Format::Human => say(format_args!("{}\n", all_well(&self.file.config, &config)))?,
+                Format::Json => say(format_args!("{}\n", json!({"ok": true, "errors": []})))?,
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(feature = "lab")]
+impl Demo {
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        use crate::demo;
+        match self.config.map_or_else(demo::built_in, |file| config::load(&file)) {
+            Ok(config) => demo::run(config, self.time),
+            Err(report) => Ok(refuse(&report)),
+        }
+    }
+}
+
+#[cfg(not(feature = "lab"))]
+impl Demo {
+    fn execute(self) -> anyhow::Result<ExitCode> {
+        anyhow::bail!(
+            "built without the feature `lab`, which has the demo: rebuild with `cargo build --release --features lab`"
+        )
+    }
+}
+
+/// Shows the errors of a configuration.
+fn refuse(report: &config::Report) -> ExitCode {
+    use std::io::Write;
+    // With standard error gone there is nobody left to tell; the exit code still does.
+    let _ = writeln!(std::io::stderr(), "{report}");
+    ExitCode::FAILURE
+}
+
+fn all_well(file: &Path, config: &Config) -> String {
+    let servers = config.pools.iter().map(|pool| pool.servers.len()).sum();
+    format!(
+        "{}: ok: {}, {}, {}",
+        file.display(),
+        count(config.listeners.len(), "listener"),
+        count(config.pools.len(), "pool"),
+        count(servers, "server")
+    )
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+fn engine(name: &str) -> Result<EngineKind, String> {
+    match name {
+        "auto" => Ok(EngineKind::Auto),
+        "mio" | "readiness" => Ok(EngineKind::Mio),
+        "io_uring" | "completion" | "threads" | "epoll_level" | "poll" | "select" | "sigio" | "aio" => {
+            Err("not supported yet: this version has auto and mio".to_owned())
+        }
+        _ => Err("no such engine: this version has auto and mio".to_owned()),
+    }
+}
+
+fn workers(text: &str) -> Result<NonZeroU16, String> {
+    text.parse().map_err(|_| format!("a whole number from 1 to {}", NonZeroU16::MAX))
+}
+
+/// A whole number with its unit, more than nothing.
+fn duration(text: &str) -> Result<Duration, String> {
+    const WRONG: &str = "a duration is a whole number with a unit: 500ms, 10s, 2m or 1h";
+    let unit = text.find(|c: char| !c.is_ascii_digit()).ok_or(WRONG)?;
+    let (number, unit) = text.split_at(unit);
+    let unit_ms: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(WRONG.to_owned()),
+    };
+    let ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ms)).ok_or(WRONG)?;
+    if ms == 0 {
+        return Err("a duration must be longer than nothing, such as 10s".to_owned());
+    }
+    Ok(Duration::from_millis(ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_some_length() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
+        for wrong in
+            ["", "10", "s", "0s", "-1s", "1.5s", "10 s", "10d", "99999999999999999999h", "9999999999999999h"]
+        {
+            assert!(duration(wrong).is_err(), "{wrong:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn engines_by_their_names() {
+        assert_eq!(engine("auto"), Ok(EngineKind::Auto));
+        assert_eq!(engine("mio"), Ok(EngineKind::Mio));
+        assert_eq!(engine("readiness"), Ok(EngineKind::Mio));
+        for later in ["io_uring", "completion", "threads", "epoll_level", "poll", "select", "sigio", "aio"] {
+            assert!(engine(later).unwrap_err().contains("not supported yet"), "{later}");
+        }
+        assert!(engine("epol").unwrap_err().contains("no such engine"));
+    }
+
+    #[test]
+    fn one_thing_or_many() {
+        assert_eq!([count(0, "pool"), count(1, "pool"), count(2, "pool")], ["0 pools", "1 pool", "2 pools"]);
+    }
+}

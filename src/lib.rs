@@ -28,6 +28,7 @@ pub mod engine;
 pub mod logging;
 pub mod process;
 pub mod relay;
+mod say;
 pub mod session;
 pub mod snapshot;
 pub mod sys;

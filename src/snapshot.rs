@@ -2,10 +2,11 @@
 //! for the whole process beside it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::balance::Balancer;
 use crate::config::{self, AtMaxconn};
+use crate::tick::Tick;
 
 /// A listener: an index into [`Snapshot::listeners`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub tcp: config::Tcp,
     /// Client connections in the process.
     pub connections: Limit,
+    /// Keeps failing accepts from flooding the log.
+    pub accept_failures: Throttle,
 }
 
 /// What a worker needs to know of a listener.
@@ -103,6 +106,12 @@ impl Limit {
         debug_assert!(before > 0, "given more often than taken");
     }
 
+    /// Whether a [`Limit::take`] would succeed now.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.count() < self.most
+    }
+
     /// How many there are now.
     #[must_use]
     pub fn count(&self) -> u32 {
@@ -113,6 +122,22 @@ impl Limit {
     #[must_use]
     pub fn most(&self) -> u32 {
         self.most
+    }
+}
+
+/// Lets one message a second pass, for all workers together.
+#[derive(Debug, Default)]
+pub struct Throttle {
+    /// The second of the last message, counted from 1.
+    last: AtomicU64,
+}
+
+impl Throttle {
+    /// Whether nobody has spoken in this second yet; whoever gets `true` speaks.
+    #[must_use]
+    pub fn may_speak(&self, now: Tick) -> bool {
+        let second = now.0 / 1000 + 1;
+        self.last.fetch_max(second, Ordering::Relaxed) < second
     }
 }
 
@@ -154,6 +179,7 @@ impl Snapshot {
             retry: config.retry,
             tcp: config.tcp,
             connections: Limit::new(maxconn),
+            accept_failures: Throttle::default(),
         }
     }
 

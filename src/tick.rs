@@ -7,11 +7,12 @@ use std::time::Duration;
 pub struct Tick(pub u64);
 
 impl Tick {
-    /// The moment `wait` from here, rounded **up** to a whole millisecond, so that nothing ends early.
+    /// The first moment that is surely `wait` or more from here: a clock's tick is rounded down, so this
+    /// is up to two milliseconds late and never early.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         let ms = wait.as_nanos().div_ceil(1_000_000);
-        Self(self.0.saturating_add(u64::try_from(ms).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(u64::try_from(ms).unwrap_or(u64::MAX)).saturating_add(1))
     }
 
     /// How long it takes from `earlier` to here; zero when `earlier` is later.

@@ -1,1 +1,146 @@
 //! How the kernel is asked to move bytes.
+//!
+//! An engine owns sockets and bytes; it knows nothing of pools, retries or timeouts. A worker gives it
+//! [`Order`]s and gets [`Event`]s: one answer for each order, and after [`Event::Closed`] silence for that
+//! key.
+
+mod drive;
+mod reactor;
+mod store;
+
+pub use drive::{Attempt, Pace, Port, drive};
+pub use reactor::{ByMio, Reactor, Selector};
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+
+use crate::relay::{End, Fault, Progress, Side};
+use crate::snapshot::ListenerId;
+use crate::worker::Key;
+
+/// What a worker asks of an engine, for one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Connect to a server; an attempt that still runs is abandoned. Answer: [`Event::Dialed`].
+    Dial {
+        /// Where it listens.
+        to: SocketAddr,
+    },
+    /// Move bytes both ways. Answer: [`Event::Ended`].
+    Relay,
+    /// End a running relay. Answer: [`Event::Ended`].
+    Stop(End),
+    /// Close both sockets; what was given to the kernel is still delivered. Answer: [`Event::Closed`].
+    Close,
+    /// Reset both peers. Answer: [`Event::Closed`]; or [`Event::Unsent`], and nothing is done, while the
+    /// spared peer has not acknowledged everything, because a reset would destroy what is on its way.
+    Reset {
+        /// The peer that must get everything first, if any.
+        spare: Option<Side>,
+    },
+}
+
+/// What an engine tells a worker.
+#[derive(Debug)]
+pub enum Event {
+    /// A client connected.
+    Accepted {
+        /// To this listener.
+        listener: ListenerId,
+        /// Its socket.
+        socket: TcpStream,
+        /// Its address.
+        peer: SocketAddr,
+    },
+    /// A listener cannot accept for lack of descriptors or memory; it goes on trying when it is told so.
+    AcceptFailed {
+        /// The listener.
+        listener: ListenerId,
+        /// Why.
+        fault: Fault,
+    },
+    /// An attempt to reach a server ended.
+    Dialed {
+        /// The connection.
+        key: Key,
+        /// How.
+        result: Result<(), Fault>,
+    },
+    /// The client failed, with nothing of its left to deliver, before a relay was ordered.
+    ClientLeft {
+        /// The connection.
+        key: Key,
+    },
+    /// A relay ended; the sockets are still there.
+    Ended {
+        /// The connection.
+        key: Key,
+        /// How.
+        end: End,
+        /// Bytes delivered, by [`crate::relay::Dir::index`].
+        moved: [u64; 2],
+        /// Whether bytes that were taken from a peer were not given to the other.
+        unsent: bool,
+    },
+    /// A reset has to wait: not everything was acknowledged.
+    Unsent {
+        /// The connection.
+        key: Key,
+    },
+    /// Both sockets are gone.
+    Closed {
+        /// The connection.
+        key: Key,
+    },
+}
+
+/// The connection table as an engine sees it: never the session.
+pub trait Slots<Io> {
+    /// What the engine keeps for `key`; `None` when that connection is gone.
+    fn io(&mut self, key: Key) -> Option<&mut Io>;
+}
+
+/// A way to ask the kernel to move bytes. Built and used on its worker's own thread.
+pub trait Engine: Sized {
+    /// What it keeps for a connection.
+    type Io;
+
+    /// Accepts connections on `socket` from now on.
+    ///
+    /// # Errors
+    /// The operating system's, when the socket cannot be watched.
+    fn listen(&mut self, id: ListenerId, socket: TcpListener) -> io::Result<()>;
+
+    /// Stops accepting for a while, or goes on.
+    fn pause(&mut self, id: ListenerId, paused: bool);
+
+    /// Accepts what waits in the backlogs, then closes all listeners.
+    fn close_listeners(&mut self, out: &mut VecDeque<Event>);
+
+    /// Takes charge of an accepted socket.
+    ///
+    /// # Errors
+    /// The operating system's, when the socket cannot be watched; it is closed then.
+    fn open(&mut self, key: Key, client: TcpStream) -> io::Result<Self::Io>;
+
+    /// Does what a session asks. Never fails: failures are events.
+    fn order(&mut self, key: Key, io: &mut Self::Io, order: Order, out: &mut VecDeque<Event>);
+
+    /// Waits for the kernel, at most `wait` (for ever if `None`), and moves bytes.
+    ///
+    /// # Errors
+    /// The operating system's, when waiting is impossible; the worker cannot go on then.
+    fn turn(
+        &mut self,
+        slots: &mut impl Slots<Self::Io>,
+        wait: Option<Duration>,
+        out: &mut VecDeque<Event>,
+    ) -> io::Result<()>;
+
+    /// How far a relay has come; `None` when none runs.
+    fn progress(&self, io: &Self::Io) -> Option<Progress>;
+}

@@ -9,8 +9,11 @@ pub enum Fault {
     Unreachable,
     /// No answer in time (ETIMEDOUT): a connect, or a peer that keep-alive found gone.
     TimedOut,
-    /// The peer sent RST, or bytes were sent to a peer that had gone (ECONNRESET, EPIPE, ECONNABORTED).
+    /// The peer sent RST (ECONNRESET, ECONNABORTED).
     Reset,
+    /// Bytes were sent to a peer that had sent its FIN and takes none any more (EPIPE): unlike after a
+    /// reset, what it sent was whole.
+    Closed,
     /// No free local port towards that address (EADDRNOTAVAIL).
     NoPorts,
     /// No free descriptor (EMFILE, ENFILE).
@@ -47,9 +50,12 @@ impl Fault {
     pub fn blame(self) -> Blame {
         match self {
             Self::NoPorts | Self::NoFiles | Self::NoMemory | Self::Denied => Blame::Us,
-            Self::Refused | Self::Unreachable | Self::TimedOut | Self::Reset | Self::Other(_) => {
-                Blame::Upstream
-            }
+            Self::Refused
+            | Self::Unreachable
+            | Self::TimedOut
+            | Self::Reset
+            | Self::Closed
+            | Self::Other(_) => Blame::Upstream,
         }
     }
 
@@ -70,6 +76,7 @@ impl std::fmt::Display for Fault {
             Self::Unreachable => f.write_str("unreachable"),
             Self::TimedOut => f.write_str("timed out"),
             Self::Reset => f.write_str("connection reset"),
+            Self::Closed => f.write_str("connection closed by the peer"),
             Self::NoPorts => f.write_str("no free local port"),
             Self::NoFiles => f.write_str("no free file descriptor"),
             Self::NoMemory => f.write_str("no kernel memory"),

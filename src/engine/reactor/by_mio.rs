@@ -1,0 +1,75 @@
+//! The default selector: mio, which is epoll, kqueue or IOCP, edge-triggered.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::selector::{Readiness, Selector};
+use crate::worker::Key;
+
+/// Reports taken from the kernel at a time.
+const EVENTS: usize = 1024;
+
+/// mio's [`Poll`] as a [`Selector`].
+#[derive(Debug)]
+pub struct ByMio {
+    poll: Poll,
+    events: Events,
+}
+
+impl ByMio {
+    /// A new selector, and the handle that wakes it from any thread.
+    ///
+    /// # Errors
+    /// The operating system's: usually no free descriptor.
+    pub fn new() -> io::Result<(Self, Arc<Waker>)> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), Token(Key::reserved(u32::MAX).token(false)))?;
+        Ok((Self { poll, events: Events::with_capacity(EVENTS) }, Arc::new(waker)))
+    }
+}
+
+/// Urgent data is watched for one reason: a read stops at an urgent byte, and what is behind it would not
+/// be reported again.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+impl Selector for ByMio {
+    const SHORT_READ_IS_DRAINED: bool = cfg!(target_os = "linux");
+
+    fn add(&mut self, source: &mut impl Source, token: usize) -> io::Result<()> {
+        self.poll.registry().register(source, Token(token), INTEREST)
+    }
+
+    fn remove(&mut self, source: &mut impl Source) {
+        // epoll forgets a socket when its last descriptor is closed, and ours are never duplicated: a
+        // system call saved. Elsewhere mio keeps books of its own.
+        if !cfg!(target_os = "linux") {
+            let _ = self.poll.registry().deregister(source);
+        }
+    }
+
+    fn select(&mut self, wait: Option<Duration>, out: &mut Vec<Readiness>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, wait) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        out.extend(self.events.iter().map(|event| {
+            let special =
+                event.is_read_closed() || event.is_write_closed() || event.is_error() || event.is_priority();
+            Readiness {
+                token: event.token().0,
+                read: event.is_readable() || special,
+                write: event.is_writable() || special,
+                special,
+                error: event.is_error(),
+            }
+        }));
+        Ok(())
+    }
+}

@@ -1,0 +1,403 @@
+//! Readiness made to look like completion.
+//!
+//! Events only raise latches; attempts decide. Every wanted operation of a relay is in exactly one of
+//! these places, which is why no wake-up can be lost:
+//! parked behind a cleared latch, which the kernel raises; in the run queue; on the list of those who wait
+//! for a buffer.
+
+mod by_mio;
+mod latch;
+mod selector;
+mod wire;
+
+pub use by_mio::ByMio;
+use selector::Readiness;
+pub use selector::Selector;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+
+use super::store::Store;
+use super::{Engine, Event, Order, Pace, Slots, drive};
+use crate::config::Tcp;
+use crate::relay::{Dir, End, Op, Progress, Relay, Side};
+use crate::snapshot::ListenerId;
+use crate::sys::Pool;
+use crate::sys::net::{self, Accepted};
+use crate::worker::Key;
+use latch::Latch;
+use wire::{Socket, Wire, Workshop};
+
+/// Connections accepted from one listening socket in a turn: a storm of new ones must not starve the old.
+const ACCEPTS_PER_TURN: usize = 16;
+/// Reads for one connection in a turn: 2 MiB with the default buffer.
+const FILLS_PER_TURN: u32 = 8;
+
+/// A readiness engine over any [`Selector`].
+#[derive(Debug)]
+pub struct Reactor<S> {
+    selector: S,
+    workshop: Workshop,
+    tcp: Tcp,
+    listeners: Vec<Listening>,
+    /// Connections that ran out of budget with more to do.
+    ready: VecDeque<Key>,
+    /// Connections that wait for a buffer.
+    starved: Vec<Key>,
+    /// Reports of the running turn; kept for its memory only.
+    reports: Vec<Readiness>,
+}
+
+/// One listening socket.
+#[derive(Debug)]
+struct Listening {
+    id: ListenerId,
+    socket: TcpListener,
+    waiting: Latch,
+    paused: bool,
+}
+
+/// What a reactor keeps for a connection.
+#[derive(Debug)]
+pub struct Io {
+    client: Socket,
+    server: Option<Socket>,
+    stores: [Store; 2],
+    phase: Phase,
+    /// In the run queue.
+    queued: bool,
+    /// On the list of those who wait for a buffer.
+    starved: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The worker decides what comes next.
+    Resting,
+    /// A connect is on its way.
+    Dialing,
+    /// Bytes are moved.
+    Relaying(Relay),
+}
+
+impl<S: Selector> Reactor<S> {
+    /// A reactor that reads at most `buffer_size` bytes at a time, and holds at most `budget` bytes of
+    /// all its connections together.
+    #[must_use]
+    pub fn new(selector: S, tcp: Tcp, buffer_size: usize, budget: usize) -> Self {
+        Self {
+            selector,
+            workshop: Workshop { scratch: vec![0; buffer_size].into_boxed_slice(), pool: Pool::new(budget) },
+            tcp,
+            listeners: Vec::new(),
+            ready: VecDeque::new(),
+            starved: Vec::new(),
+            reports: Vec::new(),
+        }
+    }
+
+    fn dial(&mut self, key: Key, io: &mut Io, to: SocketAddr, out: &mut VecDeque<Event>) {
+        if let Some(mut abandoned) = io.server.take() {
+            self.selector.remove(&mut abandoned.stream);
+        }
+        io.phase = Phase::Resting;
+        let result = net::dial(to, &self.tcp).and_then(|(stream, connected)| {
+            let socket = io.server.insert(Socket::new(stream));
+            let token = key.token(Side::Server as usize == 1);
+            self.selector.add(&mut socket.stream, token).map_err(|error| net::fault(&error))?;
+            Ok(connected)
+        });
+        match result {
+            Ok(true) => out.push_back(Event::Dialed { key, result: Ok(()) }),
+            Ok(false) => io.phase = Phase::Dialing,
+            Err(fault) => out.push_back(Event::Dialed { key, result: Err(fault) }),
+        }
+    }
+
+    /// Moves bytes of one connection until nothing more can be done, or its budget is spent.
+    fn pump(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event>) {
+        let Io { client, server: Some(server), stores, phase: Phase::Relaying(relay), queued, starved } = io
+        else {
+            return;
+        };
+        let before = self.workshop.pool.out();
+        let mut wire = Wire::new([client, server], stores, &mut self.workshop, S::SHORT_READ_IS_DRAINED);
+        let pace = drive(relay, &mut wire, FILLS_PER_TURN);
+        if wire.starved && !std::mem::replace(starved, true) {
+            self.starved.push(key);
+        }
+        match pace {
+            Pace::Quiet => {}
+            Pace::OutOfBudget => {
+                if !std::mem::replace(queued, true) {
+                    self.ready.push_back(key);
+                }
+            }
+            Pace::Ended(end) => self.ended(key, io, end, out),
+        }
+        if self.workshop.pool.out() < before {
+            self.feed();
+        }
+    }
+
+    /// A relay is over: reports it and gives its memory back.
+    fn ended(&mut self, key: Key, io: &mut Io, end: End, out: &mut VecDeque<Event>) {
+        if let Phase::Relaying(relay) = &io.phase {
+            let moved = Dir::BOTH.map(|dir| relay.flow(dir).moved());
+            out.push_back(Event::Ended { key, end, moved, unsent: relay.holds_bytes() });
+        }
+        self.rest(io);
+    }
+
+    fn rest(&mut self, io: &mut Io) {
+        io.phase = Phase::Resting;
+        for store in &mut io.stores {
+            store.clear(&mut self.workshop.pool);
+        }
+        self.feed();
+    }
+
+    /// Lets go of the sockets; they are closed when the worker drops the slot.
+    fn release(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event>) {
+        self.rest(io);
+        self.selector.remove(&mut io.client.stream);
+        if let Some(server) = &mut io.server {
+            self.selector.remove(&mut server.stream);
+        }
+        out.push_back(Event::Closed { key });
+    }
+
+    /// Buffers came back: those who wait for one try again in the next turn.
+    fn feed(&mut self) {
+        self.ready.extend(self.starved.drain(..));
+    }
+
+    fn report(&mut self, report: Readiness, slots: &mut impl Slots<Io>, out: &mut VecDeque<Event>) {
+        let (key, is_server) = Key::from_token(report.token);
+        if let Some(number) = key.reserved_number() {
+            // The one that is no listener is the waker, and being awake is all that it is for.
+            if let Some(listening) = self.listeners.get_mut(number as usize) {
+                listening.waiting.raise();
+            }
+            return;
+        }
+        // A connection that is gone can still have reports in the batch that ended it.
+        let Some(io) = slots.io(key) else { return };
+        let side = if is_server { Side::Server } else { Side::Client };
+        let socket = match side {
+            Side::Client => &mut io.client,
+            Side::Server => match &mut io.server {
+                Some(server) => server,
+                None => return,
+            },
+        };
+        if report.read {
+            socket.read.raise();
+        }
+        if report.write {
+            socket.write.raise();
+        }
+        socket.plain &= !report.special;
+        match &mut io.phase {
+            Phase::Resting => {}
+            Phase::Dialing => self.report_dialing(key, io, side, report.error, out),
+            Phase::Relaying(_) => {
+                resume(io);
+                self.pump(key, io, out);
+                if report.error {
+                    self.report_error(key, io, side, out);
+                }
+            }
+        }
+    }
+
+    fn report_dialing(&mut self, key: Key, io: &mut Io, side: Side, error: bool, out: &mut VecDeque<Event>) {
+        match (side, &io.server) {
+            (Side::Server, Some(server)) => match net::dialed(&server.stream) {
+                Ok(false) => {}
+                result => {
+                    io.phase = Phase::Resting;
+                    out.push_back(Event::Dialed { key, result: result.map(drop) });
+                }
+            },
+            (Side::Client, _) if error && net::failure_before_relay(&io.client.stream).is_some() => {
+                io.phase = Phase::Resting;
+                out.push_back(Event::ClientLeft { key });
+            }
+            _ => {}
+        }
+    }
+
+    /// A failed socket whose bytes nobody waits for, because its target is slow, would not be noticed
+    /// before the target is served: asks for its error, so that the end comes within `half_close`.
+    fn report_error(&mut self, key: Key, io: &mut Io, side: Side, out: &mut VecDeque<Event>) {
+        let Io { client, server: Some(server), phase: Phase::Relaying(relay), .. } = io else { return };
+        if relay.broken().is_some() {
+            return;
+        }
+        let socket = if side == Side::Client { client } else { server };
+        if let Some(fault) = net::pending_error(&socket.stream) {
+            relay.fail(side, fault);
+            self.pump(key, io, out);
+        }
+    }
+
+    fn accept(&mut self, out: &mut VecDeque<Event>) {
+        for listening in &mut self.listeners {
+            if !listening.paused {
+                listening.accept(ACCEPTS_PER_TURN, out);
+            }
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+            || self.listeners.iter().any(|listening| !listening.paused && listening.waiting.is_ready())
+    }
+}
+
+impl Listening {
+    fn accept(&mut self, most: usize, out: &mut VecDeque<Event>) {
+        for _ in 0..most {
+            if !self.waiting.is_ready() {
+                return;
+            }
+            match net::accept(&self.socket) {
+                Accepted::Client(socket, peer) => {
+                    out.push_back(Event::Accepted { listener: self.id, socket, peer });
+                }
+                Accepted::Nothing(proof) => self.waiting.clear(proof),
+                Accepted::Gone => {}
+                Accepted::Failed(fault) => {
+                    // The backlog may still hold connections of which no new event will tell: the latch
+                    // stays ready, and the worker says when to try again.
+                    self.paused = true;
+                    out.push_back(Event::AcceptFailed { listener: self.id, fault });
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Offers every parked operation again whose latch is ready.
+fn resume(io: &mut Io) {
+    let Io { client, server: Some(server), phase: Phase::Relaying(relay), .. } = io else { return };
+    let sockets = [&*client, &*server];
+    for dir in Dir::BOTH {
+        if sockets[dir.source() as usize].read.is_ready() {
+            relay.resume(dir, Op::Fill);
+        }
+        if sockets[dir.target() as usize].write.is_ready() {
+            relay.resume(dir, Op::Drain);
+        }
+    }
+}
+
+impl<S: Selector> Engine for Reactor<S> {
+    type Io = Io;
+
+    fn listen(&mut self, id: ListenerId, mut socket: TcpListener) -> io::Result<()> {
+        let number = u32::try_from(self.listeners.len()).expect("far fewer listening sockets");
+        self.selector.add(&mut socket, Key::reserved(number).token(false))?;
+        self.listeners.push(Listening { id, socket, waiting: Latch::new(), paused: false });
+        Ok(())
+    }
+
+    fn pause(&mut self, id: ListenerId, paused: bool) {
+        for listening in self.listeners.iter_mut().filter(|listening| listening.id == id) {
+            listening.paused = paused;
+        }
+    }
+
+    fn close_listeners(&mut self, out: &mut VecDeque<Event>) {
+        for mut listening in self.listeners.drain(..) {
+            listening.waiting.raise();
+            listening.accept(usize::MAX, out);
+            self.selector.remove(&mut listening.socket);
+        }
+    }
+
+    fn open(&mut self, key: Key, client: TcpStream) -> io::Result<Io> {
+        let mut client = Socket::new(client);
+        self.selector.add(&mut client.stream, key.token(Side::Client as usize == 1))?;
+        Ok(Io {
+            client,
+            server: None,
+            stores: Default::default(),
+            phase: Phase::Resting,
+            queued: false,
+            starved: false,
+        })
+    }
+
+    fn order(&mut self, key: Key, io: &mut Io, order: Order, out: &mut VecDeque<Event>) {
+        match order {
+            Order::Dial { to } => self.dial(key, io, to, out),
+            Order::Relay => {
+                let room = u32::try_from(self.workshop.scratch.len()).expect("configuration limits it");
+                io.phase = Phase::Relaying(Relay::new(room));
+                self.pump(key, io, out);
+            }
+            Order::Stop(why) => {
+                if let Phase::Relaying(relay) = &mut io.phase {
+                    relay.stop(why);
+                    self.pump(key, io, out);
+                }
+            }
+            Order::Close => self.release(key, io, out),
+            Order::Reset { spare } => {
+                let spared = match spare {
+                    Some(Side::Client) => Some(&io.client),
+                    Some(Side::Server) => io.server.as_ref(),
+                    None => None,
+                };
+                if spared.is_some_and(|socket| net::is_delivering(&socket.stream)) {
+                    self.rest(io);
+                    out.push_back(Event::Unsent { key });
+                    return;
+                }
+                for socket in std::iter::once(&io.client).chain(&io.server) {
+                    net::reset_on_close(&socket.stream);
+                }
+                self.release(key, io, out);
+            }
+        }
+    }
+
+    fn turn(
+        &mut self,
+        slots: &mut impl Slots<Io>,
+        wait: Option<Duration>,
+        out: &mut VecDeque<Event>,
+    ) -> io::Result<()> {
+        let wait = if self.has_work() { Some(Duration::ZERO) } else { wait };
+        let mut reports = std::mem::take(&mut self.reports);
+        self.selector.select(wait, &mut reports)?;
+        for report in reports.drain(..) {
+            self.report(report, slots, out);
+        }
+        self.reports = reports;
+        for _ in 0..self.ready.len() {
+            let Some(key) = self.ready.pop_front() else { break };
+            if let Some(io) = slots.io(key) {
+                (io.queued, io.starved) = (false, false);
+                resume(io);
+                self.pump(key, io, out);
+            }
+        }
+        self.accept(out);
+        Ok(())
+    }
+
+    fn progress(&self, io: &Io) -> Option<Progress> {
+        match &io.phase {
+            Phase::Relaying(relay) => Some(relay.progress()),
+            _ => None,
+        }
+    }
+}

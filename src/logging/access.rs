@@ -1,0 +1,384 @@
+//! How a closed connection becomes a line.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use super::Record;
+use super::stamp::{Now, Stamps};
+use crate::config::AccessFormat;
+use crate::snapshot::Snapshot;
+
+#[derive(Clone, Copy, Debug)]
+enum Field {
+    Ts,
+    Event,
+    Id,
+    Listener,
+    Client,
+    Pool,
+    Server,
+    ServerAddr,
+    Tries,
+    ConnectMs,
+    DurationMs,
+    BytesIn,
+    BytesOut,
+    Cause,
+    Closer,
+    HapTs,
+    Engine,
+    Worker,
+}
+
+const TABLE: [(&str, Field); 18] = [
+    ("ts", Field::Ts),
+    ("event", Field::Event),
+    ("id", Field::Id),
+    ("listener", Field::Listener),
+    ("client", Field::Client),
+    ("pool", Field::Pool),
+    ("server", Field::Server),
+    ("server_addr", Field::ServerAddr),
+    ("tries", Field::Tries),
+    ("connect_ms", Field::ConnectMs),
+    ("duration_ms", Field::DurationMs),
+    ("bytes_in", Field::BytesIn),
+    ("bytes_out", Field::BytesOut),
+    ("cause", Field::Cause),
+    ("closer", Field::Closer),
+    ("hap_ts", Field::HapTs),
+    ("engine", Field::Engine),
+    ("worker", Field::Worker),
+];
+
+/// The fields of an access line, in their order.
+///
+/// | field | meaning |
+/// |---|---|
+/// | `ts` | when the connection was closed: RFC 3339, UTC, milliseconds |
+/// | `event` | `close` |
+/// | `id` | unique in this process: 16 hexadecimal digits |
+/// | `listener`, `pool`, `server` | names from the configuration |
+/// | `client`, `server_addr` | address and port |
+/// | `tries` | attempts to reach a server |
+/// | `connect_ms` | from accept to the server's connection |
+/// | `duration_ms` | from accept to close |
+/// | `bytes_in`, `bytes_out` | moved from client to server, and from server to client |
+/// | `cause`, `closer`, `hap_ts` | see [`crate::session::Cause`] |
+/// | `engine` | how bytes were moved |
+/// | `worker` | which worker carried it, from 0 |
+///
+/// `server` and `server_addr` are absent when no server was tried, and `connect_ms` when none was
+/// reached: `null` in JSON, `-` in logfmt and in templates.
+pub const FIELDS: &[&str] = &{
+    let mut names = [""; TABLE.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = TABLE[index].0;
+        index += 1;
+    }
+    names
+};
+
+/// What is wrong with a template.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// `{name}` where there is no such field.
+    #[error("there is no field {{{0}}}; the fields are {fields}", fields = FIELDS.join(", "))]
+    UnknownField(String),
+    /// `{` that nothing closes.
+    #[error("a \"{{\" is never closed; a brace that stands for itself is written \"{{{{\"")]
+    Unclosed,
+    /// `}` that nothing opened.
+    #[error("a \"}}\" closes nothing; a brace that stands for itself is written \"}}}}\"")]
+    Unopened,
+}
+
+/// Says whether a template can be written: `{field}` for each of [`FIELDS`], `{{` and `}}` for braces.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn check_template(template: &str) -> Result<(), TemplateError> {
+    pieces(template).map(|_| ())
+}
+
+/// What stands before a field, and the field; none at the end of the line.
+#[derive(Debug)]
+struct Piece {
+    literal: String,
+    field: Option<Field>,
+}
+
+/// Writes access lines. JSON and logfmt are templates too, so that there is one way to write a line.
+#[derive(Debug)]
+pub(super) struct AccessLines {
+    pieces: Vec<Piece>,
+    /// What stands on both sides of a text.
+    quote: &'static [u8],
+    /// What stands for a value that is not there.
+    absent: &'static [u8],
+    /// Listener and pool as they are written, by listener.
+    listeners: Vec<(String, String)>,
+    /// Server and its address as they are written, by server.
+    servers: Vec<(String, String)>,
+    engine: &'static str,
+    stamps: Stamps,
+}
+
+impl AccessLines {
+    pub(super) fn new(
+        format: &AccessFormat,
+        names: &Snapshot,
+        engine: &'static str,
+    ) -> Result<Self, TemplateError> {
+        let is_json = matches!(format, AccessFormat::Json);
+        let shown = |name: &str| {
+            if is_json { serde_json::Value::from(name).to_string() } else { name.to_owned() }
+        };
+        let listener = |it: &crate::snapshot::Listener| (shown(&it.name), shown(&names.pool(it.pool).name));
+        let server = |it: &crate::snapshot::Server| (shown(&it.name), shown(&it.addr.to_string()));
+        Ok(Self {
+            pieces: match format {
+                AccessFormat::Json => joined("{\"", "\":", ",\"", "}"),
+                AccessFormat::Logfmt => joined("", "=", " ", ""),
+                AccessFormat::Template(template) => pieces(template)?,
+            },
+            quote: if is_json { b"\"" } else { b"" },
+            absent: if is_json { b"null" } else { b"-" },
+            listeners: names.listeners.iter().map(listener).collect(),
+            servers: names.servers.iter().map(server).collect(),
+            engine,
+            stamps: Stamps::default(),
+        })
+    }
+
+    /// Appends the line of `record`, without its end.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>, record: &Record, now: Now) {
+        // By index, because writing a field may change the kept stamp.
+        for index in 0..self.pieces.len() {
+            out.extend_from_slice(self.pieces[index].literal.as_bytes());
+            if let Some(field) = self.pieces[index].field {
+                self.write_field(out, field, record, now);
+            }
+        }
+    }
+
+    fn write_field(&mut self, out: &mut Vec<u8>, field: Field, record: &Record, now: Now) {
+        let names = &self.listeners[usize::from(record.listener.0)];
+        let server = record.server.map(|id| &self.servers[id.0 as usize]);
+        match field {
+            Field::Ts => {
+                out.extend_from_slice(self.quote);
+                self.stamps.write(out, now.wall_ms_at(record.ended));
+                out.extend_from_slice(self.quote);
+            }
+            Field::Event => self.write_text(out, "close"),
+            Field::Id => {
+                out.extend_from_slice(self.quote);
+                write_hex(out, record.id);
+                out.extend_from_slice(self.quote);
+            }
+            Field::Listener => out.extend_from_slice(names.0.as_bytes()),
+            Field::Client => {
+                out.extend_from_slice(self.quote);
+                write_address(out, record.client);
+                out.extend_from_slice(self.quote);
+            }
+            Field::Pool => out.extend_from_slice(names.1.as_bytes()),
+            Field::Server => out.extend_from_slice(server.map_or(self.absent, |it| it.0.as_bytes())),
+            Field::ServerAddr => out.extend_from_slice(server.map_or(self.absent, |it| it.1.as_bytes())),
+            Field::Tries => write_number(out, record.tries.into()),
+            Field::ConnectMs => match record.connect_ms {
+                Some(ms) => write_number(out, ms.into()),
+                None => out.extend_from_slice(self.absent),
+            },
+            Field::DurationMs => write_number(out, record.ended.0.saturating_sub(record.began.0)),
+            Field::BytesIn => write_number(out, record.bytes_in),
+            Field::BytesOut => write_number(out, record.bytes_out),
+            Field::Cause => self.write_text(out, record.cause.name()),
+            Field::Closer => self.write_text(out, record.cause.closer()),
+            Field::HapTs => self.write_text(out, record.cause.hap_ts()),
+            Field::Engine => self.write_text(out, self.engine),
+            Field::Worker => write_number(out, record.worker.into()),
+        }
+    }
+
+    /// For our own words, which need no escape.
+    fn write_text(&self, out: &mut Vec<u8>, text: &str) {
+        out.extend_from_slice(self.quote);
+        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(self.quote);
+    }
+}
+
+/// All fields: `open` before the first, `next` before the others, `equals` after each name.
+fn joined(open: &str, equals: &str, next: &str, close: &str) -> Vec<Piece> {
+    let fields = TABLE.iter().enumerate().map(|(index, &(name, field))| {
+        let before = if index == 0 { open } else { next };
+        Piece { literal: format!("{before}{name}{equals}"), field: Some(field) }
+    });
+    fields.chain([Piece { literal: close.to_owned(), field: None }]).collect()
+}
+
+fn pieces(template: &str) -> Result<Vec<Piece>, TemplateError> {
+    let mut pieces = Vec::new();
+    let mut literal = String::new();
+    let mut rest = template;
+    while let Some(at) = rest.find(['{', '}']) {
+        literal.push_str(&rest[..at]);
+        let brace = &rest[at..=at];
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix(brace) {
+            literal.push_str(brace);
+            rest = after;
+        } else if brace == "}" {
+            return Err(TemplateError::Unopened);
+        } else {
+            let (name, after) = rest.split_once('}').ok_or(TemplateError::Unclosed)?;
+            let (_, field) = TABLE
+                .iter()
+                .find(|entry| entry.0 == name)
+                .ok_or_else(|| TemplateError::UnknownField(name.to_owned()))?;
+            pieces.push(Piece { literal: std::mem::take(&mut literal), field: Some(*field) });
+            rest = after;
+        }
+    }
+    literal.push_str(rest);
+    pieces.push(Piece { literal, field: None });
+    Ok(pieces)
+}
+
+fn write_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn write_hex(out: &mut Vec<u8>, number: u64) {
+    for shift in (0..64).step_by(4).rev() {
+        out.push(b"0123456789abcdef"[(number >> shift & 0xf) as usize]);
+    }
+}
+
+fn write_address(out: &mut Vec<u8>, address: SocketAddr) {
+    match address {
+        SocketAddr::V4(address) => {
+            for (index, octet) in address.ip().octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                write_number(out, octet.into());
+            }
+            out.push(b':');
+            write_number(out, address.port().into());
+        }
+        SocketAddr::V6(address) => write!(out, "{address}").expect("a Vec takes every byte"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logging::tests::{names, rejected, relayed};
+    use crate::tick::Tick;
+
+    const NOW: Now = Now { tick: Tick(10_000), wall_ms: 1_795_419_482_000 };
+
+    fn line(format: &AccessFormat, record: &Record) -> String {
+        let mut out = Vec::new();
+        AccessLines::new(format, &names(), "mio").unwrap().write(&mut out, record, NOW);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn json_has_every_field() {
+        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"close","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"connect_ms":3,"duration_ms":1123,"bytes_in":78,"bytes_out":18446744073709551615,"cause":"done","closer":"both","hap_ts":"--","engine":"mio","worker":1}"#;
+        let line = line(&AccessFormat::Json, &relayed());
+        assert_eq!(line, expected);
+        let value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();
+        assert_eq!(value.len(), FIELDS.len());
+        assert!(FIELDS.iter().all(|field| value.contains_key(*field)));
+    }
+
+    #[test]
+    fn json_says_null_where_there_is_no_value() {
+        let expected = r#"{"ts":"2026-11-23T07:38:02.000Z","event":"close","id":"ffffffffffffffff","listener":"web","client":"[2001:db8::1]:40002","pool":"app","server":null,"server_addr":null,"tries":0,"connect_ms":null,"duration_ms":0,"bytes_in":0,"bytes_out":0,"cause":"maxconn","closer":"proxy","hap_ts":"PC","engine":"mio","worker":0}"#;
+        assert_eq!(line(&AccessFormat::Json, &rejected()), expected);
+    }
+
+    #[test]
+    fn logfmt_has_every_field() {
+        let expected = "ts=2026-11-23T07:38:00.123Z event=close id=00000000000000ff listener=web \
+                        client=192.0.2.7:40001 pool=app server=beta server_addr=127.0.0.1:9002 tries=2 \
+                        connect_ms=3 duration_ms=1123 bytes_in=78 bytes_out=18446744073709551615 cause=done \
+                        closer=both hap_ts=-- engine=mio worker=1";
+        assert_eq!(line(&AccessFormat::Logfmt, &relayed()), expected);
+    }
+
+    #[test]
+    fn logfmt_says_a_dash_where_there_is_no_value() {
+        let expected = "ts=2026-11-23T07:38:02.000Z event=close id=ffffffffffffffff listener=web \
+                        client=[2001:db8::1]:40002 pool=app server=- server_addr=- tries=0 connect_ms=- \
+                        duration_ms=0 bytes_in=0 bytes_out=0 cause=maxconn closer=proxy hap_ts=PC engine=mio \
+                        worker=0";
+        assert_eq!(line(&AccessFormat::Logfmt, &rejected()), expected);
+    }
+
+    #[test]
+    fn a_template_is_the_users_own_line() {
+        let template = |text: &str| AccessFormat::Template(text.to_owned());
+        let shown = line(&template("{client} -> {pool}/{server} {{{cause}}} ü {hap_ts}"), &relayed());
+        assert_eq!(shown, "192.0.2.7:40001 -> app/beta {done} ü --");
+        assert_eq!(line(&template("{server}:{connect_ms}|"), &rejected()), "-:-|");
+        assert_eq!(line(&template("no field"), &relayed()), "no field");
+        for field in FIELDS {
+            let shown = line(&template(&format!("<{{{field}}}>")), &relayed());
+            assert!(shown.len() > 2, "{field} is empty");
+        }
+    }
+
+    #[test]
+    fn a_template_that_cannot_be_written_is_refused() {
+        assert_eq!(check_template("{ts} {client}"), Ok(()));
+        assert_eq!(check_template(""), Ok(()));
+        assert_eq!(check_template("{tz}"), Err(TemplateError::UnknownField("tz".to_owned())));
+        assert_eq!(check_template("{}"), Err(TemplateError::UnknownField(String::new())));
+        assert_eq!(check_template("{ts"), Err(TemplateError::Unclosed));
+        assert_eq!(check_template("{ts} {"), Err(TemplateError::Unclosed));
+        assert_eq!(check_template("ts}"), Err(TemplateError::Unopened));
+        let text = check_template("{tz}").unwrap_err().to_string();
+        assert!(text.starts_with("there is no field {tz}; the fields are ts, event, id, "), "{text}");
+        assert_eq!(
+            check_template("{").unwrap_err().to_string(),
+            r#"a "{" is never closed; a brace that stands for itself is written "{{""#
+        );
+    }
+
+    #[test]
+    fn names_are_escaped_in_json() {
+        let mut names = names();
+        names.listeners[0].name = "a\"b\\c".to_owned();
+        let mut out = Vec::new();
+        AccessLines::new(&AccessFormat::Json, &names, "mio").unwrap().write(&mut out, &relayed(), NOW);
+        let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(value["listener"], "a\"b\\c");
+    }
+
+    /// Run alone and optimised: `cargo test --release --lib -- --ignored --nocapture costs_less`.
+    #[test]
+    #[ignore = "a measurement, true of an optimised build only"]
+    fn a_json_line_costs_less_than_a_microsecond() {
+        let clock = crate::sys::Clock::start();
+        let mut lines = AccessLines::new(&AccessFormat::Json, &names(), "mio").unwrap();
+        let mut out = Vec::with_capacity(512);
+        let count = 2_000_000;
+        let before = clock.now();
+        for index in 0..count {
+            let ended = Tick(index / 15);
+            out.clear();
+            lines.write(&mut out, std::hint::black_box(&Record { id: index, ended, ..relayed() }), NOW);
+            std::hint::black_box(&out);
+        }
+        let nanoseconds = clock.now().since(before).as_nanos() / u128::from(count);
+        println!("{nanoseconds} ns a line of {} bytes", out.len());
+        assert!(nanoseconds < 1000, "{nanoseconds} ns");
+    }
+}

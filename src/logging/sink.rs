@@ -1,0 +1,369 @@
+//! Where lines leave the process. Only the writer's thread comes here, so it may wait for a slow output.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use log::Level;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::OFlags;
+
+use super::datagrams::{Datagrams, Dialect, JOURNAL_SOCKET};
+use crate::config::LogOutput;
+use crate::sys::Clock;
+use crate::tick::Tick;
+
+/// Bytes after which a batch is written even before its end.
+const BATCH: usize = 64 * 1024;
+
+/// The least time between two complaints about the same output.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// One output, with what it has to say when it fails.
+#[derive(Debug)]
+pub(super) struct Sink {
+    target: Target,
+    /// Lines that have left, of all outputs together.
+    written: Arc<AtomicU64>,
+    complaints: Complaints,
+}
+
+#[derive(Debug)]
+pub(super) enum Target {
+    /// A descriptor that takes bytes.
+    Stream(Stream),
+    /// A socket that takes one line at a time.
+    Datagrams(Datagrams),
+}
+
+impl Sink {
+    /// Opens `output`; complaints about it go to the standard error.
+    pub(super) fn open(output: &LogOutput, clock: Clock, written: Arc<AtomicU64>) -> io::Result<Self> {
+        let target = match output {
+            LogOutput::Stdout => Target::Stream(Stream::new(duplicate(io::stdout())?)),
+            LogOutput::Stderr => Target::Stream(Stream::new(duplicate(io::stderr())?)),
+            LogOutput::File(path) => Target::Stream(Stream::new(open_file(path)?)),
+            LogOutput::Journald => {
+                Target::Datagrams(Datagrams::open(JOURNAL_SOCKET.as_ref(), Dialect::Journald)?)
+            }
+            LogOutput::Syslog(path) => Target::Datagrams(Datagrams::open(path, Dialect::Syslog)?),
+        };
+        let to: Box<dyn Write + Send> = match output {
+            LogOutput::Stderr => Box::new(io::sink()),
+            _ => Box::new(io::stderr()),
+        };
+        Ok(Self::new(target, spelling(output), to, clock, written))
+    }
+
+    pub(super) fn new(
+        target: Target,
+        name: String,
+        complaints: Box<dyn Write + Send>,
+        clock: Clock,
+        written: Arc<AtomicU64>,
+    ) -> Self {
+        let complaints = Complaints { name, to: complaints, clock, lost: 0, next: Tick(0) };
+        Self { target, written, complaints }
+    }
+
+    /// Takes one line, which `write` appends without its end. It may wait for the output.
+    pub(super) fn line(&mut self, level: Level, write: impl FnOnce(&mut Vec<u8>)) {
+        match &mut self.target {
+            Target::Stream(stream) => {
+                stream.line(write);
+                if stream.batch.len() >= BATCH {
+                    self.flush();
+                }
+            }
+            Target::Datagrams(datagrams) => match datagrams.send(level, write) {
+                Ok(()) => {
+                    self.written.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => self.complaints.about(1, &error),
+            },
+        }
+    }
+
+    /// Writes what is still here. It may wait for the output.
+    pub(super) fn flush(&mut self) {
+        if let Target::Stream(stream) = &mut self.target
+            && let Err((lost, error)) = stream.write_batch(&self.written)
+        {
+            self.complaints.about(lost, &error);
+        }
+    }
+}
+
+/// As the user writes it.
+pub(super) fn spelling(output: &LogOutput) -> String {
+    match output {
+        LogOutput::Stdout => "stdout".to_owned(),
+        LogOutput::Stderr => "stderr".to_owned(),
+        LogOutput::Journald => "journald".to_owned(),
+        LogOutput::Syslog(path) => format!("syslog:{}", path.display()),
+        LogOutput::File(path) => path.display().to_string(),
+    }
+}
+
+/// A descriptor of our own for a standard stream: no lock is shared with `println!`, and no buffer hides
+/// how much was written.
+fn duplicate(stream: impl AsFd) -> io::Result<File> {
+    Ok(stream.as_fd().try_clone_to_owned()?.into())
+}
+
+/// Does not wait to open: a FIFO that nobody reads is an error, not a start-up that hangs.
+fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path)
+}
+
+/// Lines on their way to a descriptor, many in one write.
+#[derive(Debug)]
+pub(super) struct Stream {
+    file: File,
+    batch: Vec<u8>,
+    /// Where in `batch` each line ends.
+    ends: Vec<usize>,
+    /// The last write stopped in the middle of a line.
+    is_torn: bool,
+}
+
+impl Stream {
+    pub(super) fn new(file: File) -> Self {
+        Self { file, batch: Vec::new(), ends: Vec::new(), is_torn: false }
+    }
+
+    fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.is_torn && self.batch.is_empty() {
+            self.batch.push(b'\n');
+        }
+        write(&mut self.batch);
+        self.batch.push(b'\n');
+        self.ends.push(self.batch.len());
+    }
+
+    /// Writes the batch and counts its lines as they leave. What cannot be written is given up: the error
+    /// says how many lines that are.
+    fn write_batch(&mut self, written: &AtomicU64) -> Result<(), (u64, io::Error)> {
+        let mut sent = 0;
+        let mut lines = 0;
+        let mut failure = None;
+        while sent < self.batch.len() {
+            match write_some(&mut self.file, &self.batch[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+            let whole = self.ends.partition_point(|&end| end <= sent);
+            written.fetch_add((whole - lines) as u64, Ordering::Relaxed);
+            lines = whole;
+        }
+        if sent > 0 {
+            self.is_torn = self.ends[..lines].last() != Some(&sent);
+        }
+        let lost = (self.ends.len() - lines) as u64;
+        self.batch.clear();
+        self.ends.clear();
+        failure.map_or(Ok(()), |error| Err((lost, error)))
+    }
+}
+
+/// Writes at least one byte of `bytes`, which are not empty, and waits for room if need be: a descriptor
+/// that we share with others may be in non-blocking mode.
+fn write_some(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
+    loop {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => return Ok(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for_room(file)?,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn wait_for_room(file: &File) -> io::Result<()> {
+    match rustix::event::poll(&mut [PollFd::new(file, PollFlags::OUT)], None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What an output that fails has to say, at most once a second.
+struct Complaints {
+    name: String,
+    to: Box<dyn Write + Send>,
+    clock: Clock,
+    lost: u64,
+    next: Tick,
+}
+
+impl Complaints {
+    fn about(&mut self, lost: u64, error: &io::Error) {
+        self.lost += lost;
+        let now = self.clock.now();
+        if now < self.next {
+            return;
+        }
+        self.next = now.after(COMPLAINT_INTERVAL);
+        // When even this cannot be written, nobody is left to be told.
+        let _ = writeln!(
+            self.to,
+            "tidegate: cannot write to {}: {error}; {} lines are lost so far",
+            self.name, self.lost
+        );
+    }
+}
+
+impl std::fmt::Debug for Complaints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Complaints")
+            .field("name", &self.name)
+            .field("lost", &self.lost)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::Shutdown;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use super::*;
+
+    /// A sink on `file`, its count of written lines, and where its complaints arrive.
+    fn sink(file: File) -> (Sink, Arc<AtomicU64>, UnixStream) {
+        let (to, complaints) = UnixStream::pair().unwrap();
+        complaints.set_nonblocking(true).unwrap();
+        let written = Arc::new(AtomicU64::new(0));
+        let target = Target::Stream(Stream::new(file));
+        let sink = Sink::new(target, "out".to_owned(), Box::new(to), Clock::start(), Arc::clone(&written));
+        (sink, written, complaints)
+    }
+
+    fn push(sink: &mut Sink, line: &str) {
+        sink.line(Level::Info, |out| out.extend_from_slice(line.as_bytes()));
+    }
+
+    fn heard(mut complaints: &UnixStream) -> String {
+        let mut bytes = [0; 4096];
+        let size = complaints.read(&mut bytes).unwrap_or(0);
+        String::from_utf8(bytes[..size].to_vec()).unwrap()
+    }
+
+    fn as_file(socket: UnixStream) -> File {
+        OwnedFd::from(socket).into()
+    }
+
+    #[test]
+    fn a_full_disk_is_complained_of_once_a_second_and_survived() {
+        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let (mut sink, written, complaints) = sink(full);
+        for _ in 0..3 {
+            push(&mut sink, "one");
+            push(&mut sink, "two");
+            sink.flush();
+        }
+        let head = "tidegate: cannot write to out: No space left on device (os error 28); ";
+        assert_eq!(heard(&complaints), format!("{head}2 lines are lost so far\n"));
+        thread::sleep(COMPLAINT_INTERVAL);
+        push(&mut sink, "three");
+        sink.flush();
+        assert_eq!(heard(&complaints), format!("{head}7 lines are lost so far\n"));
+        assert_eq!(written.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_complained_of() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (mut sink, written, complaints) = sink(as_file(ours));
+        push(&mut sink, "read");
+        sink.flush();
+        drop(theirs);
+        push(&mut sink, "unread");
+        sink.flush();
+        assert_eq!(written.load(Ordering::Relaxed), 1);
+        assert!(heard(&complaints).contains("Broken pipe (os error 32); 1 lines"));
+    }
+
+    #[test]
+    fn a_non_blocking_output_gets_every_byte() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let (mut sink, written, complaints) = sink(as_file(ours));
+        let reading = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            let mut bytes = Vec::new();
+            theirs.read_to_end(&mut bytes).unwrap();
+            bytes
+        });
+        let line = "x".repeat(999);
+        for _ in 0..3000 {
+            push(&mut sink, &line);
+        }
+        sink.flush();
+        assert_eq!(written.load(Ordering::Relaxed), 3000);
+        assert_eq!(heard(&complaints), "");
+        drop(sink);
+        assert_eq!(reading.join().unwrap(), format!("{line}\n").repeat(3000).as_bytes());
+    }
+
+    #[test]
+    fn a_line_that_was_cut_does_not_spoil_the_next_one() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let keep = ours.try_clone().unwrap();
+        let (mut sink, written, complaints) = sink(as_file(ours));
+        let reading = thread::spawn(move || {
+            // The writer waits for room by now: its end fails in the middle of the long line.
+            thread::sleep(Duration::from_millis(100));
+            keep.shutdown(Shutdown::Write).unwrap();
+            let mut bytes = Vec::new();
+            theirs.read_to_end(&mut bytes).unwrap();
+            bytes
+        });
+        push(&mut sink, "whole");
+        push(&mut sink, &"x".repeat(10_000_000));
+        sink.flush();
+        let bytes = reading.join().unwrap();
+        assert!(bytes.starts_with(b"whole\nxxx") && !bytes.ends_with(b"\n"));
+        assert_eq!(written.load(Ordering::Relaxed), 1);
+        assert!(heard(&complaints).contains("; 1 lines"));
+
+        let next = tempfile::tempfile().unwrap();
+        let Target::Stream(stream) = &mut sink.target else { unreachable!() };
+        stream.file = next.try_clone().unwrap();
+        push(&mut sink, "next");
+        sink.flush();
+        push(&mut sink, "last");
+        sink.flush();
+        let mut shown = [0; 11];
+        std::os::unix::fs::FileExt::read_exact_at(&next, &mut shown, 0).unwrap();
+        assert_eq!(&shown, b"\nnext\nlast\n");
+        assert_eq!(written.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_big_batch_leaves_before_its_end() {
+        let file = tempfile::tempfile().unwrap();
+        let (mut sink, written, _complaints) = sink(file.try_clone().unwrap());
+        let line = "x".repeat(BATCH / 4);
+        for _ in 0..3 {
+            push(&mut sink, &line);
+        }
+        assert_eq!(file.metadata().unwrap().len(), 0);
+        push(&mut sink, &line);
+        assert_eq!(written.load(Ordering::Relaxed), 4);
+        assert_eq!(file.metadata().unwrap().len(), BATCH as u64 + 4);
+    }
+}

@@ -1,0 +1,392 @@
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use log::{Level, LevelFilter, Log as _};
+use tempfile::TempDir;
+
+use super::*;
+use crate::balance::Balancer;
+use crate::config::{
+    self, Access, AccessFormat, AtMaxconn, CpuAffinity, LogFormat, Process, Retry, Tcp, Timeouts,
+};
+use crate::session::Cause;
+use crate::snapshot::{Limit, Listener, ListenerId, Pool, PoolId, Server, ServerId};
+use crate::tick::Tick;
+
+const TIMEOUTS: Timeouts = Timeouts { connect: None, connect_total: None, idle: None, half_close: None };
+const RETRY: Retry = Retry { tries: 1, same_server_delay: Duration::ZERO };
+const TCP: Tcp = Tcp { nodelay: true, keepalive: None };
+
+/// Long enough for a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One listener, `web`, one pool, `app`, and its servers `alpha` and `beta`.
+pub(super) fn names() -> Snapshot {
+    let server = |name: &str, addr: &str| Server {
+        name: name.to_owned(),
+        pool: PoolId(0),
+        addr: addr.parse().unwrap(),
+    };
+    Snapshot {
+        listeners: vec![Listener {
+            name: "web".to_owned(),
+            pool: PoolId(0),
+            at_maxconn: AtMaxconn::Wait,
+            connections: Limit::new(1),
+        }],
+        pools: vec![Pool { name: "app".to_owned(), balancer: Balancer::round_robin(ServerId(0), &[1, 1]) }],
+        servers: vec![server("alpha", "127.0.0.1:9001"), server("beta", "127.0.0.1:9002")],
+        timeouts: TIMEOUTS,
+        retry: RETRY,
+        tcp: TCP,
+        connections: Limit::new(1),
+    }
+}
+
+/// A connection that went well.
+pub(super) fn relayed() -> Record {
+    Record {
+        id: 255,
+        worker: 1,
+        listener: ListenerId(0),
+        server: Some(ServerId(1)),
+        client: "192.0.2.7:40001".parse().unwrap(),
+        tries: 2,
+        connect_ms: Some(3),
+        began: Tick(7_000),
+        ended: Tick(8_123),
+        bytes_in: 78,
+        bytes_out: u64::MAX,
+        cause: Cause::Done,
+    }
+}
+
+/// A connection that was turned away.
+pub(super) fn rejected() -> Record {
+    Record {
+        id: u64::MAX,
+        worker: 0,
+        listener: ListenerId(0),
+        server: None,
+        client: "[2001:db8::1]:40002".parse().unwrap(),
+        tries: 0,
+        connect_ms: None,
+        began: Tick(10_000),
+        ended: Tick(10_000),
+        bytes_in: 0,
+        bytes_out: 0,
+        cause: Cause::Maxconn,
+    }
+}
+
+fn config(log: LogOutput, access: Option<LogOutput>) -> Config {
+    Config {
+        process: Process {
+            workers: None,
+            cpu_affinity: CpuAffinity::Off,
+            engine: EngineKind::Auto,
+            maxconn: None,
+            buffer_size: 65536,
+            buffer_budget: 1 << 20,
+            hard_stop: None,
+        },
+        log: config::Log { level: LevelFilter::Info, output: log, format: LogFormat::Logfmt },
+        access: Access {
+            output: access,
+            format: AccessFormat::Template("id={id} worker={worker}".to_owned()),
+            skip_empty: false,
+            sample: 1.0,
+        },
+        timeouts: TIMEOUTS,
+        tcp: TCP,
+        retry: RETRY,
+        listeners: Vec::new(),
+        pools: Vec::new(),
+    }
+}
+
+fn begin(config: &Config, workers: usize) -> (Logging, Vec<Recorder>, Logger) {
+    launch(config, &names(), workers, Clock::start()).unwrap()
+}
+
+fn say(logger: &Logger, text: &str) {
+    logger.log(&log::Record::builder().level(Level::Info).args(format_args!("{text}")).build());
+}
+
+fn lines_of(path: &Path) -> Vec<String> {
+    fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Whether `is_true` becomes true within [`PATIENCE`].
+fn becomes(is_true: impl Fn() -> bool) -> bool {
+    let clock = Clock::start();
+    while !is_true() {
+        if clock.now() > Tick(0).after(PATIENCE) {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+/// A FIFO that is open for reading, and that nobody reads.
+fn stalled_fifo(dir: &TempDir) -> (PathBuf, File) {
+    let path = dir.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let reader = fs::OpenOptions::new().read(true).custom_flags(flags).open(&path).unwrap();
+    (path, reader)
+}
+
+#[test]
+fn lines_and_records_reach_their_files_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, access) = (dir.path().join("log"), dir.path().join("access"));
+    let (logging, mut recorders, logger) =
+        begin(&config(LogOutput::File(log.clone()), Some(LogOutput::File(access.clone()))), 2);
+    assert_eq!(recorders.len(), 2);
+    for id in 0..100 {
+        recorders[usize::from(id % 2 == 1)].push(Record { id, worker: (id % 2) as u16, ..relayed() });
+    }
+    say(&logger, "first");
+    say(&logger, "second");
+    assert_eq!(logging.stop(PATIENCE), 0);
+
+    let log_lines = lines_of(&log);
+    assert_eq!(log_lines.len(), 2);
+    assert!(log_lines[0].ends_with(r#"level=info msg="first""#), "{log_lines:?}");
+    assert!(log_lines[1].ends_with(r#"level=info msg="second""#), "{log_lines:?}");
+    let access_lines = lines_of(&access);
+    for worker in 0..2 {
+        let of_worker: Vec<&String> =
+            access_lines.iter().filter(|line| line.ends_with(&format!("worker={worker}"))).collect();
+        let expected: Vec<String> =
+            (0..50).map(|index| format!("id={:016x} worker={worker}", index * 2 + worker)).collect();
+        assert_eq!(of_worker, expected.iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_flush_is_enough_to_get_a_record_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = dir.path().join("access");
+    let (logging, mut recorders, logger) =
+        begin(&config(LogOutput::File(dir.path().join("log")), Some(LogOutput::File(access.clone()))), 1);
+    for expected in 1..=3 {
+        // By now the writer has gone to sleep.
+        thread::sleep(Duration::from_millis(50));
+        recorders[0].push(relayed());
+        recorders[0].flush();
+        assert!(becomes(|| lines_of(&access).len() == expected));
+    }
+    thread::sleep(Duration::from_millis(50));
+    say(&logger, "a log line needs no flush");
+    assert!(becomes(|| lines_of(&dir.path().join("log")).len() == 1));
+    assert_eq!(logging.stop(PATIENCE), 0);
+}
+
+#[test]
+fn lines_of_both_kinds_share_one_file_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("both");
+    let output = LogOutput::File(path.clone());
+    let (logging, mut recorders, logger) = begin(&config(output.clone(), Some(output)), 1);
+    let count = 1000;
+    for id in 0..count {
+        recorders[0].push(Record { id, ..relayed() });
+        say(&logger, "between");
+        if id % 100 == 0 {
+            recorders[0].flush();
+        }
+    }
+    assert_eq!(logging.stop(PATIENCE), 0);
+    let lines = lines_of(&path);
+    let (log_lines, access_lines): (Vec<&String>, Vec<&String>) =
+        lines.iter().partition(|line| line.starts_with("ts="));
+    assert_eq!((log_lines.len(), access_lines.len()), (1000, 1000));
+    assert!(log_lines.iter().all(|line| line.ends_with(r#"Z level=info msg="between""#)));
+    let expected: Vec<String> = (0..count).map(|id| format!("id={id:016x} worker=1")).collect();
+    assert_eq!(access_lines, expected.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn the_time_stamp_is_the_moment_of_the_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access");
+    let mut config = config(LogOutput::Stderr, Some(LogOutput::File(path.clone())));
+    config.access.format = AccessFormat::Template("{ts}".to_owned());
+    let clock = Clock::start();
+    let (logging, mut recorders, _) = launch(&config, &names(), 1, clock).unwrap();
+    let ended_ms = clock.wall_ms();
+    recorders[0].push(Record { ended: clock.now(), ..relayed() });
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(logging.stop(PATIENCE), 0);
+    let shown: jiff::Timestamp = lines_of(&path)[0].parse().unwrap();
+    let difference = shown.as_millisecond() - ended_ms;
+    assert!((-5..100).contains(&difference), "{difference} ms");
+}
+
+#[test]
+fn a_file_is_appended_to_and_not_readable_by_everybody() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    for text in ["one", "two"] {
+        let (logging, _, logger) = begin(&config(LogOutput::File(path.clone()), None), 0);
+        say(&logger, text);
+        assert_eq!(logging.stop(PATIENCE), 0);
+    }
+    let lines = lines_of(&path);
+    assert!(lines[0].ends_with(r#"msg="one""#) && lines[1].ends_with(r#"msg="two""#), "{lines:?}");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o137, 0);
+}
+
+#[test]
+fn without_an_access_log_records_cost_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let (logging, mut recorders, _) = begin(&config(LogOutput::File(path.clone()), None), 2);
+    assert_eq!(recorders.len(), 2);
+    recorders[1].push(relayed());
+    recorders[1].flush();
+    assert_eq!(logging.stop(PATIENCE), 0);
+    assert_eq!(lines_of(&path), Vec::<String>::new());
+}
+
+#[test]
+fn an_output_that_cannot_be_opened_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let error_of = |config: &Config| launch(config, &names(), 1, Clock::start()).unwrap_err().to_string();
+    let missing = dir.path().join("missing").join("log");
+    assert_eq!(
+        error_of(&config(LogOutput::File(missing.clone()), None)),
+        format!("log.output = \"{}\": No such file or directory (os error 2)", missing.display())
+    );
+    let good = LogOutput::File(dir.path().join("log"));
+    assert_eq!(
+        error_of(&config(good.clone(), Some(LogOutput::File(dir.path().to_owned())))),
+        format!("log.access.output = \"{}\": Is a directory (os error 21)", dir.path().display())
+    );
+    let socket = dir.path().join("socket");
+    assert_eq!(
+        error_of(&config(good.clone(), Some(LogOutput::Syslog(socket.clone())))),
+        format!(
+            "log.access.output = \"syslog:{}\": No such file or directory (os error 2)",
+            socket.display()
+        )
+    );
+    let mut bad_template = config(good, None);
+    bad_template.access.format = AccessFormat::Template("{ts".to_owned());
+    assert!(error_of(&bad_template).starts_with("log.access.template: a \"{\" is never closed"));
+}
+
+#[test]
+fn a_fifo_without_a_reader_does_not_hang_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, reader) = stalled_fifo(&dir);
+    drop(reader);
+    let error = launch(&config(LogOutput::File(path), None), &names(), 0, Clock::start()).unwrap_err();
+    assert!(matches!(error, StartError::Output { key: "log.output", .. }), "{error}");
+}
+
+#[test]
+fn a_stalled_output_stalls_nobody_and_every_loss_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, mut reader) = stalled_fifo(&dir);
+    let output = LogOutput::File(path);
+    let (logging, mut recorders, logger) = begin(&config(output.clone(), Some(output)), 1);
+    let clock = Clock::start();
+    let mut offered = 0;
+    let mut longest = Duration::ZERO;
+    while clock.now() < Tick(1000) {
+        let before = clock.now();
+        for id in 0..1000 {
+            recorders[0].push(Record { id, ..relayed() });
+            say(&logger, "stuck?");
+        }
+        recorders[0].flush();
+        offered += 2000;
+        longest = longest.max(clock.now().since(before));
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert!(longest < Duration::from_millis(500), "2000 pushes took {longest:?}");
+    assert!(logging.tallies.iter().all(|tally| tally.dropped() > 0), "ring and channel have not filled up");
+
+    let before = clock.now();
+    let lost = logging.stop(Duration::from_millis(200));
+    let took = clock.now().since(before);
+    assert!((Duration::from_millis(199)..Duration::from_secs(2)).contains(&took), "{took:?}");
+
+    let mut bytes = vec![0; 1 << 20];
+    let size = reader.read(&mut bytes).unwrap();
+    let written = bytes[..size].iter().filter(|byte| **byte == b'\n').count() as u64;
+    assert!(written > 0);
+    assert_eq!(lost, offered - written);
+}
+
+#[test]
+fn drops_are_told_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fifo, mut reader) = stalled_fifo(&dir);
+    let log = dir.path().join("log");
+    let (logging, mut recorders, _) =
+        begin(&config(LogOutput::File(log.clone()), Some(LogOutput::File(fifo))), 1);
+    let extra = 50_000;
+    for _ in 0..extra {
+        recorders[0].push(relayed());
+    }
+    recorders[0].flush();
+    // The output recovers: somebody reads on until the end.
+    let reading = thread::spawn(move || {
+        let mut bytes = vec![0; 1 << 16];
+        let mut written = 0;
+        loop {
+            match reader.read(&mut bytes) {
+                Ok(0) => return written,
+                Ok(size) => written += bytes[..size].iter().filter(|byte| **byte == b'\n').count() as u64,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    assert!(becomes(|| !lines_of(&log).is_empty()));
+    let lost = logging.stop(PATIENCE);
+    let written = reading.join().unwrap();
+    assert!(lost > 0 && lost + written == extra, "{lost} lost, {written} written");
+    let told: u64 = lines_of(&log)
+        .iter()
+        .map(|line| {
+            let (_, rest) = line.split_once(r#" level=warn msg="dropped "#).unwrap();
+            let count = rest.strip_suffix(r#" access records: the output cannot keep up""#).unwrap();
+            count.parse::<u64>().unwrap()
+        })
+        .sum();
+    assert_eq!(told, lost);
+}
+
+#[test]
+fn syslog_gets_both_kinds_of_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let daemon = UnixDatagram::bind(&path).unwrap();
+    daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+    let output = LogOutput::Syslog(path);
+    let (logging, mut recorders, logger) = begin(&config(output.clone(), Some(output)), 1);
+    say(&logger, "hello");
+    let received = || {
+        let mut packet = [0; 1024];
+        let size = daemon.recv(&mut packet).unwrap();
+        String::from_utf8(packet[..size].to_vec()).unwrap()
+    };
+    let head = format!("<30>tidegate[{}]: ", std::process::id());
+    let line = received();
+    assert!(line.starts_with(&format!("{head}ts=")) && line.ends_with(r#" msg="hello""#), "{line}");
+    recorders[0].push(relayed());
+    recorders[0].flush();
+    assert_eq!(received(), format!("{head}id=00000000000000ff worker=1"));
+    assert_eq!(logging.stop(PATIENCE), 0);
+}

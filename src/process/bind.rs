@@ -1,0 +1,98 @@
+//! Listening sockets: all of them, or none.
+
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use mio::net::TcpListener;
+
+use crate::config::{Config, Listener, Tcp};
+use crate::snapshot::ListenerId;
+use crate::sys::{self, net};
+
+/// The listening sockets of one worker.
+pub(super) type Sockets = Vec<(ListenerId, TcpListener)>;
+
+/// Every address that cannot be had, with the reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BindError(String);
+
+/// Binds every address of every listener, once for each worker. Whether another process has an address is
+/// tried first for all of them, so that the message names all that are not free.
+pub(super) fn all(config: &Config, workers: u16) -> Result<Vec<Sockets>, BindError> {
+    let mut problems = String::new();
+    for listener in &config.listeners {
+        for at in listener.bind.iter().filter(|at| at.port() != 0) {
+            if let Err(error) = net::probe(*at) {
+                explain(&mut problems, listener, *at, &error);
+            }
+        }
+    }
+    if !problems.is_empty() {
+        return Err(BindError(problems.trim_end().to_string()));
+    }
+    let mut sockets: Vec<Sockets> = (0..workers).map(|_| Vec::new()).collect();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let id = ListenerId(u16::try_from(index).expect("configuration limits the number of listeners"));
+        for at in &listener.bind {
+            match share(*at, backlog(listener), &config.tcp, workers) {
+                Ok(shared) => {
+                    for (worker, socket) in sockets.iter_mut().zip(shared) {
+                        worker.push((id, socket));
+                    }
+                }
+                Err(error) => explain(&mut problems, listener, *at, &error),
+            }
+        }
+    }
+    if problems.is_empty() { Ok(sockets) } else { Err(BindError(problems.trim_end().to_string())) }
+}
+
+/// Names and addresses of all listeners, for the log: what port 0 became is known only now.
+pub(super) fn addresses<'a>(config: &'a Config, sockets: &[Sockets]) -> Vec<(&'a str, SocketAddr)> {
+    let first_worker = sockets.first().into_iter().flatten();
+    first_worker
+        .filter_map(|(id, socket)| {
+            let name = config.listeners[usize::from(id.0)].name.as_str();
+            Some((name, socket.local_addr().ok()?))
+        })
+        .collect()
+}
+
+/// One socket for each worker on the same address. Port 0 is given a number by the first.
+fn share(at: SocketAddr, backlog: i32, tcp: &Tcp, workers: u16) -> io::Result<Vec<TcpListener>> {
+    let shared = workers > 1;
+    let first = net::listen(at, backlog, shared, tcp)?;
+    let at = first.local_addr()?;
+    let mut sockets = vec![first];
+    for _ in 1..workers {
+        sockets.push(net::listen(at, backlog, shared, tcp)?);
+    }
+    Ok(sockets)
+}
+
+/// `auto` asks for as much as there is: the kernel cuts it to `net.core.somaxconn` (listen(2)).
+fn backlog(listener: &Listener) -> i32 {
+    listener.backlog.map_or(i32::MAX, |backlog| backlog.get().try_into().unwrap_or(i32::MAX))
+}
+
+fn explain(out: &mut String, listener: &Listener, at: SocketAddr, error: &io::Error) {
+    let name = &listener.name;
+    let (cause, help) = match error.kind() {
+        ErrorKind::AddrInUse => match sys::holder_of(at) {
+            Some(holder) => (format!("in use by {holder}"), "stop it, or choose another port"),
+            None => ("in use by another process".to_string(), "`ss -ltnp` as root shows which; stop it, or choose another port"),
+        },
+        ErrorKind::PermissionDenied => (
+            format!("not permitted ({error})"),
+            "ports below 1024 need CAP_NET_BIND_SERVICE: AmbientCapabilities=CAP_NET_BIND_SERVICE in the \
+             systemd unit, or a port from 1024 up",
+        ),
+        ErrorKind::AddrNotAvailable => {
+            ("no interface of this host has this address".to_string(), "`ip address` shows those that there are")
+        }
+        _ => (error.to_string(), "nothing was bound; mend the cause and start again"),
+    };
+    let _ = writeln!(out, "listener {name}: cannot listen on {at}: {cause}\n  = help: {help}");
+}

@@ -1,0 +1,92 @@
+//! Whether the connections that are allowed fit the descriptors that there are.
+
+use crate::config::Config;
+use crate::sys;
+
+/// Descriptors for everything but connections: logs, selectors, listeners, and for each worker those
+/// clients that wait for admission.
+const RESERVE: u64 = 128;
+const RESERVE_PER_WORKER: u64 = 16;
+
+/// The limits that hold.
+#[derive(Debug)]
+pub(super) struct Room {
+    /// Client connections in the process.
+    pub(super) maxconn: u32,
+    /// The descriptor limit at the start, and now.
+    limits: (u64, u64),
+}
+
+/// Why the start is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum RoomError {
+    /// `maxconn` needs more descriptors than the process may open.
+    #[error(
+        "process.maxconn = {maxconn} needs {needed} file descriptors (two a connection and {reserve} more), \
+         but this process may open {limit}\n  = help: lower maxconn to {fits}, or raise the limit: \
+         `ulimit -Hn {needed}`, or LimitNOFILE={needed} in the systemd unit"
+    )]
+    Maxconn {
+        /// As configured.
+        maxconn: u32,
+        /// What it takes.
+        needed: u64,
+        /// Of which not for connections.
+        reserve: u64,
+        /// The hard limit.
+        limit: u64,
+        /// The most that fits.
+        fits: u64,
+    },
+    /// Not even one connection fits.
+    #[error(
+        "this process may open {limit} file descriptors, and {needed} are needed for a single connection\n  \
+         = help: raise the limit: `ulimit -Hn 65536`, or LimitNOFILE=65536 in the systemd unit"
+    )]
+    None {
+        /// What it takes.
+        needed: u64,
+        /// The hard limit.
+        limit: u64,
+    },
+}
+
+/// Raises the descriptor limit as far as it goes and holds `maxconn` against it.
+pub(super) fn check(config: &Config, workers: u16) -> Result<Room, RoomError> {
+    // Where the limit cannot be raised, the one that is there decides.
+    let limits = sys::raise_descriptor_limit().unwrap_or_else(|_| {
+        let limit = sys::descriptor_limit();
+        (limit, limit)
+    });
+    let limit = limits.1;
+    let reserve = reserve(config, workers);
+    let fits = limit.saturating_sub(reserve) / 2;
+    let maxconn = match config.process.maxconn {
+        None if fits == 0 => return Err(RoomError::None { needed: reserve + 2, limit }),
+        None => u32::try_from(fits).unwrap_or(u32::MAX),
+        Some(maxconn) if u64::from(maxconn.get()) > fits => {
+            let maxconn = maxconn.get();
+            let needed = u64::from(maxconn) * 2 + reserve;
+            return Err(RoomError::Maxconn { maxconn, needed, reserve, limit, fits });
+        }
+        Some(maxconn) => maxconn.get(),
+    };
+    Ok(Room { maxconn, limits })
+}
+
+/// `128 + 16 a worker`, which covers the usual number of listening sockets; each one more counts.
+fn reserve(config: &Config, workers: u16) -> u64 {
+    let addresses: usize = config.listeners.iter().map(|listener| listener.bind.len()).sum();
+    let listening = addresses as u64 * u64::from(workers);
+    RESERVE + RESERVE_PER_WORKER * u64::from(workers) + listening.saturating_sub(RESERVE / 2)
+}
+
+impl Room {
+    /// Says what was done about the limit.
+    pub(super) fn report(&self) {
+        let (before, now) = self.limits;
+        if before != now {
+            log::info!("raised the limit of open files from {before} to {now}");
+        }
+    }
+}

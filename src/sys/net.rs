@@ -1,0 +1,322 @@
+//! Sockets: listening, dialing, moving bytes, ending.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::config::Tcp;
+use crate::relay::Fault;
+
+/// A proof that an operation on a socket can do nothing until an event says otherwise. Only this room
+/// makes one: from an EAGAIN, or from a short read under the conditions that [`recv`] names.
+#[derive(Debug)]
+pub struct WouldBlock(());
+
+/// What came of a [`recv`].
+#[derive(Debug)]
+pub enum Received {
+    /// So many bytes; with a proof where it is known that nothing is behind them.
+    Bytes(NonZeroU32, Option<WouldBlock>),
+    /// The peer's FIN.
+    Eof,
+    /// Nothing yet.
+    Nothing(WouldBlock),
+    /// The socket failed.
+    Failed(Fault),
+}
+
+/// What came of a [`send`].
+#[derive(Debug)]
+pub enum Sent {
+    /// So many bytes were taken.
+    Bytes(NonZeroU32),
+    /// None was.
+    Nothing(WouldBlock),
+    /// The socket failed.
+    Failed(Fault),
+}
+
+/// What came of an [`accept`].
+#[derive(Debug)]
+pub enum Accepted {
+    /// A connection.
+    Client(TcpStream, SocketAddr),
+    /// None is waiting.
+    Nothing(WouldBlock),
+    /// One was given up by its client before we took it; the next may be fine (accept(2)).
+    Gone,
+    /// None can be taken now.
+    Failed(Fault),
+}
+
+/// Reads once.
+///
+/// `short_is_drained`: a read that does not fill `buffer` proves that the socket is empty, and a later byte
+/// or FIN raises a new event. True on Linux epoll as long as no RDHUP, HUP, ERR or PRI was reported for the
+/// socket: a FIN may wait behind the bytes, and a read stops at an urgent byte.
+pub fn recv(stream: &TcpStream, buffer: &mut [u8], short_is_drained: bool) -> Received {
+    let room = buffer.len();
+    loop {
+        return match (&mut &*stream).read(buffer) {
+            Ok(count) => match NonZeroU32::new(small(count)) {
+                Some(moved) => {
+                    Received::Bytes(moved, (short_is_drained && count < room).then_some(WouldBlock(())))
+                }
+                None => Received::Eof,
+            },
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Received::Nothing(WouldBlock(())),
+            Err(error) => Received::Failed(fault(&error)),
+        };
+    }
+}
+
+/// Writes once.
+pub fn send(stream: &TcpStream, bytes: &[u8]) -> Sent {
+    loop {
+        return match (&mut &*stream).write(bytes) {
+            Ok(count) => match NonZeroU32::new(small(count)) {
+                Some(moved) => Sent::Bytes(moved),
+                // send(2) of one byte or more does not return 0; a stream that does is of no use.
+                None => Sent::Failed(Fault::Other(0)),
+            },
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Nothing(WouldBlock(())),
+            Err(error) => Sent::Failed(fault(&error)),
+        };
+    }
+}
+
+/// Sends FIN behind what was sent.
+///
+/// # Errors
+/// The fault, when the connection is gone already.
+pub fn finish(stream: &TcpStream) -> Result<(), Fault> {
+    stream.shutdown(Shutdown::Write).map_err(|error| match error.kind() {
+        // ENOTCONN: a reset came first (shutdown(2) on a socket in state CLOSE).
+        ErrorKind::NotConnected => Fault::Reset,
+        _ => fault(&error),
+    })
+}
+
+/// Takes one connection from a listener's backlog. It inherits the listener's options.
+pub fn accept(listener: &TcpListener) -> Accepted {
+    match listener.accept() {
+        Ok((stream, peer)) => Accepted::Client(stream, peer),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Accepted::Nothing(WouldBlock(())),
+        Err(error) => match fault(&error) {
+            // accept(2) passes on the network errors of a connection that died in the backlog.
+            Fault::Reset | Fault::Unreachable | Fault::TimedOut | Fault::Denied => Accepted::Gone,
+            other => Accepted::Failed(other),
+        },
+    }
+}
+
+/// Begins to connect. `true`: the connection is there already, as loopback often has it.
+///
+/// # Errors
+/// The fault, when it is known at once.
+pub fn dial(to: SocketAddr, tcp: &Tcp) -> Result<(TcpStream, bool), Fault> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))
+        .map_err(|error| fault(&error))?;
+    set_options(&socket, tcp).map_err(|error| fault(&error))?;
+    let connected = match socket.connect(&to.into()) {
+        Ok(()) => true,
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => false,
+        Err(error) => return Err(fault(&error)),
+    };
+    Ok((TcpStream::from_std(socket.into()), connected))
+}
+
+/// Whether a connect that [`dial`] began has ended: `Ok(false)` while it has not. An event alone proves
+/// nothing (traps: a spurious one would be taken for success).
+///
+/// # Errors
+/// The fault, when it failed.
+pub fn dialed(stream: &TcpStream) -> Result<bool, Fault> {
+    match stream.take_error() {
+        Ok(None) => {}
+        Ok(Some(error)) | Err(error) => return Err(fault(&error)),
+    }
+    match stream.peer_addr() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(fault(&error)),
+    }
+}
+
+/// The failure of a socket that has nothing left to read; `None` when it is alive or bytes are waiting.
+/// To be asked only when the system reported an error for it.
+#[must_use]
+pub fn failure_before_relay(stream: &TcpStream) -> Option<Fault> {
+    match stream.peek(&mut [0]) {
+        Ok(_) => None,
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => None,
+        Err(error) => Some(fault(&error)),
+    }
+}
+
+/// The pending error of a socket (`SO_ERROR`), which is cleared by this.
+#[must_use]
+pub fn pending_error(stream: &TcpStream) -> Option<Fault> {
+    match stream.take_error() {
+        Ok(None) => None,
+        Ok(Some(error)) | Err(error) => Some(fault(&error)),
+    }
+}
+
+/// Lets the close of a socket send RST instead of FIN; whatever was not acknowledged is destroyed then.
+pub fn reset_on_close(stream: &TcpStream) {
+    // A failure means that the connection is gone already.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Whether bytes that were sent are still on their way to a peer that is there.
+#[must_use]
+pub fn is_delivering(stream: &TcpStream) -> bool {
+    // A connection that was reset keeps its count of bytes for ever; it has no peer any more.
+    unacknowledged(stream) > 0 && stream.peer_addr().is_ok()
+}
+
+/// Bytes that were sent and that the peer has not acknowledged: `SIOCOUTQ`, tcp(7). Zero where the system
+/// does not tell.
+#[cfg_attr(
+    any(target_os = "linux", target_os = "android"),
+    expect(unsafe_code, reason = "an ioctl that rustix lacks")
+)]
+fn unacknowledged(stream: &TcpStream) -> u32 {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use std::os::fd::AsRawFd;
+        let mut count: libc::c_int = 0;
+        // SAFETY: the descriptor is open because `stream` is borrowed; TIOCOUTQ (the same number as
+        // SIOCOUTQ) writes one int to the pointer, which points to a live int of our own.
+        let done = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+        if done == 0 { count.try_into().unwrap_or(0) } else { 0 }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = stream;
+        0
+    }
+}
+
+/// Binds and listens. With `shared`, other sockets of this process may listen on the same address, and the
+/// kernel spreads connections over them (`SO_REUSEPORT`, socket(7)).
+///
+/// # Errors
+/// The operating system's.
+pub fn listen(at: SocketAddr, backlog: i32, shared: bool, tcp: &Tcp) -> io::Result<TcpListener> {
+    let socket = bind(at, shared)?;
+    set_options(&socket, tcp)?;
+    socket.listen(backlog)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Whether `at` is free: binds it alone and lets it go. Sharing would hide that another process has it.
+///
+/// # Errors
+/// The operating system's, when it is not free.
+pub fn probe(at: SocketAddr) -> io::Result<()> {
+    bind(at, false).map(drop)
+}
+
+fn bind(at: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    // Connections of a former life in TIME_WAIT must not keep a restart waiting. On Windows the option
+    // means that two programs may share a port: never there.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    #[cfg(unix)]
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    #[cfg(not(unix))]
+    let _ = shared;
+    if at.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&at.into())?;
+    Ok(socket)
+}
+
+/// Options of every connection. Linux hands those of a listener down to what it accepts.
+fn set_options(socket: &Socket, tcp: &Tcp) -> io::Result<()> {
+    // An urgent byte stays at its place in the stream instead of being lost.
+    socket.set_out_of_band_inline(true)?;
+    if tcp.nodelay {
+        socket.set_tcp_nodelay(true)?;
+    }
+    if let Some(keepalive) = tcp.keepalive {
+        let parameters = TcpKeepalive::new()
+            .with_time(keepalive.idle)
+            .with_interval(keepalive.interval)
+            .with_retries(u32::from(keepalive.count));
+        socket.set_tcp_keepalive(&parameters)?;
+    }
+    Ok(())
+}
+
+fn small(count: usize) -> u32 {
+    u32::try_from(count).expect("buffers are far smaller than 4 GiB")
+}
+
+/// An operating-system error as what must be done about it.
+#[must_use]
+pub fn fault(error: &io::Error) -> Fault {
+    const SHORT_OF_FILES: [Option<i32>; 2] =
+        [Some(Errno::MFILE.raw_os_error()), Some(Errno::NFILE.raw_os_error())];
+    let code = error.raw_os_error();
+    if SHORT_OF_FILES.contains(&code) {
+        return Fault::NoFiles;
+    }
+    if code == Some(Errno::NOBUFS.raw_os_error()) {
+        return Fault::NoMemory;
+    }
+    match error.kind() {
+        ErrorKind::ConnectionRefused => Fault::Refused,
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
+            Fault::Unreachable
+        }
+        ErrorKind::TimedOut => Fault::TimedOut,
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => Fault::Reset,
+        ErrorKind::BrokenPipe => Fault::Closed,
+        ErrorKind::AddrNotAvailable => Fault::NoPorts,
+        ErrorKind::OutOfMemory => Fault::NoMemory,
+        ErrorKind::PermissionDenied => Fault::Denied,
+        _ => Fault::Other(code.unwrap_or(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_fold_to_faults() {
+        for (errno, expected) in [
+            (Errno::CONNREFUSED, Fault::Refused),
+            (Errno::HOSTUNREACH, Fault::Unreachable),
+            (Errno::NETUNREACH, Fault::Unreachable),
+            (Errno::TIMEDOUT, Fault::TimedOut),
+            (Errno::CONNRESET, Fault::Reset),
+            (Errno::PIPE, Fault::Closed),
+            (Errno::ADDRNOTAVAIL, Fault::NoPorts),
+            (Errno::MFILE, Fault::NoFiles),
+            (Errno::NFILE, Fault::NoFiles),
+            (Errno::NOMEM, Fault::NoMemory),
+            (Errno::NOBUFS, Fault::NoMemory),
+            (Errno::ACCESS, Fault::Denied),
+            (Errno::PERM, Fault::Denied),
+            (Errno::PROTO, Fault::Other(Errno::PROTO.raw_os_error())),
+        ] {
+            let error = io::Error::from_raw_os_error(errno.raw_os_error());
+            assert_eq!(fault(&error), expected, "{error}");
+        }
+    }
+}

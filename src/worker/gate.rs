@@ -1,0 +1,66 @@
+//! Admission: who is let in, and when to try again after a refusal.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+
+use crate::snapshot::{ListenerId, Snapshot};
+use crate::tick::Tick;
+
+/// How soon to look again after descriptors ran out, or after a limit was reached: another worker may
+/// have made room, of which nobody tells.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// A client that was accepted and has to wait, because a limit was reached in the same turn.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) listener: ListenerId,
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+}
+
+/// A worker's gate.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    /// At most as many as are accepted in a turn from each listening socket: from then on listeners rest.
+    pub(super) lobby: VecDeque<Waiting>,
+    /// Listeners rest until then.
+    retry: Option<Tick>,
+}
+
+impl Gate {
+    /// Listeners rest for a while.
+    pub(super) fn rest(&mut self, now: Tick) {
+        self.retry.get_or_insert(now.after(RETRY));
+    }
+
+    /// When to look again.
+    pub(super) fn retry(&self) -> Option<Tick> {
+        self.retry
+    }
+
+    /// Whether the rest is over, or `room` was made; then listeners go on, unless they are to rest again.
+    pub(super) fn reopens(&mut self, now: Tick, room: bool) -> bool {
+        self.retry.take_if(|at| room || *at <= now).is_some()
+    }
+}
+
+/// Counts one more connection of `listener`, or says `false` at a limit.
+pub(super) fn take(snapshot: &Snapshot, listener: ListenerId) -> bool {
+    if !snapshot.connections.take() {
+        return false;
+    }
+    let taken = snapshot.listener(listener).connections.take();
+    if !taken {
+        snapshot.connections.give();
+    }
+    taken
+}
+
+/// Counts one less.
+pub(super) fn give(snapshot: &Snapshot, listener: ListenerId) {
+    snapshot.listener(listener).connections.give();
+    snapshot.connections.give();
+}

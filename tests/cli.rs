@@ -1,0 +1,253 @@
+//! The commands as a user types them: what is printed where, and the exit codes.
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const GOOD: &str = r#"
+[listener.web]
+bind = ["127.0.0.1:8080"]
+pool = "web"
+
+[pool.web]
+balance = "round_robin"
+server = [
+  { name = "a", addr = "127.0.0.1:9001" },
+  { name = "b", addr = "127.0.0.1:9002" },
+]
+"#;
+
+/// The commands that read a configuration.
+const COMMANDS: &[&str] = if cfg!(feature = "lab") { &["run", "check", "demo"] } else { &["run", "check"] };
+
+fn tidegate(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tidegate")).args(args).output().expect("the program starts")
+}
+
+fn out(output: &Output) -> &str {
+    str::from_utf8(&output.stdout).expect("text")
+}
+
+fn err(output: &Output) -> &str {
+    str::from_utf8(&output.stderr).expect("text")
+}
+
+/// A directory with `proxy.toml` in it.
+fn with_config(text: &str) -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("proxy.toml");
+    fs::write(&file, text).expect("writable");
+    let file = file.to_str().expect("text").to_owned();
+    (directory, file)
+}
+
+#[test]
+fn help_shows_commands_examples_exit_codes_and_the_default_file() {
+    for flag in ["-h", "--help"] {
+        let output = tidegate(&[flag]);
+        assert_eq!(output.status.code(), Some(0));
+        for part in [
+            "run",
+            "check",
+            "demo",
+            "Examples:",
+            "Exit codes:",
+            "/etc/tidegate/proxy.toml",
+            "docs/ARCHITECTURE.md",
+        ] {
+            assert!(out(&output).contains(part), "{flag}: {part:?} is missing in:\n{}", out(&output));
+        }
+        assert!(!out(&output).contains("demo-server"), "an inner command is shown");
+    }
+    for (command, parts) in [
+        ("run", ["--engine", "--workers", "/etc/tidegate/proxy.toml", "Signals:"]),
+        ("check", ["--quiet", "--format", "--dump", "Exit codes:"]),
+        ("demo", ["--for", "--config", "Examples:", "Exit codes:"]),
+    ] {
+        let output = tidegate(&[command, "--help"]);
+        assert_eq!(output.status.code(), Some(0));
+        for part in parts {
+            assert!(out(&output).contains(part), "{command}: {part:?} is missing in:\n{}", out(&output));
+        }
+    }
+}
+
+#[test]
+fn version_is_the_package_s() {
+    let first = format!("tidegate {}", env!("CARGO_PKG_VERSION"));
+    for flag in ["-V", "--version"] {
+        let output = tidegate(&[flag]);
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(out(&output).lines().next(), Some(first.as_str()));
+    }
+    assert!(out(&tidegate(&["--version"])).contains("engines:"));
+}
+
+#[test]
+fn a_wrong_command_line_is_2_and_says_what_is_wrong() {
+    for (args, part) in [
+        (&[][..], "Usage:"),
+        (&["frobnicate"], "frobnicate"),
+        (&["run", "--engine", "io_uring"], "not supported yet"),
+        (&["run", "--engine", "warp"], "no such engine"),
+        (&["run", "--workers", "0"], "from 1"),
+        (&["run", "--workers", "many"], "from 1"),
+        (&["check", "--format", "xml"], "human"),
+        (&["check", "--dump", "-q"], "cannot be used with"),
+        (&["check", "--dump", "--format", "json"], "cannot be used with"),
+        (&["demo", "--for", "10"], "with a unit"),
+        (&["demo", "--for", "0s"], "longer than nothing"),
+    ] {
+        let output = tidegate(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(err(&output).contains(part), "{args:?}: {part:?} is missing in:\n{}", err(&output));
+        assert_eq!(out(&output), "", "{args:?}");
+    }
+}
+
+#[test]
+fn check_counts_what_it_found() {
+    let (_directory, file) = with_config(GOOD);
+    let output = tidegate(&["check", "-c", &file]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(out(&output), format!("{file}: ok: 1 listener, 1 pool, 2 servers\n"));
+    assert_eq!(err(&output), "");
+}
+
+#[test]
+fn check_q_says_nothing_when_there_is_no_error() {
+    let (_directory, file) = with_config(GOOD);
+    let output = tidegate(&["check", "-q", "-c", &file]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!((out(&output), err(&output)), ("", ""));
+
+    let (_directory, file) = with_config("[pool.web]\nbalanse = 1\n");
+    let output = tidegate(&["check", "-q", "-c", &file]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("balanse"), "{}", err(&output));
+}
+
+#[test]
+fn check_in_json_is_one_object() {
+    let (_directory, file) = with_config(GOOD);
+    let output = tidegate(&["check", "--format", "json", "-c", &file]);
+    assert_eq!(output.status.code(), Some(0));
+    let answer: serde_json::Value = serde_json::from_str(out(&output)).expect("JSON");
+    assert_eq!(answer, serde_json::json!({"ok": true, "errors": []}));
+
+    let (_directory, file) = with_config("[pool.web]\nbalanse = 1\nserver = 7\n");
+    let output = tidegate(&["check", "--format", "json", "-c", &file]);
+    assert_eq!(output.status.code(), Some(1));
+    let answer: serde_json::Value = serde_json::from_str(out(&output)).expect("JSON");
+    assert_eq!(answer["ok"], false);
+    assert!(answer["errors"].as_array().expect("a list").len() >= 2, "not all errors at once: {answer}");
+    assert_eq!(err(&output), "");
+}
+
+#[test]
+fn check_dump_is_a_configuration_again() {
+    let (_directory, file) = with_config(GOOD);
+    let output = tidegate(&["check", "--dump", "-c", &file]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let dump = out(&output).to_owned();
+    assert!(dump.contains("half_close"), "a default is not filled in:\n{dump}");
+    let (_directory, file) = with_config(&dump);
+    let again = tidegate(&["check", "--dump", "-c", &file]);
+    assert_eq!((again.status.code(), out(&again)), (Some(0), dump.as_str()), "{}", err(&again));
+}
+
+#[test]
+fn check_binds_nothing() {
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = holder.local_addr().expect("bound").to_string();
+    let (_directory, file) = with_config(&GOOD.replace("127.0.0.1:8080", &taken));
+    let output = tidegate(&["check", "-c", &file]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+}
+
+#[test]
+fn configuration_errors_are_1_for_every_command_and_name_the_file() {
+    let (_directory, file) = with_config("[listener.web]\nbind = [\"nowhere\"]\nfrobnicate = true\n");
+    for command in COMMANDS {
+        let output = tidegate(&[command, "-c", &file]);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        for part in ["proxy.toml:3", "frobnicate", "nowhere"] {
+            assert!(err(&output).contains(part), "{command}: {part:?} is missing in:\n{}", err(&output));
+        }
+        assert_eq!(out(&output), "", "{command}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_1_and_named() {
+    for command in COMMANDS {
+        let output = tidegate(&[command, "-c", "/nonexistent/proxy.toml"]);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert!(err(&output).contains("/nonexistent/proxy.toml"), "{command}: {}", err(&output));
+    }
+}
+
+#[test]
+fn the_default_file_is_in_etc() {
+    if Path::new("/etc/tidegate/proxy.toml").exists() {
+        // What it says is the machine's business; that it is the one which is read is all that counts here.
+        assert!(out(&tidegate(&["check"])).starts_with("/etc/tidegate/proxy.toml:"));
+        return;
+    }
+    let output = tidegate(&["check"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("/etc/tidegate/proxy.toml"), "{}", err(&output));
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let (_directory, file) = with_config(GOOD);
+    for args in [&["--help"][..], &["--version"], &["check", "--dump", "-c", &file]] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        // Closed before the program can have written anything, or at least before anybody has read it.
+        drop(child.stdout.take());
+        let mut said = String::new();
+        child.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
+        let status = child.wait().expect("ends");
+        assert_eq!((status.code(), said.as_str()), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_an_error() {
+    let (_directory, file) = with_config(GOOD);
+    let full = fs::File::options().write(true).open("/dev/full").expect("there is /dev/full");
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["check", "--dump", "-c", &file])
+        .stdout(full)
+        .output()
+        .expect("the program starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("No space left"), "{}", err(&output));
+}
+
+#[test]
+#[cfg(not(feature = "lab"))]
+fn the_demo_says_what_it_was_built_without() {
+    let output = tidegate(&["demo", "--for", "1s", "-c", "proxy.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("built without") && err(&output).contains("rebuild with"), "{}", err(&output));
+}
+
+#[test]
+fn a_port_in_use_is_1_for_run() {
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = holder.local_addr().expect("bound").to_string();
+    let (_directory, file) = with_config(&GOOD.replace("127.0.0.1:8080", &taken));
+    let output = tidegate(&["run", "-c", &file]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains(&taken), "{}", err(&output));
+}
