@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::gate::{Config, Gate, refusal};
 use crate::support::peer::{End, Peer};
-use crate::support::process::{cpu_ticks_over, highest_descriptor, soft_descriptor_limit};
+use crate::support::process::{cpu_ticks_over, lowest_free_descriptor, soft_descriptor_limit};
 use crate::support::servers::Server;
 
 const MOMENT: Duration = Duration::from_millis(300);
@@ -77,7 +77,7 @@ pub(crate) fn out_of_descriptors(engine: &'static str) {
     let server = Server::echo();
     let gate = Gate::start(&Config::new(engine).process("maxconn = 200").server(server.address()));
     let mut living = served(&gate);
-    let before = gate.limit_descriptors(highest_descriptor(gate.pid()) + 1);
+    let before = gate.limit_descriptors(lowest_free_descriptor(gate.pid()));
     let mut waiting: Vec<Peer> = (0..20).map(|_| knock(&gate)).collect();
     let unserved: usize =
         waiting.iter_mut().map(|client| usize::from(client.hears_nothing_for(MOMENT / 10))).sum();
@@ -109,7 +109,7 @@ pub(crate) fn session_that_ends_gives_its_descriptors_to_a_client(engine: &'stat
     let server = Server::echo();
     let gate = Gate::start(&Config::new(engine).process("maxconn = 200").server(server.address()));
     let mut sessions: Vec<Peer> = (0..20).map(|_| served(&gate)).collect();
-    gate.limit_descriptors(highest_descriptor(gate.pid()) + 1);
+    gate.limit_descriptors(lowest_free_descriptor(gate.pid()));
     let mut waiting: Vec<Peer> = (0..20).map(|_| knock(&gate)).collect();
     thread::sleep(MOMENT);
     sessions.clear();

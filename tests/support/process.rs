@@ -12,9 +12,10 @@ pub(crate) fn descriptors(pid: u32) -> usize {
     descriptor_numbers(pid).len()
 }
 
-/// The highest descriptor number in use.
-pub(crate) fn highest_descriptor(pid: u32) -> u64 {
-    descriptor_numbers(pid).into_iter().max().expect("a running process has descriptors")
+/// The lowest descriptor number that is free: a limit of so many leaves the process none to open.
+pub(crate) fn lowest_free_descriptor(pid: u32) -> u64 {
+    let numbers = descriptor_numbers(pid);
+    (0..).find(|number| !numbers.contains(number)).expect("there is an end")
 }
 
 fn descriptor_numbers(pid: u32) -> Vec<u64> {
