@@ -239,7 +239,11 @@ fn a_full_disk_is_an_error() {
 fn the_demo_says_what_it_was_built_without() {
     let output = tidegate(&["demo", "--for", "1s", "-c", "proxy.toml"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(err(&output).contains("built without") && err(&output).contains("rebuild with"), "{}", err(&output));
+    assert!(
+        err(&output).contains("built without") && err(&output).contains("rebuild with"),
+        "{}",
+        err(&output)
+    );
 }
 
 #[test]

@@ -53,12 +53,15 @@ fn stuck(config: Config, writer: Author, sessions: u64, most_growth: u64) {
     let ticks = cpu_ticks_over(gate.pid(), Duration::from_secs(1));
     assert!(ticks <= 5, "{ticks} clock ticks of CPU while everything is stuck");
 
-    for (pair, sent) in pairs.into_iter().zip(sent) {
-        let [mut writer, mut reader] = pair;
-        writer.finish();
-        reader.receive_to_end();
-        assert_eq!(reader.leave(), got(sent, End::Fin));
-    }
+    thread::scope(|scope| {
+        for ([mut writer, mut reader], sent) in pairs.into_iter().zip(sent) {
+            scope.spawn(move || {
+                writer.finish();
+                reader.receive_to_end();
+                assert_eq!(reader.leave(), got(sent, End::Fin));
+            });
+        }
+    });
 }
 
 /// What the program needs once for any traffic is not counted.

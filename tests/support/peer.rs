@@ -217,6 +217,14 @@ impl Peer {
         }
     }
 
+    /// Receives exactly these bytes, which are none of the pattern.
+    pub(crate) fn receive_text(&mut self, text: &[u8]) {
+        let mut seen = vec![0; text.len()];
+        (&self.stream).read_exact(&mut seen).expect("all bytes of the text arrive");
+        assert_eq!(seen, text);
+        self.incoming.bytes += text.len() as u64;
+    }
+
     /// Receives until the other side ends it.
     pub(crate) fn receive_to_end(&mut self) -> End {
         self.receive_slowly(CHUNK, Duration::ZERO)
