@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::config::{self, Config, EngineKind};
 use crate::process;
@@ -206,7 +206,7 @@ impl Check {
         let config = match config::load(&self.file.config) {
             Ok(config) => config,
             Err(report) if self.format == Format::Json => {
-                say(format_args!("{}\n", report.json()))?;
+                Verdict::of(&report.errors).tell()?;
                 return Ok(ExitCode::FAILURE);
             }
             Err(report) => return Ok(refuse(&report)),
@@ -216,10 +216,27 @@ impl Check {
         } else if !self.quiet {
             match self.format {
                 Format::Human => say(format_args!("{}\n", all_well(&self.file.config, &config)))?,
-                Format::Json => say(format_args!("{}\n", json!({"ok": true, "errors": []})))?,
+                Format::Json => Verdict::of(&[]).tell()?,
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The result of a check for programs.
+#[derive(Serialize)]
+struct Verdict<'r> {
+    ok: bool,
+    errors: &'r [config::Problem],
+}
+
+impl<'r> Verdict<'r> {
+    fn of(errors: &'r [config::Problem]) -> Self {
+        Self { ok: errors.is_empty(), errors }
+    }
+
+    fn tell(&self) -> anyhow::Result<()> {
+        Ok(say(format_args!("{}\n", serde_json::to_string(self)?))?)
     }
 }
 

@@ -3,10 +3,42 @@
 //! The names and the defaults are those of the configuration reference. Whatever this version does not
 //! do yet is refused by name; nothing is accepted in silence.
 
+mod address;
+mod dump;
+mod known;
+mod pools;
+mod read;
+mod recover;
+mod report;
+mod tables;
+mod value;
+
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+pub use dump::dump;
+pub use report::{Place, Problem, Report};
+
+/// Reads and checks the file at `path` and the files that it includes. Nothing is bound or looked up.
+///
+/// # Errors
+///
+/// Every error of every file at once: what cannot be read, what is not TOML, and what is not a
+/// configuration that this version can run.
+pub fn load(path: &Path) -> Result<Config, Report> {
+    read::load(path)
+}
+
+/// Reads and checks a text; errors call it `name`. A text has no folder, so `include` is an error in it.
+///
+/// # Errors
+///
+/// Every error of the text at once, as [`load`].
+pub fn parse(text: &str, name: &str) -> Result<Config, Report> {
+    read::parse(text, name)
+}
 
 /// A whole configuration: every value is present and inside its range.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +80,20 @@ pub struct Process {
     pub hard_stop: Option<Duration>,
 }
 
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            cpu_affinity: CpuAffinity::Off,
+            engine: EngineKind::Auto,
+            maxconn: None,
+            buffer_size: 256 << 10,
+            buffer_budget: 512 << 20,
+            hard_stop: Some(Duration::from_mins(5)),
+        }
+    }
+}
+
 /// `process.cpu_affinity`: where workers run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CpuAffinity {
@@ -77,6 +123,12 @@ pub struct Log {
     pub output: LogOutput,
     /// `format`: how a line is written.
     pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: log::LevelFilter::Info, output: LogOutput::Stderr, format: LogFormat::Logfmt }
+    }
 }
 
 /// Where lines go.
@@ -116,6 +168,12 @@ pub struct Access {
     pub sample: f64,
 }
 
+impl Default for Access {
+    fn default() -> Self {
+        Self { output: Some(LogOutput::Stdout), format: AccessFormat::Json, skip_empty: true, sample: 1.0 }
+    }
+}
+
 /// How an access line is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessFormat {
@@ -140,6 +198,17 @@ pub struct Timeouts {
     pub half_close: Option<Duration>,
 }
 
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Some(Duration::from_secs(5)),
+            connect_total: Some(Duration::from_secs(10)),
+            idle: Some(Duration::from_hours(1)),
+            half_close: Some(Duration::from_mins(5)),
+        }
+    }
+}
+
 /// `[defaults.tcp]`: options of both sockets of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tcp {
@@ -149,7 +218,13 @@ pub struct Tcp {
     pub keepalive: Option<Keepalive>,
 }
 
-/// `keepalive = { idle = …, interval = …, count = … }` (tcp(7)); whole seconds, at least one.
+impl Default for Tcp {
+    fn default() -> Self {
+        Self { nodelay: true, keepalive: Some(Keepalive::default()) }
+    }
+}
+
+/// `keepalive = { idle = …, interval = …, count = … }` (tcp(7)); whole seconds, 1 to 32767.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// Silence before the first probe.
@@ -160,6 +235,12 @@ pub struct Keepalive {
     pub count: u8,
 }
 
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { idle: Duration::from_mins(1), interval: Duration::from_secs(10), count: 6 }
+    }
+}
+
 /// `[defaults.retry]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
@@ -167,6 +248,12 @@ pub struct Retry {
     pub tries: u8,
     /// `same_server_delay`: the wait before a server is tried again because no other is left.
     pub same_server_delay: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { tries: 3, same_server_delay: Duration::from_secs(1) }
+    }
 }
 
 /// `[listener.NAME]`

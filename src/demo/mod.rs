@@ -1,11 +1,12 @@
 //! `tidegate demo`: the main job on an embedded default. The proxy runs as it always does; this room adds
-//! back ends ([`back_end`]), each a process of its own that can be killed, and a load ([`load`]).
+//! back ends (`back_end`), each a process of its own that can be killed, and a load (`load`).
 
 mod back_end;
 mod load;
 
 use std::fmt::Write;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,24 +54,23 @@ pub fn run(mut config: Config, time: Option<Duration>) -> anyhow::Result<ExitCod
     if time.is_some() {
         config.access.output = None;
     }
-    // Known here too, so that what fails because of the stop is not taken for a failure of the proxy.
-    let stopping = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT, SIGQUIT] {
-        signal_hook::flag::register(signal, Arc::clone(&stopping)).context("cannot listen for signals")?;
-    }
-
     let back_ends = BackEnds::start(&pool.servers)?;
     let welcome = welcome(front, &back_ends, &config, time);
     let names = pool.servers.iter().map(|server| server.name.clone()).collect();
-    let guide = thread::Builder::new().name("demo".to_owned()).spawn(move || {
-        let result = guide(front, &welcome, time.map(|time| Load { to: front, names, time }), &stopping);
-        if !matches!(result, Ok(None)) {
-            // The proxy ends as it always does, by a signal and a drain.
-            kill_process(getpid(), Signal::TERM).context("cannot stop the proxy")?;
+    let stopping = Arc::new(AtomicBool::new(false));
+    let guide = thread::Builder::new().name("demo".to_owned()).spawn({
+        let stopping = Arc::clone(&stopping);
+        move || {
+            let result = guide(front, &welcome, time.map(|time| Load { to: front, names, time }), &stopping);
+            if !matches!(result, Ok(None)) {
+                // The proxy ends as it always does, by a signal and a drain.
+                kill_process(getpid(), Signal::TERM).context("cannot stop the proxy")?;
+            }
+            result
         }
-        result
     })?;
     crate::process::run(&config)?;
+    stopping.store(true, Ordering::Relaxed);
     let summary = guide.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     drop(back_ends);
 
@@ -80,15 +80,15 @@ pub fn run(mut config: Config, time: Option<Duration>) -> anyhow::Result<ExitCod
 }
 
 /// Beside the running proxy: shows the user round and, with a load, drives it. `None`: nothing more to do
-/// but wait for the user's signal.
+/// but wait for the user's signal, or one has come before the proxy was ready.
 fn guide(
     front: SocketAddr,
     welcome: &str,
     load: Option<Load>,
-    stopping: &AtomicBool,
+    stopping: &Arc<AtomicBool>,
 ) -> anyhow::Result<Option<Summary>> {
     let patience = now() + START_TIME;
-    while let Err(error) = TcpStream::connect_timeout(&front, START_TIME) {
+    while let Err(error) = reach_a_back_end(front) {
         if stopping.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -97,8 +97,22 @@ fn guide(
         }
         thread::sleep(Duration::from_millis(5));
     }
+    // Only a proxy that is up heeds these signals: before, they end the process as they do any other. The
+    // load must know, so that what fails because of the stop is not taken for a failure of the proxy.
+    for signal in [SIGTERM, SIGINT, SIGQUIT] {
+        signal_hook::flag::register(signal, Arc::clone(stopping)).context("cannot listen for signals")?;
+    }
     say(welcome)?;
     load.map(|load| load.drive(stopping)).transpose()
+}
+
+/// Sends an end and waits for a back end's: that proves that the whole way is open, and no byte is moved, so
+/// that the access log stays the user's.
+fn reach_a_back_end(front: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&front, START_TIME)?;
+    stream.set_read_timeout(Some(START_TIME))?;
+    stream.shutdown(Shutdown::Write)?;
+    stream.read(&mut [0]).map(|_| ())
 }
 
 /// Where a client on this machine reaches a listener bound to `bind`.

@@ -124,7 +124,7 @@ pub trait Engine: Sized {
     /// Takes charge of an accepted socket.
     ///
     /// # Errors
-    /// The operating system's, when the socket cannot be watched; it is closed then.
+    /// The operating system's, when the socket cannot be watched; it is reset then.
     fn open(&mut self, key: Key, client: TcpStream) -> io::Result<Self::Io>;
 
     /// Does what a session asks. Never fails: failures are events.

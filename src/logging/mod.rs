@@ -82,7 +82,10 @@ pub fn start(
     clock: Clock,
 ) -> Result<(Logging, Vec<Recorder>), StartError> {
     let (logging, recorders, logger) = launch(config, names, workers, clock)?;
-    log::set_boxed_logger(Box::new(logger))?;
+    if let Err(twice) = log::set_boxed_logger(Box::new(logger)) {
+        let _ = logging.stop(Duration::ZERO);
+        return Err(twice.into());
+    }
     log::set_max_level(config.log.level);
     Ok((logging, recorders))
 }

@@ -13,7 +13,7 @@ use crate::config::{
     self, Access, AccessFormat, AtMaxconn, CpuAffinity, LogFormat, Process, Retry, Tcp, Timeouts,
 };
 use crate::session::Cause;
-use crate::snapshot::{Limit, Listener, ListenerId, Pool, PoolId, Server, ServerId};
+use crate::snapshot::{Limit, Listener, ListenerId, Pool, PoolId, Server, ServerId, Throttle};
 use crate::tick::Tick;
 
 const TIMEOUTS: Timeouts = Timeouts { connect: None, connect_total: None, idle: None, half_close: None };
@@ -43,6 +43,7 @@ pub(super) fn names() -> Snapshot {
         retry: RETRY,
         tcp: TCP,
         connections: Limit::new(1),
+        accept_failures: Throttle::default(),
     }
 }
 

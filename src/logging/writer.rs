@@ -160,11 +160,12 @@ mod tests {
         assert_eq!(drops.due(), None);
 
         tally.count(false);
-        assert_eq!(drops.fresh(Tick(1009), false), None);
-        assert_eq!(drops.due(), Some(Tick(1010)));
-        assert_eq!(drops.fresh(Tick(1010), false), Some(1));
+        assert_eq!(drops.fresh(Tick(1010), false), None);
+        let due = Tick(10).after(REPORT_INTERVAL);
+        assert_eq!(drops.due(), Some(due));
+        assert_eq!(drops.fresh(due, false), Some(1));
 
         tally.count(false);
-        assert_eq!(drops.fresh(Tick(1011), true), Some(1));
+        assert_eq!(drops.fresh(Tick(due.0 + 1), true), Some(1));
     }
 }

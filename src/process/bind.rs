@@ -82,16 +82,20 @@ fn explain(out: &mut String, listener: &Listener, at: SocketAddr, error: &io::Er
     let (cause, help) = match error.kind() {
         ErrorKind::AddrInUse => match sys::holder_of(at) {
             Some(holder) => (format!("in use by {holder}"), "stop it, or choose another port"),
-            None => ("in use by another process".to_string(), "`ss -ltnp` as root shows which; stop it, or choose another port"),
+            None => (
+                "in use by another process".to_string(),
+                "`ss -ltnp` as root shows which; stop it, or choose another port",
+            ),
         },
         ErrorKind::PermissionDenied => (
             format!("not permitted ({error})"),
             "ports below 1024 need CAP_NET_BIND_SERVICE: AmbientCapabilities=CAP_NET_BIND_SERVICE in the \
              systemd unit, or a port from 1024 up",
         ),
-        ErrorKind::AddrNotAvailable => {
-            ("no interface of this host has this address".to_string(), "`ip address` shows those that there are")
-        }
+        ErrorKind::AddrNotAvailable => (
+            "no interface of this host has this address".to_string(),
+            "`ip address` shows those that there are",
+        ),
         _ => (error.to_string(), "nothing was bound; mend the cause and start again"),
     };
     let _ = writeln!(out, "listener {name}: cannot listen on {at}: {cause}\n  = help: {help}");

@@ -56,6 +56,7 @@ pub enum RunError {
 /// # Errors
 /// What hinders the start; then nothing was served. Later only a worker that cannot wait for its sockets.
 pub fn run(config: &Config) -> Result<(), RunError> {
+    abort_on_panic();
     let clock = Clock::start();
     let (cpus, quota) = sys::allowed_cpus();
     let workers = config.process.workers.map_or_else(
@@ -67,10 +68,11 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let addresses = bind::addresses(config, &sockets);
     let snapshot = Arc::new(Snapshot::new(config, room.maxconn));
     let (logging, recorders) = logging::start(config, &snapshot, usize::from(workers), clock)?;
-    let signals = Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2]).map_err(RunError::Signals)?;
+    let signals =
+        Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2]).map_err(RunError::Signals)?;
 
     let version = env!("CARGO_PKG_VERSION");
-    log::info!("tidegate {version}: {workers} workers, engine mio, maxconn {}", room.maxconn);
+    log::info!("tidegate {version}: workers {workers}, engine mio, maxconn {}", room.maxconn);
     room.report();
     let phase = Arc::new(Phase::default());
     let mut crew = Crew { joins: Vec::new(), wakers: Vec::new() };
@@ -94,7 +96,10 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         log::info!("listener {name}: listening on {address}");
     }
     let wakers = crew.wakers.clone();
-    thread::spawn(move || obey(signals, &phase, &wakers, &snapshot));
+    thread::Builder::new()
+        .name("signals".to_string())
+        .spawn(move || obey(signals, &phase, &wakers, &snapshot))
+        .map_err(RunError::Signals)?;
     let result = crew.join();
     log::info!("stopped");
     let lost = logging.stop(LOG_WAIT);
@@ -136,7 +141,6 @@ impl Crew {
         let budget = usize::try_from(config.process.buffer_budget / u64::from(workers)).unwrap_or(usize::MAX);
         let (ready, is_ready) = mpsc::channel::<std::io::Result<Arc<Waker>>>();
         let join = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            let _guard = AbortOnPanic;
             // An engine is built on the thread that uses it: completion engines bind to it.
             let start = || -> std::io::Result<_> {
                 if let Some(cpu) = cpu {
@@ -192,18 +196,17 @@ fn wake(wakers: &[Arc<Waker>]) {
     }
 }
 
-/// A proxy that has lost a worker would leave a part of its clients unserved: better that whoever watches
-/// this process starts it anew. The panic itself has been printed when this runs.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            let name = thread::current().name().unwrap_or("a thread").to_string();
-            eprintln!("tidegate: {name} panicked: this is a bug; the process ends rather than run without it");
-            std::process::abort();
-        }
-    }
+/// A proxy that has lost a thread would leave a part of its clients unserved: better that whoever watches
+/// this process starts it anew. Prints what a panic prints, and one line more.
+fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("a thread");
+        eprintln!("tidegate: {name} panicked: this is a bug; the process ends rather than go on without it");
+        std::process::abort();
+    }));
 }
 
 /// Does what signals ask, until the process ends.

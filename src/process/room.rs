@@ -38,6 +38,22 @@ pub enum RoomError {
         /// The most that fits.
         fits: u64,
     },
+    /// A worker's share of the buffers does not hold a single read.
+    #[error(
+        "process.buffer_budget = {budget} bytes gives each of {workers} workers less than \
+         process.buffer_size = {buffer_size} bytes\n  = help: raise buffer_budget to {needed} bytes or more, \
+         or lower buffer_size or workers"
+    )]
+    Buffers {
+        /// As configured.
+        budget: u64,
+        /// How many share it.
+        workers: u16,
+        /// As configured.
+        buffer_size: u32,
+        /// What it takes.
+        needed: u64,
+    },
     /// Not even one connection fits.
     #[error(
         "this process may open {limit} file descriptors, and {needed} are needed for a single connection\n  \
@@ -51,8 +67,14 @@ pub enum RoomError {
     },
 }
 
-/// Raises the descriptor limit as far as it goes and holds `maxconn` against it.
+/// Raises the descriptor limit as far as it goes and holds `maxconn` against it, and the buffers against
+/// the number of workers, which may be known only now.
 pub(super) fn check(config: &Config, workers: u16) -> Result<Room, RoomError> {
+    let (budget, buffer_size) = (config.process.buffer_budget, config.process.buffer_size);
+    let needed = sys::Pool::smallest_limit(buffer_size as usize) as u64 * u64::from(workers);
+    if budget < needed {
+        return Err(RoomError::Buffers { budget, workers, buffer_size, needed });
+    }
     // Where the limit cannot be raised, the one that is there decides.
     let limits = sys::raise_descriptor_limit().unwrap_or_else(|_| {
         let limit = sys::descriptor_limit();

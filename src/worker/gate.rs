@@ -33,7 +33,7 @@ pub(super) struct Gate {
 impl Gate {
     /// Listeners rest for a while.
     pub(super) fn rest(&mut self, now: Tick) {
-        self.retry.get_or_insert(now.after(RETRY));
+        self.retry.get_or_insert_with(|| now.after(RETRY));
     }
 
     /// When to look again.

@@ -241,7 +241,9 @@ impl<E: Engine> Worker<E> {
             Ok(io) => io,
             Err(error) => {
                 gate::give(&self.setup.snapshot, listener);
-                log::error!("cannot watch the connection of {peer}: {error}; it was closed");
+                if self.setup.snapshot.accept_failures.may_speak(self.now) {
+                    log::error!("cannot watch the connection of {peer}: {error}; it was reset");
+                }
                 return;
             }
         };

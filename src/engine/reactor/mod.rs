@@ -324,7 +324,8 @@ impl<S: Selector> Engine for Reactor<S> {
 
     fn open(&mut self, key: Key, client: TcpStream) -> io::Result<Io> {
         let mut client = Socket::new(client);
-        self.selector.add(&mut client.stream, key.token(Side::Client as usize == 1))?;
+        let token = key.token(Side::Client as usize == 1);
+        self.selector.add(&mut client.stream, token).inspect_err(|_| net::reset_on_close(&client.stream))?;
         Ok(Io {
             client,
             server: None,

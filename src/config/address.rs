@@ -1,0 +1,184 @@
+//! Addresses to listen on and to connect to.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use toml::de::DeValue;
+
+use super::value::{Fault, Parsed, text};
+
+/// An address to listen on; port 0 lets the kernel choose.
+pub(super) fn bind(value: &DeValue<'_>) -> Parsed<SocketAddr> {
+    if let DeValue::Integer(port) = value {
+        let fault = Fault::mismatch("an address and port such as \"0.0.0.0:8080\"", value);
+        return Err(fault.help(format!("write \"0.0.0.0:{port}\" or \"[::]:{port}\"")));
+    }
+    let text = text(value)?;
+    if let Ok(addr) = text.parse() {
+        return Ok(addr);
+    }
+    for prefix in ["unix:", "fd:"] {
+        if text.starts_with(prefix) {
+            return Err(Fault::not_yet(&format!("`{prefix}` in `bind`")).help("write an IP address and port"));
+        }
+    }
+    let fault = not_an_address(&text);
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", &text));
+    if fault.help.is_some() || port.parse::<u16>().is_err() {
+        return Err(fault);
+    }
+    Err(match host {
+        "" | "*" => {
+            fault.help(format!("write \"0.0.0.0:{port}\" for IPv4, \"[::]:{port}\" for IPv6, or both"))
+        }
+        "localhost" => fault.help(format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\"")),
+        _ => fault.help("a listener binds an IP address: host names are not looked up"),
+    })
+}
+
+/// The address of a server.
+pub(super) fn server(value: &DeValue<'_>) -> Parsed<SocketAddr> {
+    let text = text(value)?;
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        if addr.port() == 0 {
+            return Err(
+                Fault::new(format!("{text:?} has port 0")).help("write the port that the server listens on")
+            );
+        }
+        return Ok(addr);
+    }
+    for prefix in ["srv:", "unix:"] {
+        if text.starts_with(prefix) {
+            return Err(Fault::not_yet(&format!("`{prefix}` in `addr`")).help("write an IP address and port"));
+        }
+    }
+    if let Some((host, port)) = text.rsplit_once(':')
+        && host.parse::<IpAddr>().is_err()
+        && is_host_name(host)
+        && port.parse::<u16>().is_ok()
+    {
+        return Err(
+            Fault::not_yet(&format!("the host name in {text:?}")).help("write an IP address and port")
+        );
+    }
+    Err(not_an_address(&text))
+}
+
+fn not_an_address(text: &str) -> Fault {
+    let fault = Fault::new(format!("{text:?} is not an IP address and port"));
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return fault.help("an IPv6 address stands in brackets before its port: \"[::1]:8080\"");
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    if bare.parse::<IpAddr>().is_ok() {
+        return fault.help(format!("it has no port: write \"{text}:PORT\""));
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() && port.parse::<u16>().is_ok() => {
+            fault.help(format!("write \"[{host}]:{port}\""))
+        }
+        Some((_, port)) if port.parse::<u32>().is_ok_and(|port| port > 65535) => {
+            fault.help("the highest port is 65535")
+        }
+        _ => fault,
+    }
+}
+
+fn is_host_name(host: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    host.chars().all(fits) && host.contains(|c: char| c.is_ascii_alphabetic())
+}
+
+/// Whether a socket bound to one of the addresses keeps the other from being bound: the same port, and the
+/// same address or one that stands for all of its family. IPv6 listeners take no IPv4 connections.
+pub(super) fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
+    one.port() != 0
+        && one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one == other || one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(parsed: Parsed<SocketAddr>) -> String {
+        let fault = parsed.unwrap_err();
+        fault.message + &fault.help.map_or_else(String::new, |help| format!(" / {help}"))
+    }
+
+    fn string(text: &str) -> DeValue<'_> {
+        DeValue::String(text.into())
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_read() {
+        for text in ["127.0.0.1:9001", "[::1]:9001", "[fe80::1%2]:80", "0.0.0.0:80"] {
+            assert_eq!(bind(&string(text)), Ok(text.parse().unwrap()), "{text}");
+            assert_eq!(server(&string(text)), Ok(text.parse().unwrap()), "{text}");
+        }
+        assert_eq!(bind(&string("127.0.0.1:0")), Ok("127.0.0.1:0".parse().unwrap()));
+        assert!(refusal(server(&string("127.0.0.1:0"))).contains("has port 0"));
+    }
+
+    #[test]
+    fn other_binds_are_refused_with_what_to_write() {
+        let cases = [
+            ("*:80", "write \"0.0.0.0:80\" for IPv4, \"[::]:80\" for IPv6, or both"),
+            (":80", "write \"0.0.0.0:80\" for IPv4"),
+            ("80", "write \"0.0.0.0:80\" for IPv4"),
+            ("localhost:80", "write \"127.0.0.1:80\" or \"[::1]:80\""),
+            ("example.com:80", "host names are not looked up"),
+            ("127.0.0.1", "it has no port: write \"127.0.0.1:PORT\""),
+            ("[::1]", "it has no port: write \"[::1]:PORT\""),
+            ("::1", "in brackets before its port: \"[::1]:8080\""),
+            ("::1.2.3.4:80", "write \"[::1.2.3.4]:80\""),
+            ("127.0.0.1:70000", "the highest port is 65535"),
+            ("300.0.0.1:80", "is not an IP address and port"),
+            ("", "is not an IP address and port"),
+            ("unix:/run/pg.sock", "`unix:` in `bind` is not supported yet by this version"),
+            ("fd:pg", "`fd:` in `bind` is not supported yet by this version"),
+        ];
+        for (text, part) in cases {
+            let refusal = refusal(bind(&string(text)));
+            assert!(refusal.contains(part), "{text}: {refusal}");
+        }
+        let number = DeValue::parse("8080").unwrap();
+        assert!(refusal(bind(number.get_ref())).contains("write \"0.0.0.0:8080\" or \"[::]:8080\""));
+    }
+
+    #[test]
+    fn other_servers_are_refused_with_what_to_write() {
+        let cases = [
+            ("pg1.example.com:5432", "the host name in \"pg1.example.com:5432\" is not supported yet"),
+            ("localhost:1", "is not supported yet by this version / write an IP address and port"),
+            ("srv:_pg._tcp.example", "`srv:` in `addr` is not supported yet"),
+            ("unix:/run/x", "`unix:` in `addr` is not supported yet"),
+            ("10.0.0.1", "it has no port"),
+            ("10.0.0.1:0x50", "is not an IP address and port"),
+            ("http://10.0.0.1:80", "is not an IP address and port"),
+        ];
+        for (text, part) in cases {
+            let refusal = refusal(server(&string(text)));
+            assert!(refusal.contains(part), "{text}: {refusal}");
+        }
+        assert!(refusal(server(&DeValue::Boolean(true))).contains("expected a string, found true"));
+    }
+
+    #[test]
+    fn addresses_overlap_within_a_family_and_a_port() {
+        let cases = [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "0.0.0.0:80", true),
+            ("[::]:80", "[::1]:80", true),
+            ("[::]:80", "0.0.0.0:80", false),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("127.0.0.1:80", "127.0.0.1:81", false),
+            ("0.0.0.0:0", "0.0.0.0:0", false),
+            ("[fe80::1%2]:80", "[fe80::1%3]:80", false),
+        ];
+        for (one, other, expected) in cases {
+            assert_eq!(overlap(&one.parse().unwrap(), &other.parse().unwrap()), expected, "{one} {other}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! `[listener.NAME]` and `[pool.NAME]`, and what they say of each other.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+
+use toml::de::DeValue;
+
+use super::read::{At, Draft, Reader, Section, Value};
+use super::tables::count_or;
+use super::value::{self, Fault};
+use super::{AtMaxconn, Balance, Config, Listener, Pool, Server, address, known};
+
+/// Listeners, and pools, in one configuration.
+const MOST_TABLES: usize = 4096;
+
+/// Servers in all pools together.
+const MOST_SERVERS: usize = 65535;
+
+const BALANCE_LATER: &[&str] = &["p2c", "least_conn", "least_time", "source", "sni", "first", "random"];
+
+/// A listener whose pool is a name still.
+pub(super) struct DraftListener {
+    at: At,
+    name: String,
+    bind: Vec<(SocketAddr, At)>,
+    pool: Option<(String, At)>,
+    backlog: Option<NonZeroU32>,
+    maxconn: Option<NonZeroU32>,
+    at_maxconn: AtMaxconn,
+}
+
+/// A pool and where it stands.
+pub(super) struct DraftPool {
+    at: At,
+    pool: Pool,
+}
+
+/// NAME of `listener.NAME` or `pool.NAME`.
+fn name_of(section: &Section<'_>) -> String {
+    section.path.split_once('.').map_or("", |(_, name)| name).to_owned()
+}
+
+impl Reader {
+    pub(super) fn listener(&mut self, section: &Section<'_>, draft: &mut Draft) {
+        let mut listener = DraftListener {
+            at: section.at,
+            name: name_of(section),
+            bind: Vec::new(),
+            pool: None,
+            backlog: None,
+            maxconn: None,
+            at_maxconn: AtMaxconn::Wait,
+        };
+        let choices = [("wait", AtMaxconn::Wait), ("reject", AtMaxconn::Reject)];
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "bind" => {
+                    for item in self.list(value, "an array of addresses such as [\"0.0.0.0:8080\"]") {
+                        let at = self.at(item.span().start);
+                        listener.bind.extend(self.take(item, address::bind).map(|addr| (addr, at)));
+                    }
+                }
+                "pool" => {
+                    let at = self.at(value.span().start);
+                    listener.pool = self.take(value, value::text).map(|name| (name, at));
+                }
+                "backlog" => self.set(&mut listener.backlog, value, |v| count_or("auto", v)),
+                "maxconn" => self.set(&mut listener.maxconn, value, |v| count_or("off", v)),
+                "at_maxconn" => {
+                    self.set(&mut listener.at_maxconn, value, |v| value::choice(v, &choices, &[]));
+                }
+                _ => self.unread(section, key, value),
+            }
+        }
+        self.require(section, "bind", "write bind = [\"0.0.0.0:8080\"]");
+        self.require(section, "pool", "write pool = \"NAME\", the NAME of a [pool.NAME]");
+        draft.listeners.push(listener);
+    }
+
+    /// Notes that a key without a default is not there.
+    pub(super) fn require(&mut self, section: &Section<'_>, key: &str, help: &str) {
+        if !section.keys.contains_key(key) {
+            let fault = Fault::new(format!("[{}] has no `{key}`", section.path));
+            self.missing(section.at, fault.help(help));
+        }
+    }
+
+    pub(super) fn pool(&mut self, section: &Section<'_>, draft: &mut Draft) {
+        let mut pool = Pool { name: name_of(section), balance: Balance::RoundRobin, servers: Vec::new() };
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "balance" => self.set(&mut pool.balance, value, |v| {
+                    value::choice(v, &[("round_robin", Balance::RoundRobin)], BALANCE_LATER)
+                }),
+                "server" => self.servers(section, value, &mut pool.servers),
+                _ => self.unread(section, key, value),
+            }
+        }
+        self.require(
+            section,
+            "balance",
+            "write balance = \"round_robin\": the default, \"p2c\", is not supported yet by this version",
+        );
+        self.require(
+            section,
+            "server",
+            &format!("write [[{}.server]] with a `name` and an `addr`", section.path),
+        );
+        draft.pools.push(DraftPool { at: section.at, pool });
+    }
+
+    fn servers(&mut self, section: &Section<'_>, value: &Value<'_>, servers: &mut Vec<Server>) {
+        if value.get_ref().is_table() {
+            let fault = Fault::new(format!("[{}.server] is one table where there may be many", section.path));
+            let help = format!("write it in double brackets: [[{}.server]]", section.path);
+            return self.problem(self.at(value.span().start), fault.help(help));
+        }
+        let mut names = HashSet::new();
+        for item in self.list(value, "an array of servers: [{ name = \"a\", addr = \"127.0.0.1:9001\" }]") {
+            let at = self.at(item.span().start);
+            let DeValue::Table(keys) = item.get_ref() else {
+                let expected = "a server: { name = \"a\", addr = \"127.0.0.1:9001\" }";
+                self.problem(at, Fault::mismatch(expected, item.get_ref()));
+                continue;
+            };
+            let path = format!("{}.server", section.path);
+            let section = Section { kind: "pool.NAME.server", path, at, keys };
+            servers.extend(self.server(&section, &mut names));
+        }
+    }
+
+    fn server(&mut self, section: &Section<'_>, names: &mut HashSet<String>) -> Option<Server> {
+        let mut name = None;
+        let mut addr = None;
+        let mut weight = 1;
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "name" => {
+                    name = self.take(value, |v| {
+                        let text = value::text(v)?;
+                        value::name(&text)?;
+                        if !names.insert(text.clone()) {
+                            let fault = Fault::new(format!("the pool has two servers named {text:?}"));
+                            return Err(fault.help("names tell servers apart: choose another one"));
+                        }
+                        Ok(text)
+                    });
+                }
+                "addr" => addr = self.take(value, address::server),
+                "weight" => self.set(&mut weight, value, |v| value::integer(v, 0..=u16::MAX)),
+                _ => self.unread(section, key, value),
+            }
+        }
+        self.require(section, "name", "write name = \"a\", unique in its pool");
+        self.require(section, "addr", "write addr = \"127.0.0.1:9001\"");
+        Some(Server { name: name?, addr: addr?, weight })
+    }
+
+    /// Checks what listeners and pools say of each other, and puts them into a configuration.
+    pub(super) fn join(&mut self, mut draft: Draft) -> Option<Config> {
+        draft.listeners.sort_by_key(|listener| listener.at);
+        draft.pools.sort_by_key(|pool| pool.at);
+        self.check_counts(&draft);
+        self.check_overlaps(&draft.listeners);
+        let pools: Vec<Pool> = draft.pools.into_iter().map(|draft| draft.pool).collect();
+        let indices: HashMap<&str, usize> =
+            pools.iter().enumerate().map(|(index, pool)| (pool.name.as_str(), index)).collect();
+        let mut listeners = Vec::new();
+        for listener in draft.listeners {
+            let Some((name, at)) = listener.pool else { continue };
+            let Some(&pool) = indices.get(name.as_str()) else {
+                let near = known::nearest(&name, pools.iter().map(|pool| pool.name.as_str()));
+                let help = near.map_or_else(
+                    || format!("write a table [pool.{name}]"),
+                    |near| format!("did you mean {near:?}?"),
+                );
+                self.missing_table(at, Fault::new(format!("there is no pool {name:?}")).help(help));
+                continue;
+            };
+            listeners.push(Listener {
+                name: listener.name,
+                bind: listener.bind.into_iter().map(|(addr, _)| addr).collect(),
+                pool,
+                backlog: listener.backlog,
+                maxconn: listener.maxconn,
+                at_maxconn: listener.at_maxconn,
+            });
+        }
+        (!listeners.is_empty()).then_some(Config {
+            process: draft.process,
+            log: draft.log,
+            access: draft.access,
+            timeouts: draft.timeouts,
+            tcp: draft.tcp,
+            retry: draft.retry,
+            listeners,
+            pools,
+        })
+    }
+
+    fn check_counts(&mut self, draft: &Draft) {
+        let servers: usize = draft.pools.iter().map(|draft| draft.pool.servers.len()).sum();
+        let counts = [
+            ("listeners", draft.listeners.len(), MOST_TABLES),
+            ("pools", draft.pools.len(), MOST_TABLES),
+            ("servers", servers, MOST_SERVERS),
+        ];
+        for (what, count, most) in counts {
+            if count > most {
+                self.problem(
+                    At::START,
+                    Fault::new(format!("there are {count} {what}, and {most} is the most")),
+                );
+            }
+        }
+        if draft.listeners.is_empty() {
+            let help = "write [listener.NAME] with `bind` and `pool`";
+            self.missing_table(At::START, Fault::new("there is no listener").help(help));
+        }
+    }
+
+    /// Every address may be listened on once.
+    fn check_overlaps(&mut self, listeners: &[DraftListener]) {
+        let mut taken: HashMap<u16, Vec<(SocketAddr, At)>> = HashMap::new();
+        for (addr, at) in listeners.iter().flat_map(|listener| &listener.bind) {
+            let others = taken.entry(addr.port()).or_default();
+            if let Some((other, first)) = others.iter().find(|(other, _)| address::overlap(addr, other)) {
+                let message = format!("{addr} is taken by {other} at {}", self.describe(*first));
+                self.problem(*at, Fault::new(message).help("use another port, or addresses that differ"));
+            }
+            others.push((*addr, *at));
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! The tables that hold for the whole process: `[process]`, `[log]` and `[defaults]`.
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use log::LevelFilter;
+use toml::de::DeValue;
+
+use super::read::{At, Draft, Key, Reader, Section, Value};
+use super::value::{self, Fault, Parsed};
+use super::{
+    Access, AccessFormat, CpuAffinity, EngineKind, Keepalive, LogFormat, LogOutput, Retry, Tcp, Timeouts,
+    known,
+};
+use crate::logging::FIELDS;
+
+/// The number of CPUs that Linux can name to a process.
+const MOST_CPUS: u32 = 1024;
+
+const ENGINES: &[(&str, EngineKind)] =
+    &[("auto", EngineKind::Auto), ("mio", EngineKind::Mio), ("readiness", EngineKind::Mio)];
+
+const ENGINES_LATER: &[&str] =
+    &["io_uring", "completion", "threads", "epoll_level", "poll", "select", "sigio", "aio"];
+
+impl Reader {
+    pub(super) fn process(&mut self, section: &Section<'_>, draft: &mut Draft) {
+        let process = &mut draft.process;
+        for (key, value) in section.keys {
+            let at = Some(self.at(value.span().start));
+            match key.get_ref().as_ref() {
+                "workers" => {
+                    self.set(&mut process.workers, value, workers);
+                    draft.budget_at = draft.budget_at.or(at);
+                }
+                "cpu_affinity" => self.cpu_affinity(&mut process.cpu_affinity, value),
+                "engine" => {
+                    self.set(&mut process.engine, value, |v| value::choice(v, ENGINES, ENGINES_LATER));
+                }
+                "maxconn" => self.set(&mut process.maxconn, value, |v| count_or("auto", v)),
+                "buffer_size" => {
+                    self.set(&mut process.buffer_size, value, buffer_size);
+                    draft.budget_at = draft.budget_at.or(at);
+                }
+                "buffer_budget" => {
+                    self.set(&mut process.buffer_budget, value, buffer_budget);
+                    draft.budget_at = at;
+                }
+                "drain" => self.with(section, key, value, "process.drain", |reader, section| {
+                    reader.drain(section, &mut process.hard_stop);
+                }),
+                _ => self.unread(section, key, value),
+            }
+        }
+    }
+
+    fn drain(&mut self, section: &Section<'_>, hard_stop: &mut Option<Duration>) {
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "hard_stop" => self.set(hard_stop, value, value::duration_or_off),
+                _ => self.unread(section, key, value),
+            }
+        }
+    }
+
+    fn cpu_affinity(&mut self, slot: &mut CpuAffinity, value: &Value<'_>) {
+        if value.get_ref().is_str() {
+            let words = [("off", CpuAffinity::Off), ("auto", CpuAffinity::Auto)];
+            return self.set(slot, value, |v| value::choice(v, &words, &[]));
+        }
+        let mut cpus = Vec::new();
+        for item in self.list(value, "\"off\", \"auto\" or an array of CPUs such as [\"0\", \"4-7\"]") {
+            self.take(item, |item| add_cpus(&mut cpus, item));
+        }
+        *slot = CpuAffinity::Cpus(cpus);
+    }
+
+    /// Each worker needs room for one full buffer at least.
+    pub(super) fn check_budget(&mut self, draft: &Draft) {
+        let process = &draft.process;
+        let workers = process.workers.map_or(1, NonZeroU16::get);
+        let least = u64::from(workers) * u64::from(process.buffer_size);
+        if process.buffer_budget < least {
+            let message = format!(
+                "buffer_budget is {} KiB, less than the {} KiB that {workers} workers with a buffer_size of {} KiB need",
+                process.buffer_budget >> 10,
+                least >> 10,
+                process.buffer_size >> 10
+            );
+            let help = format!("write buffer_budget = \"{}KiB\" or more", least >> 10);
+            self.problem(draft.budget_at.unwrap_or(At::START), Fault::new(message).help(help));
+        }
+    }
+
+    pub(super) fn log(&mut self, section: &Section<'_>, draft: &mut Draft) {
+        let log = &mut draft.log;
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "level" => self.set(&mut log.level, value, level),
+                "output" => self.set(&mut log.output, value, |v| {
+                    output(v)?.ok_or_else(|| {
+                        Fault::new("only [log.access] can be off").help("write level = \"off\"")
+                    })
+                }),
+                "format" => self.set(&mut log.format, value, |v| {
+                    value::choice(v, &[("logfmt", LogFormat::Logfmt), ("json", LogFormat::Json)], &[])
+                }),
+                "access" => {
+                    self.with(section, key, value, "log.access", |r, s| r.access(s, &mut draft.access));
+                }
+                _ => self.unread(section, key, value),
+            }
+        }
+    }
+
+    fn access(&mut self, section: &Section<'_>, access: &mut Access) {
+        let formats = [
+            ("json", AccessFormat::Json),
+            ("logfmt", AccessFormat::Logfmt),
+            ("template", AccessFormat::Template(String::new())),
+        ];
+        let mut template = None;
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "output" => self.set(&mut access.output, value, output),
+                "format" => {
+                    self.set(&mut access.format, value, |v| value::choice(v, &formats, &["haproxy_tcplog"]));
+                }
+                "template" => template = self.take(value, value::text).map(|text| (text, value)),
+                "events" => self.events(value),
+                "update_every" => {
+                    self.take(value, |v| match value::duration_or_off(v)? {
+                        None => Ok(()),
+                        Some(_) => {
+                            Err(Fault::not_yet("`update_every`").help("write \"off\", or leave it out"))
+                        }
+                    });
+                }
+                "skip_empty" => self.set(&mut access.skip_empty, value, value::boolean),
+                "sample" => self.set(&mut access.sample, value, value::share),
+                _ => self.unread(section, key, value),
+            }
+        }
+        self.template(section, template, &mut access.format);
+    }
+
+    /// Joins `template` and `format`, of which neither means anything without the other.
+    fn template(
+        &mut self,
+        section: &Section<'_>,
+        template: Option<(String, &Value<'_>)>,
+        format: &mut AccessFormat,
+    ) {
+        match (format, template) {
+            (AccessFormat::Template(slot), Some((text, value))) => {
+                self.take(value, |_| check_template(&text, FIELDS));
+                *slot = text;
+            }
+            (AccessFormat::Template(_), None) => self.require(section, "template", TEMPLATE_EXAMPLE),
+            (_, Some((text, value))) if !text.is_empty() => {
+                let fault = Fault::new("`template` has no effect without format = \"template\"");
+                let help = "write format = \"template\" beside it, or leave it out";
+                self.problem(self.at(value.span().start), fault.help(help));
+            }
+            _ => {}
+        }
+    }
+
+    fn events(&mut self, value: &Value<'_>) {
+        for event in self.list(value, "an array of events: [\"close\"]") {
+            self.take(event, |event| value::choice(event, &[("close", ())], &["open", "update"]));
+        }
+    }
+
+    pub(super) fn defaults(&mut self, section: &Section<'_>, draft: &mut Draft) {
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "timeouts" => self.with(section, key, value, "defaults.timeouts", |r, s| {
+                    r.timeouts(s, &mut draft.timeouts);
+                }),
+                "tcp" => self.with(section, key, value, "defaults.tcp", |r, s| r.tcp(s, &mut draft.tcp)),
+                "retry" => {
+                    self.with(section, key, value, "defaults.retry", |r, s| r.retry(s, &mut draft.retry));
+                }
+                _ => self.unread(section, key, value),
+            }
+        }
+    }
+
+    fn timeouts(&mut self, section: &Section<'_>, timeouts: &mut Timeouts) {
+        for (key, value) in section.keys {
+            let slot = match key.get_ref().as_ref() {
+                "connect" => &mut timeouts.connect,
+                "connect_total" => &mut timeouts.connect_total,
+                "idle" => &mut timeouts.idle,
+                "half_close" => &mut timeouts.half_close,
+                _ => {
+                    self.unread(section, key, value);
+                    continue;
+                }
+            };
+            self.set(slot, value, value::duration_or_off);
+        }
+    }
+
+    fn tcp(&mut self, section: &Section<'_>, tcp: &mut Tcp) {
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "nodelay" => self.set(&mut tcp.nodelay, value, value::boolean),
+                "keepalive" => self.keepalive(section, key, value, &mut tcp.keepalive),
+                _ => self.unread(section, key, value),
+            }
+        }
+    }
+
+    fn keepalive(
+        &mut self,
+        section: &Section<'_>,
+        key: &Key<'_>,
+        value: &Value<'_>,
+        slot: &mut Option<Keepalive>,
+    ) {
+        if !value.get_ref().is_table() {
+            self.set(slot, value, keepalive_off);
+            return;
+        }
+        let mut keepalive = Keepalive::default();
+        self.with(section, key, value, "defaults.tcp.keepalive", |reader, section| {
+            for (key, value) in section.keys {
+                match key.get_ref().as_ref() {
+                    "idle" => reader.set(&mut keepalive.idle, value, whole_seconds),
+                    "interval" => reader.set(&mut keepalive.interval, value, whole_seconds),
+                    "count" => reader.set(&mut keepalive.count, value, |v| value::integer(v, 1..=127)),
+                    _ => reader.unread(section, key, value),
+                }
+            }
+        });
+        *slot = Some(keepalive);
+    }
+
+    fn retry(&mut self, section: &Section<'_>, retry: &mut Retry) {
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "tries" => self.set(&mut retry.tries, value, |v| value::integer(v, 1..=u8::MAX)),
+                "same_server_delay" => self.set(&mut retry.same_server_delay, value, value::duration),
+                _ => self.unread(section, key, value),
+            }
+        }
+    }
+}
+
+fn workers(value: &DeValue<'_>) -> Parsed<Option<NonZeroU16>> {
+    Ok(value::integer_or("auto", value, 1..=1024)?.and_then(NonZeroU16::new))
+}
+
+/// A count of at least one, or `word`.
+pub(super) fn count_or(word: &str, value: &DeValue<'_>) -> Parsed<Option<NonZeroU32>> {
+    Ok(value::integer_or(word, value, 1..=u32::MAX)?.and_then(NonZeroU32::new))
+}
+
+/// Adds the CPUs of `"4"` or `"4-7"`.
+fn add_cpus(cpus: &mut Vec<u32>, value: &DeValue<'_>) -> Parsed<()> {
+    let expected = format!("CPUs such as \"0\" or \"4-7\", up to {}", MOST_CPUS - 1);
+    if let DeValue::Integer(number) = value {
+        return Err(Fault::mismatch(&expected, value).help(format!("write \"{number}\"")));
+    }
+    let text = value::text(value)?;
+    let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+    let number = |text: &str| text.parse::<u32>().ok().filter(|cpu| *cpu < MOST_CPUS);
+    let range = number(first).zip(number(last)).filter(|(first, last)| first <= last);
+    let (first, last) = range.ok_or_else(|| Fault::mismatch(&expected, value))?;
+    for cpu in first..=last {
+        if cpus.contains(&cpu) {
+            return Err(Fault::new(format!("CPU {cpu} is in the list twice")));
+        }
+        cpus.push(cpu);
+    }
+    Ok(())
+}
+
+fn buffer_size(value: &DeValue<'_>) -> Parsed<u32> {
+    value::size(value, 4 << 10..=16 << 20, "from 4KiB to 16MiB")
+}
+
+fn buffer_budget(value: &DeValue<'_>) -> Parsed<u64> {
+    value::size(value, 4 << 10..=1 << 40, "from 4KiB to 1024GiB")
+}
+
+fn level(value: &DeValue<'_>) -> Parsed<LevelFilter> {
+    let levels = [
+        ("off", LevelFilter::Off),
+        ("error", LevelFilter::Error),
+        ("warn", LevelFilter::Warn),
+        ("info", LevelFilter::Info),
+        ("debug", LevelFilter::Debug),
+        ("trace", LevelFilter::Trace),
+    ];
+    value::choice(value, &levels, &[])
+}
+
+/// Where lines go; `None` for `"off"`. A file has a `/` in its path, so that no misspelt word becomes one.
+fn output(value: &DeValue<'_>) -> Parsed<Option<LogOutput>> {
+    let text = value::text(value)?;
+    let syslog = text.strip_prefix("syslog:");
+    match text.as_str() {
+        "off" => return Ok(None),
+        "stdout" => return Ok(Some(LogOutput::Stdout)),
+        "stderr" => return Ok(Some(LogOutput::Stderr)),
+        "journald" => return Ok(Some(LogOutput::Journald)),
+        _ => {}
+    }
+    let path = syslog.unwrap_or(&text);
+    if path.contains('\0') || path.ends_with('/') {
+        return Err(Fault::new(format!("{text:?} is not the path of a file")));
+    }
+    if let Some(path) = syslog {
+        if !path.starts_with('/') {
+            return Err(Fault::new(format!("{text:?} names no socket")).help("write \"syslog:/dev/log\""));
+        }
+        return Ok(Some(LogOutput::Syslog(PathBuf::from(path))));
+    }
+    if text.contains('/') {
+        return Ok(Some(LogOutput::File(PathBuf::from(text))));
+    }
+    let words = ["stderr", "stdout", "journald", "syslog:/dev/log"];
+    let fault = Fault::new(format!(
+        "expected {} or the path of a file, found {text:?}",
+        known::listed(&words, "\"", ", ")
+    ));
+    let help = match known::nearest(&text, words.into_iter().chain(["syslog"])) {
+        Some("syslog") => "did you mean \"syslog:/dev/log\"?".to_owned(),
+        Some(word) => format!("did you mean {word:?}?"),
+        None => {
+            "the path of a file has a `/` in it: \"/var/log/tidegate.log\" or \"./tidegate.log\"".to_owned()
+        }
+    };
+    Err(fault.help(help))
+}
+
+const TEMPLATE_EXAMPLE: &str = "write one such as template = \"{ts} {client} {server} {cause}\"";
+
+/// Checks that a template is one line with at least one of `fields` in braces, and no other braces.
+fn check_template(template: &str, fields: &[&str]) -> Parsed<()> {
+    if template.contains(|c: char| c.is_control() && c != '\t') {
+        return Err(Fault::new("a template is one line, without control characters"));
+    }
+    let mut rest = template;
+    let mut has_field = false;
+    while let Some(at) = rest.find(['{', '}']) {
+        let stray = |brace: &str| Fault::new(format!("the template has a `{brace}` without its other half"));
+        let Some(inside) = rest[at..].strip_prefix('{') else {
+            return Err(stray("}").help("braces are for fields only"));
+        };
+        let end = inside.find(['{', '}']).filter(|end| inside[*end..].starts_with('}'));
+        let end = end.ok_or_else(|| stray("{").help("braces are for fields only"))?;
+        let field = &inside[..end];
+        if !fields.contains(&field) {
+            let near = known::nearest(field, fields.iter().copied());
+            let help = near.map_or_else(
+                || format!("the fields are {}", known::listed(fields, "`", " and ")),
+                |near| format!("did you mean {{{near}}}?"),
+            );
+            return Err(Fault::new(format!("the template has an unknown field {{{field}}}")).help(help));
+        }
+        has_field = true;
+        rest = &inside[end + 1..];
+    }
+    if has_field { Ok(()) } else { Err(Fault::new("the template has no field").help(TEMPLATE_EXAMPLE)) }
+}
+
+fn keepalive_off(value: &DeValue<'_>) -> Parsed<Option<Keepalive>> {
+    let expected = "\"off\" or a table such as { idle = \"60s\", interval = \"10s\", count = 6 }";
+    let fault = Fault::mismatch(expected, value);
+    match value {
+        DeValue::String(_) if value::text(value)? == "off" => Ok(None),
+        DeValue::Boolean(true) => Err(fault.help("it is on when nothing is written")),
+        DeValue::Boolean(false) => Err(fault.help("write keepalive = \"off\"")),
+        DeValue::String(_) => Err(fault.help("write the time in the table: { idle = \"60s\" }")),
+        _ => Err(fault),
+    }
+}
+
+/// The kernel counts the times of keep-alive in seconds, and takes at most 32767 of them.
+fn whole_seconds(value: &DeValue<'_>) -> Parsed<Duration> {
+    let read = value::duration(value)?;
+    if read.subsec_nanos() == 0 && read <= Duration::from_secs(32767) {
+        return Ok(read);
+    }
+    Err(Fault::mismatch("whole seconds from \"1s\" to \"32767s\"", value))
+}

@@ -1,0 +1,122 @@
+//! Logging as a whole process uses it: the `log` facade can be given away only once.
+
+use std::fs;
+use std::num::NonZeroU16;
+use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::thread;
+use std::time::Duration;
+
+use tidegate::config::{
+    Access, AccessFormat, AtMaxconn, Balance, Config, CpuAffinity, EngineKind, Listener, Log, LogFormat,
+    LogOutput, Pool, Process, Retry, Server, Tcp, Timeouts,
+};
+use tidegate::logging::{self, Record, StartError};
+use tidegate::session::Cause;
+use tidegate::snapshot::{ListenerId, ServerId, Snapshot};
+use tidegate::sys::Clock;
+
+fn config(dir: &Path) -> Config {
+    Config {
+        process: Process {
+            workers: NonZeroU16::new(1),
+            cpu_affinity: CpuAffinity::Off,
+            engine: EngineKind::Mio,
+            maxconn: None,
+            buffer_size: 65536,
+            buffer_budget: 1 << 20,
+            hard_stop: None,
+        },
+        log: Log {
+            level: log::LevelFilter::Info,
+            output: LogOutput::File(dir.join("log")),
+            format: LogFormat::Json,
+        },
+        access: Access {
+            output: Some(LogOutput::File(dir.join("access"))),
+            format: AccessFormat::Json,
+            skip_empty: true,
+            sample: 1.0,
+        },
+        timeouts: Timeouts { connect: None, connect_total: None, idle: None, half_close: None },
+        tcp: Tcp { nodelay: true, keepalive: None },
+        retry: Retry { tries: 1, same_server_delay: Duration::ZERO },
+        listeners: vec![Listener {
+            name: "web".to_owned(),
+            bind: vec!["127.0.0.1:0".parse().unwrap()],
+            pool: 0,
+            backlog: None,
+            maxconn: None,
+            at_maxconn: AtMaxconn::Wait,
+        }],
+        pools: vec![Pool {
+            name: "app".to_owned(),
+            balance: Balance::RoundRobin,
+            servers: vec![Server {
+                name: "alpha".to_owned(),
+                addr: "127.0.0.1:9001".parse().unwrap(),
+                weight: 1,
+            }],
+        }],
+    }
+}
+
+/// How often the writers' threads, of which there must be one, were taken off a CPU.
+#[cfg(target_os = "linux")]
+fn rests() -> u64 {
+    let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let writers: Vec<_> = tasks
+        .filter(|task| fs::read_to_string(task.join("comm")).unwrap().trim() == "tidegate-log")
+        .collect();
+    assert_eq!(writers.len(), 1);
+    let status = fs::read_to_string(writers[0].join("status")).unwrap();
+    let counts = status.lines().filter_map(|line| Some(line.split_once("ctxt_switches:")?.1));
+    counts.map(|count| count.trim().parse::<u64>().unwrap()).sum()
+}
+
+#[test]
+fn the_facade_and_the_recorders_write_and_then_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let names = Snapshot::new(&config, 1);
+    let clock = Clock::start();
+    let (logging, mut recorders) = logging::start(&config, &names, 1, clock).unwrap();
+    let again = logging::start(&config, &names, 1, clock).unwrap_err();
+    assert!(matches!(again, StartError::Twice(_)), "{again}");
+
+    log::info!("listening on {}", "127.0.0.1:8080");
+    log::debug!("not at this level");
+    recorders[0].push(Record {
+        id: 1,
+        worker: 0,
+        listener: ListenerId(0),
+        server: Some(ServerId(0)),
+        client: "127.0.0.1:40000".parse().unwrap(),
+        tries: 1,
+        connect_ms: Some(0),
+        began: clock.now(),
+        ended: clock.now(),
+        bytes_in: 1,
+        bytes_out: 2,
+        cause: Cause::Done,
+    });
+    recorders[0].flush();
+
+    #[cfg(target_os = "linux")]
+    {
+        thread::sleep(Duration::from_millis(300));
+        let before = rests();
+        assert!(before > 0);
+        thread::sleep(Duration::from_millis(500));
+        assert_eq!(rests(), before, "nothing to write, and yet the writer does not sleep");
+    }
+
+    assert_eq!(logging.stop(Duration::from_secs(10)), 0);
+    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    assert!(log.ends_with("Z\",\"level\":\"info\",\"msg\":\"listening on 127.0.0.1:8080\"}\n"), "{log}");
+    assert_eq!(log.lines().count(), 1);
+    let access = fs::read(dir.path().join("access")).unwrap();
+    let access: serde_json::Value = serde_json::from_slice(&access).unwrap();
+    assert_eq!(access["server"], "alpha");
+    assert_eq!(access["bytes_out"], 2);
+}
