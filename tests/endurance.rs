@@ -95,7 +95,8 @@ fn connections_one_after_the_other_leave_nothing_behind() {
         let growth = private_bytes(gate.pid()).saturating_sub(before);
         println!("{engine}: {connections} connections, {rate:.0} a second, {growth} bytes of memory more");
         assert_eq!(server.accepted(), connections + 500);
-        assert!(growth < 256 * 1024, "{connections} connections left {growth} bytes behind");
+        // The ring of access records takes up to 0.8 MiB once, as it is first used.
+        assert!(growth < MIB, "{connections} connections left {growth} bytes behind");
         assert_eq!(descriptors_settle(gate.pid(), base), base);
     }
 }

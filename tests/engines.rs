@@ -89,7 +89,7 @@ macro_rules! table {
                 question_sent_while_dialing_is_kept
                 no_server_answers
                 client_leaves_while_dialing
-                client_sends_and_leaves_while_dialing;
+                client_sends_and_resets_while_dialing;
             timeouts:
                 idle_connection_is_closed
                 trickle_up_is_not_idle

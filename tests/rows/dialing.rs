@@ -7,6 +7,7 @@ use crate::support::gate::{Config, Gate};
 use crate::support::peer::{End, got};
 use crate::support::process::{descriptors, descriptors_settle};
 use crate::support::servers::{BlackHole, Refusing, Server};
+use crate::support::stage::Stage;
 
 pub(crate) fn round_robin_follows_the_weights(engine: &'static str) {
     let servers = [Server::echo(), Server::echo(), Server::echo()];
@@ -115,26 +116,35 @@ pub(crate) fn no_server_answers(engine: &'static str) {
 }
 
 pub(crate) fn client_leaves_while_dialing(engine: &'static str) {
-    client_resets_while_dialing(engine, 0);
-}
-
-pub(crate) fn client_sends_and_leaves_while_dialing(engine: &'static str) {
-    client_resets_while_dialing(engine, 1_000);
-}
-
-fn client_resets_while_dialing(engine: &'static str, bytes: u64) {
     let hole = BlackHole::new();
     let config = Config::new(engine).server(hole.address());
     let gate = Gate::start(&config.timeouts("connect = \"10s\"\nconnect_total = \"10s\""));
     let base = descriptors(gate.pid());
-    let mut client = gate.connect();
+    let client = gate.connect();
     let address = client.address();
-    client.send(bytes);
     thread::sleep(Duration::from_millis(300));
     let left = Instant::now();
     client.abort();
     let access = gate.access(address);
-    assert_eq!(access.cause, "client_left");
+    assert_eq!(
+        (access.cause.as_str(), access.closer.as_str(), access.hap_ts.as_str()),
+        ("client_left", "client", "CC")
+    );
     assert!(left.elapsed() < Duration::from_secs(4), "the dial went on for {:?}", left.elapsed());
     assert_eq!(descriptors_settle(gate.pid(), base), base);
+}
+
+/// What a client sent before its reset gets to a server, as it would without the program, and then the reset.
+pub(crate) fn client_sends_and_resets_while_dialing(engine: &'static str) {
+    let hole = BlackHole::new();
+    let config = Config::new(engine).server(hole.address()).timeouts("connect = \"400ms\"");
+    let (stage, gate) = Stage::through(config);
+    let mut client = stage.connect();
+    client.send(1_000);
+    client.wait_until_delivered();
+    client.abort();
+    let mut server = stage.accept();
+    server.receive_to_end();
+    assert_eq!(server.leave(), got(1_000, End::Reset));
+    assert_eq!(gate.access(stage.client()).cause, "client_reset");
 }

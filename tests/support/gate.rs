@@ -21,6 +21,7 @@ pub(crate) struct Config {
     workers: u16,
     bind: &'static str,
     process: String,
+    access: String,
     listener: String,
     servers: Vec<String>,
     tables: String,
@@ -34,6 +35,7 @@ impl Config {
             workers: 1,
             bind: "127.0.0.1:0",
             process: String::new(),
+            access: String::new(),
             listener: String::new(),
             servers: Vec::new(),
             tables: String::new(),
@@ -70,6 +72,12 @@ impl Config {
         self
     }
 
+    /// One more line of `[log.access]`.
+    pub(crate) fn access_log(mut self, line: &str) -> Self {
+        self.access = self.access + line + "\n";
+        self
+    }
+
     /// One more line of `[listener.l]`.
     pub(crate) fn listener(mut self, line: &str) -> Self {
         self.listener = self.listener + line + "\n";
@@ -90,13 +98,13 @@ impl Config {
 
 impl Display for Config {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { engine, workers, bind, process, listener, tables, .. } = self;
+        let Self { engine, workers, bind, process, access, listener, tables, .. } = self;
         let servers = self.servers.join(", ");
         write!(
             out,
             "config_version = 1\n\
              [process]\nworkers = {workers}\nengine = \"{engine}\"\n{process}\
-             [log.access]\nskip_empty = false\n\
+             [log.access]\nskip_empty = false\n{access}\
              [listener.l]\nbind = [\"{bind}\"]\npool = \"p\"\n{listener}\
              [pool.p]\nbalance = \"round_robin\"\nserver = [{servers}]\n\
              {tables}"
@@ -236,11 +244,9 @@ impl Drop for Gate {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!(
-                "--- the program's log:\n{}\n--- its access log:\n{}",
-                self.log.text(),
-                self.access.text()
-            );
+            let access = self.access.all();
+            let last = access[access.len().saturating_sub(10)..].join("\n");
+            eprintln!("--- the program's log:\n{}\n--- the end of its access log:\n{last}", self.log.text());
         }
     }
 }
