@@ -1,0 +1,180 @@
+//! Much of everything: bytes, connections one after the other, connections held.
+//!
+//! The amounts are small enough for every run of the tests. These variables of the environment raise them:
+//! `TIDEGATE_BULK_MIB` (64), `TIDEGATE_CONNECTIONS` (2000), `TIDEGATE_IDLE` (500; each takes two descriptors of
+//! this process and two of the program).
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests may read clocks and lock.
+
+mod support;
+
+use std::env;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use support::PATIENCE;
+use support::gate::{Config, Gate};
+use support::peer::{End, Peer, got};
+use support::process::{cpu_ticks_over, descriptors, descriptors_settle, private_bytes};
+use support::servers::{Server, listen};
+use support::stage::{Stage, at_once};
+
+const ENGINES: [&str; 1] = ["mio"];
+const MIB: u64 = 1024 * 1024;
+const CHUNK: usize = 256 * 1024;
+
+/// The server has sent its FIN before the first byte goes up.
+#[test]
+fn bulk_up_a_connection_that_the_server_half_closed() {
+    bulk(|[client, server], bytes| {
+        server.finish();
+        client.receive_to_end();
+        at_once(|| server.receive_to_end(), || client.exchange(bytes, CHUNK));
+        [0, bytes]
+    });
+}
+
+/// The client sends everything and then FIN; the server answers as much after it has seen that FIN.
+#[test]
+fn bulk_up_and_then_down_a_half_closed_connection() {
+    bulk(|[client, server], bytes| {
+        let serve = || {
+            server.receive_to_end();
+            server.exchange(bytes, CHUNK)
+        };
+        at_once(serve, || client.exchange(bytes, CHUNK));
+        [bytes, bytes]
+    });
+}
+
+#[test]
+fn bulk_both_ways_at_once() {
+    bulk(|[client, server], bytes| {
+        at_once(|| server.exchange(bytes, CHUNK), || client.exchange(bytes, CHUNK));
+        [bytes, bytes]
+    });
+}
+
+/// Plays `script` with `TIDEGATE_BULK_MIB`; it says how many bytes must have reached the client and the server.
+/// Every byte is compared with what was sent at its position.
+fn bulk(script: impl Fn(&mut [Peer; 2], u64) -> [u64; 2]) {
+    let bytes = from_environment("TIDEGATE_BULK_MIB", 64) * MIB;
+    for engine in ENGINES {
+        let (stage, gate) = Stage::through(Config::new(engine));
+        let mut pair = stage.pair();
+        let began = Instant::now();
+        let [down, up] = script(&mut pair, bytes);
+        let (took, moved) = (began.elapsed().as_secs_f64(), (down + up) / MIB);
+        println!("{engine}: {} MiB up, {} MiB down, {:.0} MiB/s", up / MIB, down / MIB, moved as f64 / took);
+        assert_eq!(pair.map(Peer::leave), [got(down, End::Fin), got(up, End::Fin)]);
+        let access = gate.access(stage.client());
+        assert_eq!((access.cause.as_str(), access.bytes_in, access.bytes_out), ("done", up, down));
+    }
+}
+
+#[test]
+fn connections_one_after_the_other_leave_nothing_behind() {
+    let connections = from_environment("TIDEGATE_CONNECTIONS", 2_000);
+    for engine in ENGINES {
+        let server = Server::echo();
+        let gate = Gate::start(&Config::new(engine).server(server.address()));
+        let base = descriptors(gate.pid());
+        for _ in 0..500 {
+            gate.echo(100);
+        }
+        let before = private_bytes(gate.pid());
+        let began = Instant::now();
+        for _ in 0..connections {
+            gate.echo(100);
+        }
+        let rate = connections as f64 / began.elapsed().as_secs_f64();
+        let growth = private_bytes(gate.pid()).saturating_sub(before);
+        println!("{engine}: {connections} connections, {rate:.0} a second, {growth} bytes of memory more");
+        assert_eq!(server.accepted(), connections + 500);
+        // The ring of access records takes up to 0.8 MiB once, as it is first used.
+        assert!(growth < MIB, "{connections} connections left {growth} bytes behind");
+        assert_eq!(descriptors_settle(gate.pid(), base), base);
+    }
+}
+
+#[test]
+fn idle_connections_cost_little_memory_and_no_time() {
+    let count = from_environment("TIDEGATE_IDLE", 500);
+    raise_descriptor_limit();
+    for engine in ENGINES {
+        let listener = listen("127.0.0.1").unwrap();
+        let config = Config::new(engine).process(&format!("maxconn = {}", count + 10));
+        let gate = Gate::start(&config.server(listener.local_addr().unwrap()));
+        let base = descriptors(gate.pid());
+        let first = used(gate.address(), &listener);
+        let before = private_bytes(gate.pid());
+        let held: Vec<_> = (0..count).map(|_| used(gate.address(), &listener)).collect();
+        let each = private_bytes(gate.pid()).saturating_sub(before) / count;
+        let ticks = cpu_ticks_over(gate.pid(), Duration::from_secs(2));
+        println!(
+            "{engine}: {count} idle connections, {each} bytes of memory each, {ticks} ticks of CPU in 2 s"
+        );
+        assert!(each < 1_500, "{each} bytes for an idle connection");
+        assert!(ticks <= 1, "{ticks} clock ticks of CPU in 2 s while nothing happens");
+
+        for pair in held.iter().chain([&first]) {
+            round_trip(pair);
+        }
+        drop((held, first));
+        assert_eq!(descriptors_settle(gate.pid(), base), base);
+    }
+}
+
+/// The two ends of a connection that has carried bytes both ways.
+fn used(gate: SocketAddr, listener: &TcpListener) -> [TcpStream; 2] {
+    let client = TcpStream::connect_timeout(&gate, PATIENCE).expect("the listener takes connections");
+    let (server, _) = listener.accept().expect("a connection reaches the server");
+    for stream in [&client, &server] {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    let pair = [client, server];
+    round_trip(&pair);
+    pair
+}
+
+fn round_trip([client, server]: &[TcpStream; 2]) {
+    for (mut from, mut to) in [(client, server), (server, client)] {
+        let mut text = [0; 5];
+        from.write_all(b"bytes").expect("the connection is open");
+        to.read_exact(&mut text).expect("the bytes arrive");
+        assert_eq!(&text, b"bytes");
+    }
+}
+
+fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("the soft limit can be raised");
+}
+
+fn from_environment(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
+}
+
+/// Clients come and go on two workers: no connection gets bytes of another.
+#[test]
+fn many_connections_at_once_carry_their_own_bytes() {
+    for engine in ENGINES {
+        let server = Server::echo();
+        let gate = Gate::start(&Config::new(engine).workers(2).server(server.address()));
+        thread::scope(|scope| {
+            for client in 0..32 {
+                let gate = &gate;
+                scope.spawn(move || {
+                    for turn in 0..20 {
+                        gate.echo_from(client * 1_000 + turn, client * 1_000);
+                    }
+                });
+            }
+        });
+        assert_eq!(server.accepted(), 32 * 20);
+    }
+}

@@ -1,0 +1,124 @@
+//! How the program behaves on the real kernel: one table of behaviours, and every engine must show each.
+//!
+//! Where it has a meaning, a row plays the same client and server directly connected first: what the two
+//! see of each other must not change when the program stands between them.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests may read clocks and lock.
+
+mod rows;
+mod support;
+
+/// Every engine there is.
+macro_rules! engines {
+    ($($engine:ident),*) => {
+        $(mod $engine {
+            const ENGINE: &str = stringify!($engine);
+            table!();
+        })*
+    };
+}
+
+/// Each row becomes a test of its own, named after it.
+macro_rules! tests {
+    ($($subject:ident: $($row:ident)*;)*) => {
+        $($(
+            #[test]
+            fn $row() {
+                crate::rows::$subject::$row(ENGINE);
+            }
+        )*)*
+    };
+}
+
+macro_rules! table {
+    () => {
+        tests! {
+            bytes:
+                echo_small
+                echo_8_mib
+                both_send_4_mib_at_once
+                one_byte_writes_both_ways
+                one_byte_questions_and_answers
+                data_and_fin_in_one_segment
+                answer_and_fin_in_one_segment
+                client_sends_before_the_server_accepts
+                question_and_fin_before_the_server_accepts
+                server_answers_1_mib_after_the_client_half_closed
+                client_sends_1_mib_after_the_server_half_closed
+                both_half_close_at_once
+                server_speaks_first
+                empty_session
+                urgent_byte_stays_in_the_stream
+                urgent_byte_comes_last
+                ipv6
+                sixty_four_clients_at_once_on_two_workers
+                access_log_tells_the_connection;
+            resets:
+                client_resets_without_data
+                server_resets_without_data
+                client_resets_after_100_kb
+                server_resets_after_64_kib
+                client_resets_after_100_kb_to_a_slow_server
+                server_resets_after_64_kib_to_a_slow_client
+                client_resets_after_1_mib_to_a_slow_server
+                server_resets_after_1_mib_to_a_slow_client
+                client_resets_long_before_the_server_reads
+                server_resets_long_before_the_client_reads
+                client_resets_with_bytes_on_the_way
+                server_resets_with_bytes_on_the_way
+                server_answers_and_closes_with_input_unread
+                client_resets_after_the_server_half_closed
+                server_resets_after_the_client_half_closed
+                client_half_closes_then_resets
+                server_half_closes_then_resets
+                stuck_client_resets
+                stuck_server_resets;
+            stuck:
+                stuck_server
+                stuck_client
+                fifty_stuck_servers
+                fifty_stuck_clients
+                more_stuck_readers_than_the_budget_has_buffers;
+            dialing:
+                round_robin_follows_the_weights
+                refused_server_is_skipped
+                all_servers_refuse
+                same_server_is_tried_again_after_its_delay
+                server_that_never_answers_is_skipped
+                question_sent_while_dialing_is_kept
+                no_server_answers
+                client_leaves_while_dialing
+                client_sends_and_resets_while_dialing;
+            timeouts:
+                idle_connection_is_closed
+                trickle_up_is_not_idle
+                trickle_down_is_not_idle
+                silent_server_after_the_clients_fin_is_given_up
+                silent_client_after_the_servers_fin_is_given_up
+                slow_answer_on_a_half_closed_connection_goes_on;
+            limits:
+                client_over_maxconn_waits
+                client_over_the_process_maxconn_waits
+                client_over_maxconn_is_rejected
+                out_of_descriptors
+                session_that_ends_gives_its_descriptors_to_a_client
+                soft_limit_is_raised_for_maxconn
+                maxconn_that_cannot_fit_is_refused;
+            drain:
+                term_lets_sessions_finish
+                int_lets_sessions_finish
+                quit_lets_sessions_finish
+                clients_in_the_backlog_are_served_at_term
+                hard_stop_resets_what_is_left
+                second_signal_stops_at_once
+                other_signals_give_one_line_each;
+            leaks:
+                closed_connections_leave_no_descriptor
+                broken_connections_leave_no_descriptor
+                memory_is_flat_over_5000_connections;
+        }
+    };
+}
+
+engines!(mio);

@@ -1,0 +1,10 @@
+//! The behaviours, by subject. Each function is one row and takes the engine's name.
+
+pub(crate) mod bytes;
+pub(crate) mod dialing;
+pub(crate) mod drain;
+pub(crate) mod leaks;
+pub(crate) mod limits;
+pub(crate) mod resets;
+pub(crate) mod stuck;
+pub(crate) mod timeouts;

@@ -1,0 +1,81 @@
+//! A peer that stops reading costs a bounded amount of memory and no time, and gets every byte later.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::support::gate::Config;
+use crate::support::peer::{Author, End, Peer, got};
+use crate::support::process::{cpu_ticks_over, private_bytes};
+use crate::support::stage::{Stage, at_once};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+pub(crate) fn stuck_server(engine: &'static str) {
+    stuck(Config::new(engine), Author::Client, 1, 2 * MIB);
+}
+
+pub(crate) fn stuck_client(engine: &'static str) {
+    stuck(Config::new(engine), Author::Server, 1, 2 * MIB);
+}
+
+pub(crate) fn fifty_stuck_servers(engine: &'static str) {
+    stuck(Config::new(engine), Author::Client, 50, 50 * 2 * 256 * KIB + 2 * MIB);
+}
+
+pub(crate) fn fifty_stuck_clients(engine: &'static str) {
+    stuck(Config::new(engine), Author::Server, 50, 50 * 2 * 256 * KIB + 2 * MIB);
+}
+
+/// The buffers of all sessions together find no room at once: reads pause, and nothing is lost.
+pub(crate) fn more_stuck_readers_than_the_budget_has_buffers(engine: &'static str) {
+    let config = Config::new(engine).process("buffer_size = \"64KiB\"").process("buffer_budget = \"512KiB\"");
+    stuck(config, Author::Client, 20, 512 * KIB + 2 * MIB);
+}
+
+/// So many sessions whose `writer` meets an end that does not read. The program's memory may grow by
+/// `most_growth` bytes.
+fn stuck(config: Config, writer: Author, sessions: u64, most_growth: u64) {
+    let (stage, gate) = Stage::through(config);
+    warm_up(&stage);
+    let before = private_bytes(gate.pid());
+
+    let mut pairs: Vec<[Peer; 2]> = (0..sessions).map(|_| ends(&stage, writer)).collect();
+    let sent: Vec<u64> = thread::scope(|scope| {
+        let fill = |pair: &mut [Peer; 2]| pair[0].send_until_stuck(64 * MIB);
+        let fillers: Vec<_> = pairs.iter_mut().map(|pair| scope.spawn(move || fill(pair))).collect();
+        fillers.into_iter().map(|filler| filler.join().unwrap()).collect()
+    });
+
+    let growth = private_bytes(gate.pid()).saturating_sub(before);
+    println!("{sessions} stuck: {growth} bytes more, {} bytes sent", sent.iter().sum::<u64>());
+    assert!(growth < most_growth, "{sessions} stuck sessions took {growth} bytes");
+    let ticks = cpu_ticks_over(gate.pid(), Duration::from_secs(1));
+    assert!(ticks <= 5, "{ticks} clock ticks of CPU while everything is stuck");
+
+    thread::scope(|scope| {
+        for ([mut writer, mut reader], sent) in pairs.into_iter().zip(sent) {
+            scope.spawn(move || {
+                writer.finish();
+                reader.receive_to_end();
+                assert_eq!(reader.leave(), got(sent, End::Fin));
+            });
+        }
+    });
+}
+
+/// What the program needs once for any traffic is not counted.
+fn warm_up(stage: &Stage) {
+    let [mut client, mut server] = stage.pair();
+    at_once(|| server.exchange(4 * MIB, 64 * 1024), || client.exchange(4 * MIB, 64 * 1024));
+    assert_eq!([client.leave(), server.leave()], [got(4 * MIB, End::Fin), got(4 * MIB, End::Fin)]);
+}
+
+/// The two ends of a new connection, the writer first.
+fn ends(stage: &Stage, writer: Author) -> [Peer; 2] {
+    let mut pair = stage.pair();
+    if writer == Author::Server {
+        pair.reverse();
+    }
+    pair
+}

@@ -1,0 +1,98 @@
+//! Quiet connections end when their time is up, and not before.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::gate::Config;
+use crate::support::peer::{Author, End, Peer, got};
+use crate::support::stage::Stage;
+
+const LIMIT: Duration = Duration::from_millis(400);
+/// Quiet is found by sampling, a quarter of the limit late at most; the rest is for a busy machine.
+const LATEST: Duration = Duration::from_millis(500 + 1_500);
+
+pub(crate) fn idle_connection_is_closed(engine: &'static str) {
+    let (stage, gate) = Stage::through(Config::new(engine).timeouts("idle = \"400ms\""));
+    let [mut client, mut server] = stage.pair();
+    let began = Instant::now();
+    client.send(10);
+    server.receive(10);
+    assert_eq!(client.receive_to_end(), End::Fin);
+    assert_in_time(began);
+    assert_eq!(server.receive_to_end(), End::Fin);
+    assert_eq!(gate.access(stage.client()).cause, "idle_timeout");
+}
+
+pub(crate) fn trickle_up_is_not_idle(engine: &'static str) {
+    trickle(Config::new(engine).timeouts("idle = \"800ms\""), Author::Client);
+}
+
+pub(crate) fn trickle_down_is_not_idle(engine: &'static str) {
+    trickle(Config::new(engine).timeouts("idle = \"800ms\""), Author::Server);
+}
+
+/// One byte every 100 ms, for much longer than the limit.
+fn trickle(config: Config, from: Author) {
+    let (stage, gate) = Stage::through(config);
+    let [mut client, mut server] = stage.pair();
+    let (writer, reader) = match from {
+        Author::Client => (&mut client, &mut server),
+        Author::Server => (&mut server, &mut client),
+    };
+    send_for_two_seconds(writer, reader);
+    client.finish();
+    assert_eq!(server.receive_to_end(), End::Fin);
+    server.finish();
+    assert_eq!(client.receive_to_end(), End::Fin);
+    assert_eq!(gate.access(stage.client()).cause, "done");
+}
+
+fn send_for_two_seconds(writer: &mut Peer, reader: &mut Peer) {
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(100));
+        writer.send(1);
+        reader.receive(1);
+    }
+}
+
+pub(crate) fn silent_server_after_the_clients_fin_is_given_up(engine: &'static str) {
+    half_closed(engine, Author::Client);
+}
+
+pub(crate) fn silent_client_after_the_servers_fin_is_given_up(engine: &'static str) {
+    half_closed(engine, Author::Server);
+}
+
+fn half_closed(engine: &'static str, first: Author) {
+    let (stage, gate) = Stage::through(Config::new(engine).timeouts("half_close = \"400ms\""));
+    let [client, server] = stage.pair();
+    let (mut finished, mut silent) = match first {
+        Author::Client => (client, server),
+        Author::Server => (server, client),
+    };
+    let began = Instant::now();
+    finished.finish();
+    assert_eq!(silent.receive_to_end(), End::Fin);
+    assert_eq!(finished.receive_to_end(), End::Fin);
+    assert_in_time(began);
+    silent.send_until_broken();
+    assert_eq!(gate.access(stage.client()).cause, "half_close_timeout");
+}
+
+pub(crate) fn slow_answer_on_a_half_closed_connection_goes_on(engine: &'static str) {
+    let (stage, gate) = Stage::through(Config::new(engine).timeouts("half_close = \"800ms\""));
+    let [mut client, mut server] = stage.pair();
+    client.finish();
+    assert_eq!(server.receive_to_end(), End::Fin);
+    send_for_two_seconds(&mut server, &mut client);
+    server.finish();
+    client.receive_to_end();
+    assert_eq!(client.leave(), got(20, End::Fin));
+    assert_eq!(gate.access(stage.client()).cause, "done");
+}
+
+fn assert_in_time(began: Instant) {
+    let took = began.elapsed();
+    assert!(took >= LIMIT, "closed after {took:?}, before its time");
+    assert!(took <= LATEST, "closed only after {took:?}");
+}

@@ -1,0 +1,351 @@
+//! The program under test: started with a configuration, watched through its logs, ended for sure.
+
+use std::fmt::{Display, Write as _};
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use super::PATIENCE;
+use super::peer::{End, Peer, got};
+
+/// A `proxy.toml` with one listener, `l`, and one pool, `p`.
+pub(crate) struct Config {
+    engine: &'static str,
+    workers: u16,
+    bind: &'static str,
+    process: String,
+    access: String,
+    listener: String,
+    servers: Vec<String>,
+    tables: String,
+}
+
+impl Config {
+    /// One worker, a free port of 127.0.0.1, and no server yet.
+    pub(crate) fn new(engine: &'static str) -> Self {
+        Self {
+            engine,
+            workers: 1,
+            bind: "127.0.0.1:0",
+            process: String::new(),
+            access: String::new(),
+            listener: String::new(),
+            servers: Vec::new(),
+            tables: String::new(),
+        }
+    }
+
+    /// Another number of workers.
+    pub(crate) fn workers(mut self, workers: u16) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Another address to listen on.
+    pub(crate) fn bind(mut self, address: &'static str) -> Self {
+        self.bind = address;
+        self
+    }
+
+    /// One more server; they are named `s0`, `s1` and so on.
+    pub(crate) fn server(self, address: SocketAddr) -> Self {
+        self.weighted(address, 1)
+    }
+
+    /// One more server with that weight.
+    pub(crate) fn weighted(mut self, address: SocketAddr, weight: u16) -> Self {
+        let number = self.servers.len();
+        self.servers.push(format!("{{ name = \"s{number}\", addr = \"{address}\", weight = {weight} }}"));
+        self
+    }
+
+    /// One more line of `[process]`.
+    pub(crate) fn process(mut self, line: &str) -> Self {
+        self.process = self.process + line + "\n";
+        self
+    }
+
+    /// One more line of `[log.access]`.
+    pub(crate) fn access_log(mut self, line: &str) -> Self {
+        self.access = self.access + line + "\n";
+        self
+    }
+
+    /// One more line of `[listener.l]`.
+    pub(crate) fn listener(mut self, line: &str) -> Self {
+        self.listener = self.listener + line + "\n";
+        self
+    }
+
+    /// `[defaults.timeouts]` with these lines.
+    pub(crate) fn timeouts(self, lines: &str) -> Self {
+        self.table("defaults.timeouts", lines)
+    }
+
+    /// `[name]` with these lines.
+    pub(crate) fn table(mut self, name: &str, lines: &str) -> Self {
+        writeln!(self.tables, "[{name}]\n{lines}").unwrap();
+        self
+    }
+}
+
+impl Display for Config {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { engine, workers, bind, process, access, listener, tables, .. } = self;
+        let servers = self.servers.join(", ");
+        write!(
+            out,
+            "config_version = 1\n\
+             [process]\nworkers = {workers}\nengine = \"{engine}\"\n{process}\
+             [log.access]\nskip_empty = false\n{access}\
+             [listener.l]\nbind = [\"{bind}\"]\npool = \"p\"\n{listener}\
+             [pool.p]\nbalance = \"round_robin\"\nserver = [{servers}]\n\
+             {tables}"
+        )
+    }
+}
+
+/// The running program. Dropping it kills it.
+pub(crate) struct Gate {
+    child: Child,
+    address: SocketAddr,
+    log: Lines,
+    access: Lines,
+    _directory: TempDir,
+}
+
+/// One line of the access log, in JSON.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Access {
+    pub(crate) listener: String,
+    pub(crate) client: SocketAddr,
+    pub(crate) pool: String,
+    pub(crate) server: Option<String>,
+    pub(crate) server_addr: Option<SocketAddr>,
+    pub(crate) tries: u32,
+    pub(crate) connect_ms: Option<u64>,
+    pub(crate) duration_ms: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) cause: String,
+    pub(crate) closer: String,
+    pub(crate) hap_ts: String,
+    pub(crate) engine: String,
+    pub(crate) worker: u16,
+}
+
+impl Gate {
+    /// Starts the program and waits until it listens.
+    pub(crate) fn start(config: &Config) -> Self {
+        Self::start_under("true", config)
+    }
+
+    /// The same in a shell that has run `preparation` before, such as `ulimit -n 256`.
+    pub(crate) fn start_under(preparation: &str, config: &Config) -> Self {
+        let (mut child, log, access, directory) = spawn(preparation, config);
+        let listening = |line: &str| {
+            let (_, rest) = line.split_once("listening on ")?;
+            rest.split(['"', ' ', ',']).next()?.parse().ok()
+        };
+        let Some(address) = log.find(PATIENCE, listening) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!(
+                "the program does not listen. It said:\n{}\nwith this configuration:\n{config}",
+                log.text()
+            );
+        };
+        Self { child, address, log, access, _directory: directory }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A client's connection to it.
+    pub(crate) fn connect(&self) -> Peer {
+        Peer::client(
+            TcpStream::connect_timeout(&self.address, PATIENCE).expect("the listener takes connections"),
+        )
+    }
+
+    /// Sends `bytes` bytes over a new connection to a server that echoes, and waits for all of them.
+    pub(crate) fn echo(&self, bytes: u64) {
+        self.echo_from(0, bytes);
+    }
+
+    /// The same with bytes that begin at `start` of the client's stream.
+    pub(crate) fn echo_from(&self, start: u64, bytes: u64) {
+        let mut client = self.connect();
+        client.expect_echo_from(start);
+        client.exchange(bytes, 64 * 1024);
+        assert_eq!(client.leave(), got(bytes, End::Fin));
+    }
+
+    /// The access line of the connection of that client.
+    pub(crate) fn access(&self, client: SocketAddr) -> Access {
+        let of_client = |line: &str| {
+            let access: Access = serde_json::from_str(line)
+                .unwrap_or_else(|error| panic!("not an access line ({error}): {line}"));
+            (access.client == client).then_some(access)
+        };
+        self.access.find(PATIENCE, of_client).unwrap_or_else(|| panic!("no access line of {client}"))
+    }
+
+    /// Lines in its own log so far.
+    pub(crate) fn log_lines(&self) -> Vec<String> {
+        self.log.all()
+    }
+
+    /// Waits until its own log has a line for which `wanted` holds, and says whether it came.
+    pub(crate) fn logs(&self, wanted: impl Fn(&str) -> bool) -> bool {
+        self.log.find(PATIENCE, |line| wanted(line).then_some(())).is_some()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the program runs");
+    }
+
+    /// Sets its soft limit of open descriptors and gives the one before.
+    pub(crate) fn limit_descriptors(&self, soft: u64) -> u64 {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit { current: Some(soft), maximum };
+        let before = prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit);
+        before.expect("the limit can be set").current.expect("there is a limit")
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end; `None` when it still runs after that time.
+    pub(crate) fn wait_exit(&mut self, within: Duration) -> Option<ExitStatus> {
+        wait_exit(&mut self.child, within)
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let access = self.access.all();
+            let last = access[access.len().saturating_sub(10)..].join("\n");
+            eprintln!("--- the program's log:\n{}\n--- the end of its access log:\n{last}", self.log.text());
+        }
+    }
+}
+
+/// Runs the program with a configuration that it must refuse: its exit status and what it said.
+pub(crate) fn refusal(preparation: &str, config: &Config) -> (Option<ExitStatus>, String) {
+    let (mut child, log, _access, _directory) = spawn(preparation, config);
+    let status = wait_exit(&mut child, PATIENCE);
+    let _ = child.kill();
+    let _ = child.wait();
+    log.find(PATIENCE, |_| None::<()>);
+    (status, log.text())
+}
+
+fn spawn(preparation: &str, config: &Config) -> (Child, Lines, Lines, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("proxy.toml");
+    std::fs::write(&file, config.to_string()).unwrap();
+    let mut child = Command::new("sh")
+        .args([
+            "-c",
+            &format!("{preparation} && exec \"$0\" \"$@\""),
+            env!("CARGO_BIN_EXE_tidegate"),
+            "run",
+            "-c",
+        ])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program can be started");
+    let log = Lines::follow(child.stderr.take().unwrap());
+    let access = Lines::follow(child.stdout.take().unwrap());
+    (child, log, access, directory)
+}
+
+fn wait_exit(child: &mut Child, within: Duration) -> Option<ExitStatus> {
+    let began = Instant::now();
+    loop {
+        let status = child.try_wait().unwrap();
+        if status.is_some() || began.elapsed() > within {
+            return status;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a program writes, line by line, as it comes.
+#[derive(Clone, Default)]
+struct Lines(Arc<(Mutex<Written>, Condvar)>);
+
+#[derive(Default)]
+struct Written {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Lines {
+    fn follow(source: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let ours = lines.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(source).lines().map_while(Result::ok) {
+                ours.change(|written| written.lines.push(line));
+            }
+            ours.change(|written| written.ended = true);
+        });
+        lines
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Written)) {
+        change(&mut self.0.0.lock().unwrap());
+        self.0.1.notify_all();
+    }
+
+    /// The first line that `wanted` makes something of, waiting for it until the program ends.
+    fn find<T>(&self, within: Duration, wanted: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + within;
+        let mut seen = 0;
+        let mut written = self.0.0.lock().unwrap();
+        loop {
+            if let Some(found) = written.lines[seen..].iter().find_map(|line| wanted(line)) {
+                return Some(found);
+            }
+            seen = written.lines.len();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if written.ended || left.is_zero() {
+                return None;
+            }
+            written = self.0.1.wait_timeout(written, left).unwrap().0;
+        }
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.0.lock().unwrap().lines.clone()
+    }
+
+    fn text(&self) -> String {
+        self.all().join("\n")
+    }
+}

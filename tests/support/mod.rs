@@ -1,0 +1,16 @@
+//! What the tests that run the real program share: the program itself, the peers it stands between, and
+//! what the kernel tells of it.
+
+// Each test file uses its own part of this.
+#![allow(dead_code)]
+
+use std::time::Duration;
+
+pub(crate) mod gate;
+pub(crate) mod peer;
+pub(crate) mod process;
+pub(crate) mod servers;
+pub(crate) mod stage;
+
+/// How long anything may take that must happen: far more than it needs, so that only a real hang counts.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

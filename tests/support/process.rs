@@ -1,0 +1,87 @@
+//! What the kernel tells of a process, and of a connection's send queue.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::PATIENCE;
+
+/// Descriptors that the process has open.
+pub(crate) fn descriptors(pid: u32) -> usize {
+    descriptor_numbers(pid).len()
+}
+
+/// The lowest descriptor number that is free: a limit of so many leaves the process none to open.
+pub(crate) fn lowest_free_descriptor(pid: u32) -> u64 {
+    let numbers = descriptor_numbers(pid);
+    (0..).find(|number| !numbers.contains(number)).expect("there is an end")
+}
+
+fn descriptor_numbers(pid: u32) -> Vec<u64> {
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("the process runs")
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect()
+}
+
+/// Waits until the process has at most `most` descriptors, and says how many it has then.
+pub(crate) fn descriptors_settle(pid: u32, most: usize) -> usize {
+    let began = Instant::now();
+    while descriptors(pid) > most && began.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(20));
+    }
+    descriptors(pid)
+}
+
+/// Bytes of memory that only this process has and that it has written. Clean pages are left out: those of the
+/// program's file count as private as soon as no other test runs the same program.
+pub(crate) fn private_bytes(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process runs");
+    let line = rollup.lines().find(|line| line.starts_with("Private_Dirty:")).expect("smaps_rollup has it");
+    let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kibibytes * 1024
+}
+
+/// CPU time that the process used while `span` went by, user and system, in clock ticks of 10 ms.
+pub(crate) fn cpu_ticks_over(pid: u32, span: Duration) -> u64 {
+    let before = cpu_ticks(pid);
+    thread::sleep(span);
+    cpu_ticks(pid) - before
+}
+
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
+    // The second field is the program's name in parentheses; it may hold blanks. What follows it is plain.
+    let after_name = &stat[stat.rfind(')').expect("a name") + 1..];
+    let mut fields = after_name.split_whitespace().skip(11);
+    let user: u64 = fields.next().unwrap().parse().unwrap();
+    let system: u64 = fields.next().unwrap().parse().unwrap();
+    user + system
+}
+
+/// The soft limit of open descriptors.
+pub(crate) fn soft_descriptor_limit(pid: u32) -> u64 {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("the process runs");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("limits has it");
+    line["Max open files".len()..].split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Bytes in the send queue of the connection from `local` to `remote` that the other kernel has not
+/// acknowledged; `None` when there is no such connection. IPv4 only.
+pub(crate) fn unacknowledged(local: SocketAddr, remote: SocketAddr) -> Option<u64> {
+    let (local, remote) = (in_kernel_form(local), in_kernel_form(remote));
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().skip(1).find_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let found = fields.next()? == local && fields.next()? == remote;
+        let queues = fields.nth(1)?;
+        found.then(|| u64::from_str_radix(queues.split(':').next().unwrap(), 16).unwrap())
+    })
+}
+
+/// `127.0.0.1:8080` is `0100007F:1F90` in `/proc/net/tcp`: the address as a number of the machine's own order.
+fn in_kernel_form(address: SocketAddr) -> String {
+    let SocketAddr::V4(address) = address else { panic!("{address} is not IPv4") };
+    format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
+}
