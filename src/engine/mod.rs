@@ -36,8 +36,9 @@ pub enum Order {
     Stop(End),
     /// Close both sockets; what was given to the kernel is still delivered. Answer: [`Event::Closed`].
     Close,
-    /// Reset both peers. Answer: [`Event::Closed`]; or [`Event::Unsent`], and nothing is done, while the
-    /// spared peer has not acknowledged everything, because a reset would destroy what is on its way.
+    /// Reset both peers. Answer: [`Event::Closed`]. As long as the spared peer has not acknowledged
+    /// everything, nothing is done and nothing answered, because a reset would destroy what is on its way:
+    /// whoever spares a peer asks again.
     Reset {
         /// The peer that must get everything first, if any.
         spare: Option<Side>,
@@ -85,11 +86,6 @@ pub enum Event {
         moved: [u64; 2],
         /// Whether bytes that were taken from a peer were not given to the other.
         unsent: bool,
-    },
-    /// A reset has to wait: not everything was acknowledged.
-    Unsent {
-        /// The connection.
-        key: Key,
     },
     /// Both sockets are gone.
     Closed {

@@ -46,8 +46,6 @@ pub enum Input {
         /// Bytes were taken from a peer and not given to the other.
         unsent: bool,
     },
-    /// The reset that was ordered has to wait.
-    Unsent,
     /// The session's deadline has passed; with how far its relay has come.
     Deadline(Option<Progress>),
     /// The process stops now.
@@ -137,10 +135,6 @@ impl Session {
             (State::Relaying(_), Input::Kill) => Some(Order::Stop(End::Killed)),
             (State::Relaying(_), Input::Ended { end, moved, unsent }) => {
                 Some(self.ended(end, moved, unsent, cx))
-            }
-            (State::Closing(closing), Input::Unsent) => {
-                closing.wait_longer(cx.now);
-                None
             }
             (State::Closing(closing), Input::Deadline(_)) => Some(closing.reset(cx.now)),
             (State::Closing(_), Input::Kill) => Some(Order::Reset { spare: None }),
@@ -255,17 +249,10 @@ fn failure(by: Side, fault: Fault) -> Cause {
 }
 
 impl Closing {
-    /// The spared peer has not got everything yet.
-    fn wait_longer(&mut self, now: Tick) {
-        if let Some(spare) = &mut self.spare {
-            spare.look = now.after(spare.wait);
-            spare.wait = (spare.wait * 2).min(UNSENT_WAIT_MAX);
-        }
-    }
-
-    fn reset(&self, now: Tick) -> Order {
-        let spare = self.spare.as_ref().filter(|spare| spare.gives_up.is_none_or(|at| now < at));
-        Order::Reset { spare: spare.map(|spare| spare.side) }
+    /// Asks for the reset once more; if it has to wait again, longer than before.
+    fn reset(&mut self, now: Tick) -> Order {
+        let spare = self.spare.as_mut().filter(|spare| spare.gives_up.is_none_or(|at| now < at));
+        Order::Reset { spare: spare.map(|spare| spare.look_later(now)) }
     }
 }
 
@@ -277,5 +264,11 @@ impl Spare {
             wait: UNSENT_WAIT_MIN,
             gives_up: cx.snapshot.timeouts.half_close.map(|limit| cx.now.after(limit)),
         }
+    }
+
+    fn look_later(&mut self, now: Tick) -> Side {
+        self.wait = (self.wait * 2).min(UNSENT_WAIT_MAX);
+        self.look = now.after(self.wait);
+        self.side
     }
 }

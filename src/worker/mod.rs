@@ -160,7 +160,6 @@ impl<E: Engine> Worker<E> {
                 Event::Ended { key, end, moved, unsent } => {
                     self.input(key, Input::Ended { end, moved, unsent });
                 }
-                Event::Unsent { key } => self.input(key, Input::Unsent),
                 Event::Closed { key } => self.closed(key),
             }
         }

@@ -358,8 +358,6 @@ impl<S: Selector> Engine for Reactor<S> {
                     None => None,
                 };
                 if spared.is_some_and(|socket| net::is_delivering(&socket.stream)) {
-                    self.rest(io);
-                    out.push_back(Event::Unsent { key });
                     return;
                 }
                 for socket in std::iter::once(&io.client).chain(&io.server) {
