@@ -6,6 +6,7 @@
 //! | room | what it does |
 //! |---|---|
 //! | [`cli`] | the commands: `run`, `check`, `demo` |
+//! | `demo` | the main job on an embedded default, with back ends and a load of its own (feature `lab`) |
 //! | [`config`] | `proxy.toml` as the user writes it, and every error in it at once |
 //! | [`process`] | start-up, signals, the end: what happens once in a process |
 //! | [`logging`] | log lines and access records leave through here, never blocking a worker |
