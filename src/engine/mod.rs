@@ -94,6 +94,15 @@ pub enum Event {
     },
 }
 
+/// What can be seen of a running relay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// How far it has come.
+    pub progress: Progress,
+    /// A peer that owes acknowledgements although it was asked again, and for how long it has sent none.
+    pub silence: Option<(Side, Duration)>,
+}
+
 /// The connection table as an engine sees it: never the session.
 pub trait Slots<Io> {
     /// What the engine keeps for `key`; `None` when that connection is gone.
@@ -137,6 +146,6 @@ pub trait Engine: Sized {
         out: &mut VecDeque<Event>,
     ) -> io::Result<()>;
 
-    /// How far a relay has come; `None` when none runs.
-    fn progress(&self, io: &Self::Io) -> Option<Progress>;
+    /// How a relay is doing; `None` when none runs.
+    fn look(&self, io: &Self::Io) -> Option<Sight>;
 }

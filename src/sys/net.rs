@@ -202,6 +202,40 @@ fn unacknowledged(stream: &TcpStream) -> u32 {
     }
 }
 
+/// How long a peer has been silent although it owes acknowledgements and was asked again at least twice;
+/// `None` where all is well, or the system does not tell. From `TCP_INFO`, tcp(7).
+///
+/// A live peer that takes no bytes for the moment (its window is shut) answers each probe, however rare
+/// they become: for it no probe is without an answer. So silence alone proves nothing, but with two probes
+/// or retransmissions unanswered it does.
+#[must_use]
+#[cfg_attr(
+    any(target_os = "linux", target_os = "android"),
+    expect(unsafe_code, reason = "an option that rustix lacks")
+)]
+pub fn silence(stream: &TcpStream) -> Option<Duration> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use std::os::fd::AsRawFd;
+        // SAFETY: tcp_info is plain integers, for which all bytes zero are a value.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let mut length = libc::socklen_t::try_from(size_of_val(&info)).ok()?;
+        // SAFETY: the descriptor is open because `stream` is borrowed; the kernel writes at most `length`
+        // bytes to `info`, which is ours and that long, and sets `length` to what it wrote.
+        let done = unsafe {
+            let info = (&raw mut info).cast();
+            libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info, &raw mut length)
+        };
+        let asked_again = info.tcpi_retransmits.max(info.tcpi_probes) >= 2;
+        (done == 0 && asked_again).then(|| Duration::from_millis(u64::from(info.tcpi_last_ack_recv)))
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = stream;
+        None
+    }
+}
+
 /// Binds and listens. With `shared`, other sockets of this process may listen on the same address, and the
 /// kernel spreads connections over them (`SO_REUSEPORT`, socket(7)).
 ///

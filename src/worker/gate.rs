@@ -13,9 +13,9 @@ use crate::tick::Tick;
 /// have made room, of which nobody tells.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// A client that was accepted and has to wait, because a limit was reached in the same turn.
+/// A client that was accepted and has no connection yet.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub struct Client {
     pub(super) listener: ListenerId,
     pub(super) socket: TcpStream,
     pub(super) peer: SocketAddr,
@@ -24,8 +24,9 @@ pub(super) struct Waiting {
 /// A worker's gate.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    /// At most as many as are accepted in a turn from each listening socket: from then on listeners rest.
-    pub(super) lobby: VecDeque<Waiting>,
+    /// Clients that were accepted in the same turn in which a limit was reached: at most as many as are
+    /// accepted in a turn from each listening socket, since from then on listeners rest.
+    pub(super) lobby: VecDeque<Client>,
     /// Listeners rest until then.
     retry: Option<Tick>,
 }

@@ -1,20 +1,23 @@
 //! One share-nothing loop per CPU: it owns its listeners, its connections and its buffers, and shares
 //! nothing with the others but an immutable snapshot and a few counts.
 
+mod crew;
 mod gate;
 mod table;
 mod timers;
 
+pub use crew::{Crew, Mailbox};
+pub use gate::Client;
 pub use table::{Key, Table};
 pub use timers::Timers;
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use crate::config::AtMaxconn;
+use crate::balance;
+use crate::config::{self, AcceptBalance, AtMaxconn};
 use crate::engine::{Engine, Event, Slots};
 use crate::logging::{Record, Recorder};
 use crate::relay::Fault;
@@ -22,26 +25,8 @@ use crate::session::{Cause, Context, Input, Session};
 use crate::snapshot::{ListenerId, Snapshot};
 use crate::sys::{Clock, net};
 use crate::tick::Tick;
-use gate::{Gate, Waiting};
-
-/// What the process is doing, as its workers see it.
-#[derive(Debug, Default)]
-pub struct Phase(AtomicU8);
-
-impl Phase {
-    const DRAIN: u8 = 1;
-    const STOP: u8 = 2;
-
-    /// No new connections; those that are there may finish.
-    pub fn drain(&self) {
-        self.0.fetch_max(Self::DRAIN, Ordering::Relaxed);
-    }
-
-    /// Every connection ends now.
-    pub fn stop(&self) {
-        self.0.fetch_max(Self::STOP, Ordering::Relaxed);
-    }
-}
+use crew::Phase;
+use gate::Gate;
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -50,14 +35,16 @@ pub struct Setup {
     pub number: u16,
     /// What all workers share.
     pub snapshot: Arc<Snapshot>,
-    /// What the process is doing; whoever changes it wakes the engine.
-    pub phase: Arc<Phase>,
+    /// All workers, this one included.
+    pub crew: Arc<Crew>,
+    /// Where the others put what they hand to this one.
+    pub mailbox: Mailbox,
     /// The process's clock.
     pub clock: Clock,
     /// Where records of closed connections go.
     pub recorder: Recorder,
-    /// How long a drain may last; `None` is for ever.
-    pub hard_stop: Option<Duration>,
+    /// How it ends.
+    pub drain: config::Drain,
 }
 
 /// A worker.
@@ -89,8 +76,10 @@ struct Conn<Io> {
 enum Drain {
     /// Not begun.
     No,
-    /// Connections may finish until then; `None` is for ever.
-    Until(Option<Tick>),
+    /// Connections are still accepted until the first, and reset at the second; `None` is never.
+    Grace(Tick, Option<Tick>),
+    /// Connections leave one after the other, and are reset then; `None` is never.
+    Leaving(Option<Tick>),
     /// Every connection was told to end.
     Killed,
 }
@@ -129,23 +118,25 @@ impl<E: Engine> Worker<E> {
             self.engine.turn(&mut self.table, wait, &mut self.events)?;
             self.now = self.setup.clock.now();
             self.settle();
+            self.receive();
             self.expire();
             self.reopen();
-            if self.drain(self.setup.phase.0.load(Ordering::Relaxed)) {
-                self.setup.recorder.flush();
+            let is_over = self.drain();
+            self.setup.recorder.flush();
+            if is_over {
                 return Ok(());
             }
-            self.setup.recorder.flush();
         }
     }
 
     /// How long the engine may wait for the kernel.
     fn wait(&self) -> Option<Duration> {
-        let hard_stop = match self.drain {
-            Drain::Until(hard_stop) => hard_stop,
+        let drain = match self.drain {
+            Drain::Grace(until, hard_stop) => hard_stop.into_iter().chain([until]).min(),
+            Drain::Leaving(hard_stop) => hard_stop,
             Drain::No | Drain::Killed => None,
         };
-        let next = self.timers.next().into_iter().chain(self.gate.retry()).chain(hard_stop).min()?;
+        let next = self.timers.next().into_iter().chain(self.gate.retry()).chain(drain).min()?;
         Some(next.since(self.setup.clock.now()))
     }
 
@@ -153,7 +144,7 @@ impl<E: Engine> Worker<E> {
     fn settle(&mut self) {
         while let Some(event) = self.events.pop_front() {
             match event {
-                Event::Accepted { listener, socket, peer } => self.admit(Waiting { listener, socket, peer }),
+                Event::Accepted { listener, socket, peer } => self.admit(Client { listener, socket, peer }),
                 Event::AcceptFailed { listener, fault } => self.accept_failed(listener, fault),
                 Event::Dialed { key, result } => self.input(key, Input::Dialed(result)),
                 Event::ClientLeft { key } => self.input(key, Input::ClientLeft),
@@ -191,8 +182,8 @@ impl<E: Engine> Worker<E> {
             let Some(conn) = self.table.get_mut(key) else { continue };
             conn.armed = None;
             if conn.session.deadline().is_some_and(|deadline| deadline <= self.now) {
-                let progress = self.engine.progress(&conn.io);
-                self.input(key, Input::Deadline(progress));
+                let sight = self.engine.look(&conn.io);
+                self.input(key, Input::Deadline(sight));
             } else {
                 Self::arm(&mut self.timers, key, conn);
             }
@@ -201,12 +192,22 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Lets a client in, or has it wait or rejects it where a limit is reached.
-    fn admit(&mut self, client: Waiting) {
+    fn admit(&mut self, client: Client) {
+        let listener = self.setup.snapshot.listener(client.listener);
         if gate::take(&self.setup.snapshot, client.listener) {
-            self.open(client);
+            let Setup { crew, number, .. } = &self.setup;
+            let mine = match listener.accept_balance {
+                AcceptBalance::LeastLoaded if !self.has_closed() => {
+                    crew.hand_over(*number, client, self.id())
+                }
+                AcceptBalance::LeastLoaded | AcceptBalance::Reuseport => crew.keep(*number, client),
+            };
+            if let Some(client) = mine {
+                self.open(client);
+            }
             return;
         }
-        match self.setup.snapshot.listener(client.listener).at_maxconn {
+        match listener.at_maxconn {
             AtMaxconn::Wait => {
                 self.engine.pause(client.listener, true);
                 self.gate.lobby.push_back(client);
@@ -233,13 +234,27 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn open(&mut self, client: Waiting) {
-        let Waiting { listener, socket, peer } = client;
+    /// Takes what other workers hand to this one.
+    fn receive(&mut self) {
+        while let Ok(client) = self.setup.mailbox.try_recv() {
+            if self.drain == Drain::Killed {
+                self.release(client.listener);
+                net::reset_on_close(&client.socket);
+            } else {
+                self.open(client);
+            }
+        }
+        self.settle();
+    }
+
+    /// Begins the connection of a client that is let in and counted.
+    fn open(&mut self, client: Client) {
+        let Client { listener, socket, peer } = client;
         let key = self.table.vacant().expect("the table holds as many as the process may have");
         let mut io = match self.engine.open(key, socket) {
             Ok(io) => io,
             Err(error) => {
-                gate::give(&self.setup.snapshot, listener);
+                self.release(listener);
                 if self.setup.snapshot.accept_failures.may_speak(self.now) {
                     log::error!("cannot watch the connection of {peer}: {error}; it was reset");
                 }
@@ -253,6 +268,20 @@ impl<E: Engine> Worker<E> {
         let mut conn = Conn { session, io, armed: None };
         Self::arm(&mut self.timers, key, &mut conn);
         self.table.insert(key, conn);
+        if self.has_closed() {
+            self.input(key, Input::Leave(self.now));
+        }
+    }
+
+    /// A connection of `listener` counts no longer.
+    fn release(&self, listener: ListenerId) {
+        gate::give(&self.setup.snapshot, listener);
+        self.setup.crew.connections(self.setup.number).give();
+    }
+
+    /// Whether this worker accepts no more.
+    fn has_closed(&self) -> bool {
+        matches!(self.drain, Drain::Leaving(_) | Drain::Killed)
     }
 
     /// A number that no other connection of this process has.
@@ -265,8 +294,9 @@ impl<E: Engine> Worker<E> {
         if let Some(armed) = conn.armed {
             self.timers.remove(armed, key);
         }
-        gate::give(&self.setup.snapshot, conn.session.listener());
-        self.setup.recorder.push(conn.session.record(self.setup.number, self.now));
+        self.release(conn.session.listener());
+        let context = Context { now: self.now, snapshot: &self.setup.snapshot };
+        self.setup.recorder.push(conn.session.finish(self.setup.number, context));
     }
 
     fn accept_failed(&mut self, listener: ListenerId, fault: Fault) {
@@ -303,26 +333,67 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Follows the process to its end; `true` when nothing is left to do.
-    fn drain(&mut self, phase: u8) -> bool {
-        if phase >= Phase::DRAIN && self.drain == Drain::No {
-            self.engine.close_listeners(&mut self.events);
-            self.settle();
-            self.drain = Drain::Until(self.setup.hard_stop.map(|limit| self.now.after(limit)));
+    fn drain(&mut self) -> bool {
+        let phase = self.setup.crew.phase();
+        let stops =
+            |hard_stop: Option<Tick>, now| phase == Phase::Stopping || hard_stop.is_some_and(|at| at <= now);
+        if phase >= Phase::Draining && self.drain == Drain::No {
+            let config::Drain { grace, hard_stop, .. } = self.setup.drain;
+            self.drain = Drain::Grace(self.now.after(grace), hard_stop.map(|limit| self.now.after(limit)));
         }
-        let over = match self.drain {
-            Drain::Until(hard_stop) => phase >= Phase::STOP || hard_stop.is_some_and(|at| at <= self.now),
-            Drain::No | Drain::Killed => false,
-        };
-        if over {
-            self.drain = Drain::Killed;
-            for client in self.gate.lobby.drain(..) {
-                net::reset_on_close(&client.socket);
-            }
-            for key in self.table.keys() {
-                self.input(key, Input::Kill);
-            }
-            self.settle();
+        if let Drain::Grace(until, hard_stop) = self.drain
+            && (until <= self.now || stops(hard_stop, self.now))
+        {
+            self.close_listeners(hard_stop);
         }
-        self.drain != Drain::No && self.table.is_empty() && self.gate.lobby.is_empty()
+        if let Drain::Leaving(hard_stop) = self.drain
+            && stops(hard_stop, self.now)
+        {
+            self.kill();
+        }
+        // What was handed over before the last listener closed is in the mailbox by the time that is seen.
+        if self.has_closed() && !self.setup.crew.is_listening() {
+            self.receive();
+            return self.table.is_empty() && self.gate.lobby.is_empty();
+        }
+        false
+    }
+
+    /// Accepts no more, and has the connections leave evenly over the time that is set for it, those that
+    /// are idle first.
+    fn close_listeners(&mut self, hard_stop: Option<Tick>) {
+        self.engine.close_listeners(&mut self.events);
+        self.settle();
+        self.setup.crew.stop_listening();
+        self.drain = Drain::Leaving(hard_stop);
+        let mut leaving: Vec<(bool, Key)> = Vec::with_capacity(self.table.len());
+        for key in self.table.keys() {
+            let Some(conn) = self.table.get_mut(key) else { continue };
+            let is_idle = self.engine.look(&conn.io).is_some_and(|sight| conn.session.is_idle(sight));
+            leaving.push((is_idle, key));
+        }
+        if self.setup.drain.idle_first {
+            leaving.sort_by_key(|(is_idle, _)| !is_idle);
+        }
+        let count = leaving.len() as u64;
+        let spread_ms = u64::try_from(self.setup.drain.spread.as_millis()).unwrap_or(u64::MAX);
+        for (place, (_, key)) in (0..).zip(leaving) {
+            // Somewhere in its share of the time, so that clients do not come back in step.
+            let jitter = balance::random(place) % 1_000;
+            let wait_ms = spread_ms.saturating_mul(place * 1_000 + jitter) / (count * 1_000);
+            self.input(key, Input::Leave(Tick(self.now.0.saturating_add(wait_ms))));
+        }
+        self.settle();
+    }
+
+    fn kill(&mut self) {
+        self.drain = Drain::Killed;
+        for client in self.gate.lobby.drain(..) {
+            net::reset_on_close(&client.socket);
+        }
+        for key in self.table.keys() {
+            self.input(key, Input::Kill);
+        }
+        self.settle();
     }
 }

@@ -22,9 +22,9 @@ use std::time::Duration;
 use mio::net::{TcpListener, TcpStream};
 
 use super::store::Store;
-use super::{Engine, Event, Order, Pace, Slots, drive};
+use super::{Engine, Event, Order, Pace, Sight, Slots, drive};
 use crate::config::Tcp;
-use crate::relay::{Dir, End, Op, Progress, Relay, Side};
+use crate::relay::{Dir, End, Op, Relay, Side};
 use crate::snapshot::ListenerId;
 use crate::sys::Pool;
 use crate::sys::net::{self, Accepted};
@@ -393,10 +393,10 @@ impl<S: Selector> Engine for Reactor<S> {
         Ok(())
     }
 
-    fn progress(&self, io: &Io) -> Option<Progress> {
-        match &io.phase {
-            Phase::Relaying(relay) => Some(relay.progress()),
-            _ => None,
-        }
+    fn look(&self, io: &Io) -> Option<Sight> {
+        let Io { client, server: Some(server), phase: Phase::Relaying(relay), .. } = io else { return None };
+        let silence = |side, socket: &Socket| Some((side, net::silence(&socket.stream)?));
+        let silence = silence(Side::Client, client).or_else(|| silence(Side::Server, server));
+        Some(Sight { progress: relay.progress(), silence })
     }
 }
