@@ -190,7 +190,11 @@ impl Gate {
         socket.bind(&SocketAddr::new(self.address.ip(), 0).into()).unwrap();
         let client = socket.local_addr().unwrap().as_socket().unwrap();
         match socket.connect(&self.address.into()) {
-            Ok(()) => assert_eq!(Peer::client(socket.into()).receive_to_end(), End::Reset),
+            Ok(()) => {
+                let mut peer = Peer::client(socket.into());
+                peer.receive_to_end();
+                assert_eq!(peer.leave(), got(0, End::Reset));
+            }
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
         }
         client
