@@ -264,13 +264,17 @@ impl Session {
     fn ended(&mut self, end: End, moved: [u64; 2], unsent: bool, cx: Context<'_>) -> Order {
         let (cause, spare) = match end {
             End::Clean => (Cause::Done, None),
-            End::Reset { by, fault } => (failure(by, fault), Some(Spare::new(by.other(), cx))),
+            End::Reset { by, fault } => {
+                (failure(by, fault), (!unsent).then(|| Spare::new(by.other(), cx)))
+            }
             End::Idle => (Cause::IdleTimeout, None),
             End::HalfIdle { waiting_for: Side::Server } => (Cause::HalfCloseServer, None),
             End::HalfIdle { waiting_for: Side::Client } => (Cause::HalfCloseClient, None),
             End::Drained | End::Killed => (Cause::Drain, None),
         };
         let order = match end {
+            // A peer that has not taken what is held has had `half_close` for it.
+            End::Reset { .. } if unsent => Order::Reset { spare: None },
             End::Reset { by, .. } => Order::Reset { spare: Some(by.other()) },
             // A part must not be taken for the whole.
             End::Idle | End::HalfIdle { .. } if unsent => Order::Reset { spare: None },
@@ -294,8 +298,8 @@ fn failure(by: Side, fault: Fault) -> Cause {
 impl Closing {
     /// Asks for the reset once more; if it has to wait again, longer than before.
     fn reset(&mut self, now: Tick) -> Order {
-        let spare = self.spare.as_mut().filter(|spare| spare.gives_up.is_none_or(|at| now < at));
-        Order::Reset { spare: spare.map(|spare| spare.look_later(now)) }
+        self.spare = self.spare.take().filter(|spare| spare.gives_up.is_none_or(|at| now < at));
+        Order::Reset { spare: self.spare.as_mut().map(|spare| spare.look_later(now)) }
     }
 }
 
