@@ -180,6 +180,9 @@ fn log_format(format: LogFormat) -> String {
 }
 
 fn duration(duration: Duration) -> String {
+    if duration.is_zero() {
+        return quoted("0s");
+    }
     in_units(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), DURATION_UNITS)
 }
 

@@ -336,7 +336,7 @@ fn errors_in_process() {
             "write \"off\" for no limit",
         ),
         ("[process.drain]\nhard_stop = 300", "2:13 expected a duration", "write \"300s\" or \"300ms\""),
-        ("[process.drain]\ngrace = \"0s\"", "2:1 `grace` in [process.drain] is not supported yet", ""),
+        ("[process.drain]\nhandover = true", "2:1 `handover` in [process.drain] is not supported yet", ""),
         (
             "[process]\nhard_stop_after = \"5m\"",
             "2:1 unknown key",
@@ -631,9 +631,9 @@ levle = "info"
 bind = ["127.0.0.1:8080", "localhost:80"
 pool = "nope"
 [pool.web
-balance = "p2c"
+balance = "first"
 [pool.api]
-balance = "p2c"
+balance = "first"
 balance = "round_robin"
 server = [{ name = "a", addr = "10.0.0.1" }]
 "#;
@@ -645,7 +645,7 @@ server = [{ name = "a", addr = "10.0.0.1" }]
         "6:1 unknown key `levle` in [log] / did you mean `level`?",
         "8:41 unclosed array, expected `]`",
         "10:10 unclosed table, expected `]`",
-        "13:11 \"p2c\" is not supported yet by this version / this version has \"round_robin\"",
+        "13:11 \"first\" is not supported yet by this version / this version has \"p2c\" and \"round_robin\"",
         "14:1 `balance` is given twice / keep one of the two",
         "15:32 \"10.0.0.1\" is not an IP address and port / it has no port: write \"10.0.0.1:PORT\"",
     ];

@@ -264,9 +264,7 @@ impl Session {
     fn ended(&mut self, end: End, moved: [u64; 2], unsent: bool, cx: Context<'_>) -> Order {
         let (cause, spare) = match end {
             End::Clean => (Cause::Done, None),
-            End::Reset { by, fault } => {
-                (failure(by, fault), (!unsent).then(|| Spare::new(by.other(), cx)))
-            }
+            End::Reset { by, fault } => (failure(by, fault), (!unsent).then(|| Spare::new(by.other(), cx))),
             End::Idle => (Cause::IdleTimeout, None),
             End::HalfIdle { waiting_for: Side::Server } => (Cause::HalfCloseServer, None),
             End::HalfIdle { waiting_for: Side::Client } => (Cause::HalfCloseClient, None),

@@ -56,6 +56,8 @@ pub struct Worker<E: Engine> {
     timers: Timers,
     gate: Gate,
     events: VecDeque<Event>,
+    /// Keys whose timer has gone off; kept for its memory only.
+    due: Vec<Key>,
     now: Tick,
     /// Connections so far: the next one's number.
     accepted: u64,
@@ -103,6 +105,7 @@ impl<E: Engine> Worker<E> {
             timers: Timers::default(),
             gate: Gate::default(),
             events: VecDeque::new(),
+            due: Vec::new(),
             accepted: 0,
             drain: Drain::No,
         }
@@ -177,8 +180,11 @@ impl<E: Engine> Worker<E> {
         timers.add(deadline, key);
     }
 
+    /// Wakes the sessions that are due now; what becomes due meanwhile waits for the next turn.
     fn expire(&mut self) {
-        while let Some(key) = self.timers.expired(self.now) {
+        let mut due = std::mem::take(&mut self.due);
+        due.extend(std::iter::from_fn(|| self.timers.expired(self.now)));
+        for key in due.drain(..) {
             let Some(conn) = self.table.get_mut(key) else { continue };
             conn.armed = None;
             if conn.session.deadline().is_some_and(|deadline| deadline <= self.now) {
@@ -188,6 +194,7 @@ impl<E: Engine> Worker<E> {
                 Self::arm(&mut self.timers, key, conn);
             }
         }
+        self.due = due;
         self.settle();
     }
 
