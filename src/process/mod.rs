@@ -7,7 +7,7 @@ mod bind;
 mod room;
 
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     room.report();
     let (crew, mailboxes) = Crew::new(workers);
     let crew = Arc::new(crew);
-    let mut threads = Threads::default();
+    let mut threads = Threads::new();
     let parts = sockets.into_iter().zip(recorders).zip(mailboxes);
     for (number, ((sockets, recorder), mailbox)) in (0..workers).zip(parts) {
         let setup = Setup {
@@ -126,12 +126,19 @@ fn pinned_cpu(affinity: &CpuAffinity, allowed: &[u32], worker: u16) -> Option<u3
 }
 
 /// The worker threads.
-#[derive(Default)]
 struct Threads {
     started: Vec<(u16, thread::JoinHandle<std::io::Result<()>>)>,
+    /// Each thread holds a sender until it ends; nothing is ever sent.
+    working: mpsc::Sender<()>,
+    ended: mpsc::Receiver<()>,
 }
 
 impl Threads {
+    fn new() -> Self {
+        let (working, ended) = mpsc::channel();
+        Self { started: Vec::new(), working, ended }
+    }
+
     /// Starts a worker, and waits until it is ready to accept.
     fn start(
         &mut self,
@@ -146,8 +153,10 @@ impl Threads {
         let buffer_size = config.process.buffer_size as usize;
         let budget = usize::try_from(config.process.buffer_budget / u64::from(workers)).unwrap_or(usize::MAX);
         let crew = Arc::clone(&setup.crew);
+        let working = self.working.clone();
         let (ready, is_ready) = mpsc::channel::<std::io::Result<Arc<Waker>>>();
         let join = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let _working = working;
             // An engine is built on the thread that uses it: completion engines bind to it.
             let start = || -> std::io::Result<_> {
                 if let Some(cpu) = cpu {
@@ -180,8 +189,8 @@ impl Threads {
     /// Waits until every worker has ended, and tells how far a drain has come meanwhile.
     fn join(self, crew: &Crew, snapshot: &Snapshot) -> Result<(), RunError> {
         let mut told = snapshot.connections.count();
-        while self.started.iter().any(|(_, thread)| !thread.is_finished()) {
-            thread::park_timeout(PROGRESS);
+        drop(self.working);
+        while self.ended.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
             let left = snapshot.connections.count();
             if crew.is_draining() && left > 0 && left != told {
                 log::info!("draining: {left} connections left");
