@@ -20,7 +20,7 @@ use crate::config::{Config, CpuAffinity};
 use crate::engine::{ByMio, Engine, Reactor};
 use crate::logging;
 use crate::snapshot::{ListenerId, Snapshot};
-use crate::sys::{self, Clock};
+use crate::sys::{self, Clock, Os};
 use crate::worker::{Phase, Setup, Worker};
 
 /// How long the end of the process may wait for the last log lines to be written.
@@ -81,12 +81,11 @@ pub fn run(config: &Config) -> Result<(), RunError> {
             number,
             snapshot: Arc::clone(&snapshot),
             phase: Arc::clone(&phase),
-            clock,
             recorder,
             hard_stop: config.process.hard_stop,
         };
         let cpu = pinned_cpu(&config.process.cpu_affinity, &cpus, number);
-        if let Err(cause) = crew.hire(config, workers, setup, sockets, cpu) {
+        if let Err(cause) = crew.hire(config, workers, setup, clock, sockets, cpu) {
             phase.stop();
             crew.wake();
             return Err(RunError::Worker { number, cause });
@@ -132,6 +131,7 @@ impl Crew {
         config: &Config,
         workers: u16,
         setup: Setup,
+        clock: Clock,
         sockets: Vec<(ListenerId, TcpListener)>,
         cpu: Option<u32>,
     ) -> std::io::Result<()> {
@@ -147,7 +147,7 @@ impl Crew {
                     sys::pin_to(cpu)?;
                 }
                 let (selector, waker) = ByMio::new()?;
-                let mut engine = Reactor::new(selector, tcp, buffer_size, budget);
+                let mut engine = Reactor::new(selector, Os, tcp, buffer_size, budget);
                 for (id, socket) in sockets {
                     engine.listen(id, socket)?;
                 }
@@ -156,7 +156,7 @@ impl Crew {
             match start() {
                 Ok((engine, waker)) => {
                     let _ = ready.send(Ok(waker));
-                    Worker::new(setup, engine).run()
+                    Worker::new(setup, engine).run(clock)
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));

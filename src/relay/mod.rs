@@ -160,7 +160,9 @@ impl Relay {
         let believed = match outcome {
             // After a reset the kernel reports 0: that is not the peer's FIN.
             Outcome::Eof => match self.broken {
-                Some((side, fault)) if side == dir.source() && fault != Fault::Closed => {
+                Some((side, fault))
+                    if side == dir.source() && fault != Fault::Closed && !mutant!(EofAfterResetBelieved) =>
+                {
                     Outcome::Fault(fault)
                 }
                 _ => outcome,
@@ -247,7 +249,8 @@ impl Relay {
 
     fn settle(&mut self) {
         let end = match self.broken {
-            Some((by, fault)) => self.flow(by.outbound()).is_spent().then_some(End::Reset { by, fault }),
+            Some((by, fault)) => (mutant!(QueueDroppedOnReset) || self.flow(by.outbound()).is_spent())
+                .then_some(End::Reset { by, fault }),
             None => self.flows.iter().all(Flow::is_complete).then_some(End::Clean),
         };
         if let Some(end) = end {

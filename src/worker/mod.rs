@@ -20,7 +20,7 @@ use crate::logging::{Record, Recorder};
 use crate::relay::Fault;
 use crate::session::{Cause, Context, Input, Session};
 use crate::snapshot::{ListenerId, Snapshot};
-use crate::sys::{Clock, net};
+use crate::sys::Clock;
 use crate::tick::Tick;
 use gate::{Gate, Waiting};
 
@@ -52,12 +52,22 @@ pub struct Setup {
     pub snapshot: Arc<Snapshot>,
     /// What the process is doing; whoever changes it wakes the engine.
     pub phase: Arc<Phase>,
-    /// The process's clock.
-    pub clock: Clock,
     /// Where records of closed connections go.
     pub recorder: Recorder,
     /// How long a drain may last; `None` is for ever.
     pub hard_stop: Option<Duration>,
+}
+
+/// What a worker holds: all zero at its end.
+#[cfg(feature = "sim")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Connections in the table.
+    pub slots: usize,
+    /// Deadlines.
+    pub timers: usize,
+    /// Clients that wait for admission.
+    pub waiting: usize,
 }
 
 /// A worker.
@@ -67,8 +77,8 @@ pub struct Worker<E: Engine> {
     engine: E,
     table: Table<Conn<E::Io>>,
     timers: Timers,
-    gate: Gate,
-    events: VecDeque<Event>,
+    gate: Gate<E::Socket>,
+    events: VecDeque<Event<E::Socket>>,
     now: Tick,
     /// Connections so far: the next one's number.
     accepted: u64,
@@ -107,12 +117,12 @@ impl<E: Engine> Worker<E> {
     pub fn new(setup: Setup, engine: E) -> Self {
         let limit = setup.snapshot.connections.most() as usize;
         Self {
-            now: setup.clock.now(),
+            now: Tick::default(),
             setup,
             engine,
             table: Table::new(limit),
             timers: Timers::default(),
-            gate: Gate::default(),
+            gate: Gate::new(),
             events: VecDeque::new(),
             accepted: 0,
             drain: Drain::No,
@@ -123,30 +133,49 @@ impl<E: Engine> Worker<E> {
     ///
     /// # Errors
     /// The operating system's, when it is impossible to wait for sockets.
-    pub fn run(mut self) -> io::Result<()> {
-        loop {
-            let wait = self.wait();
-            self.engine.turn(&mut self.table, wait, &mut self.events)?;
-            self.now = self.setup.clock.now();
-            self.settle();
-            self.expire();
-            self.reopen();
-            if self.drain(self.setup.phase.0.load(Ordering::Relaxed)) {
-                self.setup.recorder.flush();
-                return Ok(());
-            }
-            self.setup.recorder.flush();
-        }
+    pub fn run(mut self, clock: Clock) -> io::Result<()> {
+        while self.turn(|| clock.now())? {}
+        Ok(())
+    }
+
+    /// Waits for the kernel once and does what follows from it; `false` when nothing is left to do.
+    ///
+    /// # Errors
+    /// The operating system's, when it is impossible to wait for sockets.
+    pub fn turn(&mut self, clock: impl Fn() -> Tick) -> io::Result<bool> {
+        let wait = self.wait(clock());
+        self.engine.turn(&mut self.table, wait, &mut self.events)?;
+        self.now = clock();
+        self.settle();
+        self.expire();
+        self.reopen();
+        let over = self.drain(self.setup.phase.0.load(Ordering::Relaxed));
+        self.setup.recorder.flush();
+        Ok(!over)
+    }
+
+    /// What it holds now.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn census(&self) -> Census {
+        Census { slots: self.table.len(), timers: self.timers.len(), waiting: self.gate.lobby.len() }
+    }
+
+    /// Its engine.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn engine(&self) -> &E {
+        &self.engine
     }
 
     /// How long the engine may wait for the kernel.
-    fn wait(&self) -> Option<Duration> {
+    fn wait(&self, now: Tick) -> Option<Duration> {
         let hard_stop = match self.drain {
             Drain::Until(hard_stop) => hard_stop,
             Drain::No | Drain::Killed => None,
         };
         let next = self.timers.next().into_iter().chain(self.gate.retry()).chain(hard_stop).min()?;
-        Some(next.since(self.setup.clock.now()))
+        Some(next.since(now))
     }
 
     /// Handles events, and those that follow from them, until none is left.
@@ -172,6 +201,11 @@ impl<E: Engine> Worker<E> {
             self.engine.order(key, &mut conn.io, order, &mut self.events);
         }
         Self::arm(&mut self.timers, key, conn);
+        if mutant!(FreedInBatch)
+            && matches!(self.events.back(), Some(Event::Closed { key: closed }) if *closed == key)
+        {
+            self.closed(key);
+        }
     }
 
     /// Sees to it that the timer goes off at the session's deadline or before.
@@ -190,7 +224,7 @@ impl<E: Engine> Worker<E> {
         while let Some(key) = self.timers.expired(self.now) {
             let Some(conn) = self.table.get_mut(key) else { continue };
             conn.armed = None;
-            if conn.session.deadline().is_some_and(|deadline| deadline <= self.now) {
+            if mutant!(StaleTimer) || conn.session.deadline().is_some_and(|deadline| deadline <= self.now) {
                 let progress = self.engine.progress(&conn.io);
                 self.input(key, Input::Deadline(progress));
             } else {
@@ -201,7 +235,7 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Lets a client in, or has it wait or rejects it where a limit is reached.
-    fn admit(&mut self, client: Waiting) {
+    fn admit(&mut self, client: Waiting<E::Socket>) {
         if gate::take(&self.setup.snapshot, client.listener) {
             self.open(client);
             return;
@@ -213,7 +247,7 @@ impl<E: Engine> Worker<E> {
                 self.gate.rest(self.now);
             }
             AtMaxconn::Reject => {
-                net::reset_on_close(&client.socket);
+                self.engine.reject(client.socket);
                 self.accepted += 1;
                 self.setup.recorder.push(Record {
                     id: self.id(),
@@ -233,13 +267,15 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn open(&mut self, client: Waiting) {
+    fn open(&mut self, client: Waiting<E::Socket>) {
         let Waiting { listener, socket, peer } = client;
         let key = self.table.vacant().expect("the table holds as many as the process may have");
         let mut io = match self.engine.open(key, socket) {
             Ok(io) => io,
             Err(error) => {
-                gate::give(&self.setup.snapshot, listener);
+                if !mutant!(CountDrifts) {
+                    gate::give(&self.setup.snapshot, listener);
+                }
                 if self.setup.snapshot.accept_failures.may_speak(self.now) {
                     log::error!("cannot watch the connection of {peer}: {error}; it was reset");
                 }
@@ -270,7 +306,9 @@ impl<E: Engine> Worker<E> {
     }
 
     fn accept_failed(&mut self, listener: ListenerId, fault: Fault) {
-        self.gate.rest(self.now);
+        if !mutant!(DeafAfterShortage) {
+            self.gate.rest(self.now);
+        }
         if self.setup.snapshot.accept_failures.may_speak(self.now) {
             let name = &self.setup.snapshot.listener(listener).name;
             log::error!(
@@ -316,7 +354,7 @@ impl<E: Engine> Worker<E> {
         if over {
             self.drain = Drain::Killed;
             for client in self.gate.lobby.drain(..) {
-                net::reset_on_close(&client.socket);
+                self.engine.reject(client.socket);
             }
             for key in self.table.keys() {
                 self.input(key, Input::Kill);
