@@ -10,6 +10,8 @@
 
 mod cause;
 mod dial;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use cause::Cause;
@@ -251,8 +253,9 @@ fn failure(by: Side, fault: Fault) -> Cause {
 impl Closing {
     /// Asks for the reset once more; if it has to wait again, longer than before.
     fn reset(&mut self, now: Tick) -> Order {
-        let spare = self.spare.as_mut().filter(|spare| spare.gives_up.is_none_or(|at| now < at));
-        Order::Reset { spare: spare.map(|spare| spare.look_later(now)) }
+        // With nobody to spare it waits no more: a deadline that stayed would be due again at once.
+        self.spare.take_if(|spare| spare.gives_up.is_some_and(|at| at <= now));
+        Order::Reset { spare: self.spare.as_mut().map(|spare| spare.look_later(now)) }
     }
 }
 
