@@ -167,6 +167,15 @@ fn more_servers_than_are_remembered_are_all_tried_before_one_is_tried_twice() {
 }
 
 #[test]
+fn of_more_servers_than_are_remembered_the_one_that_failed_first_is_forgotten_first() {
+    let mut config = config(&[1; 9]);
+    config.retry.tries = 12;
+    let mut life = Life::new(&config);
+    let tried: Vec<Option<Order>> = (1..12).map(|_| life.refused(1)).collect();
+    assert_eq!(tried, [1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 2].map(dial));
+}
+
+#[test]
 fn without_a_server_the_client_is_reset_at_once() {
     let life = Life::new(&config(&[0, 0]));
     life.assert_given_up(Some(life.first), Cause::NoServer, 0);
