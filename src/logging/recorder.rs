@@ -64,7 +64,7 @@ struct Lane {
 
 impl Recorder {
     /// A recorder that forgets everything: the access log is off.
-    pub(super) fn off() -> Self {
+    pub(crate) fn off() -> Self {
         Self { lane: None }
     }
 
