@@ -92,6 +92,8 @@ fn config(maxconn: Option<u32>, at_maxconn: &str) -> Config {
 struct Stage {
     worker: Worker<Puppet>,
     snapshot: Arc<Snapshot>,
+    /// Connections that another worker has, of the first listener.
+    elsewhere: u32,
 }
 
 impl Stage {
@@ -107,7 +109,7 @@ impl Stage {
         };
         let mut worker = Worker::new(setup, Puppet::default());
         worker.now = Tick(0);
-        Self { worker, snapshot }
+        Self { worker, snapshot, elsewhere: 0 }
     }
 
     /// What [`Worker::run`] does once its engine has waited; `true` at the end.
@@ -124,13 +126,25 @@ impl Stage {
 
     fn check(&self) {
         let open = self.worker.table.len();
-        assert_eq!(self.snapshot.connections.count() as usize, open, "a limit was taken or given twice");
+        let counted = open + self.elsewhere as usize;
+        assert_eq!(self.snapshot.connections.count() as usize, counted, "a limit was taken or given twice");
         let of_listeners: u32 = self.snapshot.listeners.iter().map(|one| one.connections.count()).sum();
-        assert_eq!(of_listeners as usize, open);
+        assert_eq!(of_listeners as usize, counted);
         assert!(self.worker.events.is_empty());
         let next = self.worker.timers.next();
         assert!(next.is_none_or(|next| next > self.worker.now), "a timer is late: {next:?}");
         assert!(open > 0 || next.is_none(), "a timer outlived its connection");
+    }
+
+    /// Another worker takes a connection.
+    fn take_elsewhere(&mut self) {
+        assert!(gate::take(&self.snapshot, ListenerId(0)));
+        self.elsewhere += 1;
+    }
+
+    fn give_elsewhere(&mut self) {
+        gate::give(&self.snapshot, ListenerId(0));
+        self.elsewhere -= 1;
     }
 
     fn engine(&mut self) -> &mut Puppet {
@@ -221,14 +235,13 @@ fn at_the_limit_a_client_waits_until_another_has_left() {
 #[test]
 fn room_that_another_worker_made_is_found_within_fifty_milliseconds() {
     let mut stage = Stage::new(&config(None, "wait"), 1);
-    let snapshot = Arc::clone(&stage.snapshot);
-    assert!(snapshot.connections.take(), "another worker's connection");
-    stage.worker.events.push_back(client(0));
-    stage.worker.settle();
-    assert_eq!(stage.worker.gate.lobby.len(), 1);
-    assert_eq!(stage.worker.gate.retry(), Some(Tick(51)));
-    snapshot.connections.give();
+    stage.take_elsewhere();
+    stage.turn(0, [client(0)]);
+    assert_eq!((stage.worker.gate.lobby.len(), stage.worker.gate.retry()), (1, Some(Tick(51))));
     stage.turn(51, []);
+    assert_eq!((stage.worker.gate.lobby.len(), stage.worker.gate.retry()), (1, Some(Tick(102))));
+    stage.give_elsewhere();
+    stage.turn(102, []);
     assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (1, 0));
 }
 
@@ -313,6 +326,19 @@ fn a_drain_lets_connections_finish() {
     let keys = stage.worker.table.keys();
     assert!(!stage.turn(3, [Event::ClientLeft { key: keys[0] }]));
     assert!(stage.turn(4, [Event::ClientLeft { key: keys[1] }]));
+}
+
+#[test]
+fn a_drain_serves_those_who_were_waiting() {
+    let mut stage = Stage::new(&config(None, "wait"), 1);
+    stage.take_elsewhere();
+    stage.turn(0, [client(0)]);
+    stage.worker.setup.phase.drain();
+    assert!(!stage.turn(1, []), "one waits");
+    stage.give_elsewhere();
+    assert!(!stage.turn(51, []));
+    let key = stage.key();
+    assert!(stage.turn(52, [Event::ClientLeft { key }]));
 }
 
 #[test]
