@@ -5,6 +5,8 @@
 
 mod bind;
 mod room;
+#[cfg(all(test, unix))]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::mpsc;

@@ -2,6 +2,8 @@
 
 mod fault;
 mod flow;
+#[cfg(test)]
+mod tests;
 
 pub use fault::{Blame, Fault, Retry};
 pub use flow::{Flow, Input, Op, OpSet, Outcome, Output};

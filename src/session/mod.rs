@@ -10,6 +10,8 @@
 
 mod cause;
 mod dial;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use cause::Cause;
@@ -221,9 +223,7 @@ impl Session {
     fn ended(&mut self, end: End, moved: [u64; 2], unsent: bool, cx: Context<'_>) -> Order {
         let (cause, spare) = match end {
             End::Clean => (Cause::Done, None),
-            End::Reset { by, fault } => {
-                (failure(by, fault), (!unsent).then(|| Spare::new(by.other(), cx)))
-            }
+            End::Reset { by, fault } => (failure(by, fault), (!unsent).then(|| Spare::new(by.other(), cx))),
             End::Idle => (Cause::IdleTimeout, None),
             End::HalfIdle { waiting_for: Side::Server } => (Cause::HalfCloseServer, None),
             End::HalfIdle { waiting_for: Side::Client } => (Cause::HalfCloseClient, None),
@@ -255,7 +255,8 @@ fn failure(by: Side, fault: Fault) -> Cause {
 impl Closing {
     /// Asks for the reset once more; if it has to wait again, longer than before.
     fn reset(&mut self, now: Tick) -> Order {
-        self.spare = self.spare.take().filter(|spare| spare.gives_up.is_none_or(|at| now < at));
+        // With nobody to spare it waits no more: a deadline that stayed would be due again at once.
+        self.spare.take_if(|spare| spare.gives_up.is_some_and(|at| at <= now));
         Order::Reset { spare: self.spare.as_mut().map(|spare| spare.look_later(now)) }
     }
 }

@@ -3,6 +3,8 @@
 
 mod gate;
 mod table;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use table::{Key, Table};
