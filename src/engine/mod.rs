@@ -9,14 +9,13 @@ mod reactor;
 mod store;
 
 pub use drive::{Attempt, Pace, Port, drive};
-pub use reactor::{ByMio, Reactor, Selector};
+pub use reactor::{ByMio, Io, Reactor, Readiness, Selector, Source};
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-
-use mio::net::{TcpListener, TcpStream};
 
 use crate::relay::{End, Fault, Progress, Side};
 use crate::snapshot::ListenerId;
@@ -47,13 +46,13 @@ pub enum Order {
 
 /// What an engine tells a worker.
 #[derive(Debug)]
-pub enum Event {
+pub enum Event<Socket> {
     /// A client connected.
     Accepted {
         /// To this listener.
         listener: ListenerId,
         /// Its socket.
-        socket: TcpStream,
+        socket: Socket,
         /// Its address.
         peer: SocketAddr,
     },
@@ -113,27 +112,34 @@ pub trait Slots<Io> {
 pub trait Engine: Sized {
     /// What it keeps for a connection.
     type Io;
+    /// A connected socket.
+    type Socket: fmt::Debug;
+    /// A listening socket.
+    type Listener;
 
     /// Accepts connections on `socket` from now on.
     ///
     /// # Errors
     /// The operating system's, when the socket cannot be watched.
-    fn listen(&mut self, id: ListenerId, socket: TcpListener) -> io::Result<()>;
+    fn listen(&mut self, id: ListenerId, socket: Self::Listener) -> io::Result<()>;
 
     /// Stops accepting for a while, or goes on.
     fn pause(&mut self, id: ListenerId, paused: bool);
 
     /// Accepts what waits in the backlogs, then closes all listeners.
-    fn close_listeners(&mut self, out: &mut VecDeque<Event>);
+    fn close_listeners(&mut self, out: &mut VecDeque<Event<Self::Socket>>);
 
     /// Takes charge of an accepted socket.
     ///
     /// # Errors
     /// The operating system's, when the socket cannot be watched; it is reset then.
-    fn open(&mut self, key: Key, client: TcpStream) -> io::Result<Self::Io>;
+    fn open(&mut self, key: Key, client: Self::Socket) -> io::Result<Self::Io>;
+
+    /// Resets a client that is not let in.
+    fn reject(&mut self, client: Self::Socket);
 
     /// Does what a session asks. Never fails: failures are events.
-    fn order(&mut self, key: Key, io: &mut Self::Io, order: Order, out: &mut VecDeque<Event>);
+    fn order(&mut self, key: Key, io: &mut Self::Io, order: Order, out: &mut VecDeque<Event<Self::Socket>>);
 
     /// Waits for the kernel, at most `wait` (for ever if `None`), and moves bytes.
     ///
@@ -143,7 +149,7 @@ pub trait Engine: Sized {
         &mut self,
         slots: &mut impl Slots<Self::Io>,
         wait: Option<Duration>,
-        out: &mut VecDeque<Event>,
+        out: &mut VecDeque<Event<Self::Socket>>,
     ) -> io::Result<()>;
 
     /// How a relay is doing; `None` when none runs.

@@ -5,6 +5,8 @@
 
 mod bind;
 mod room;
+#[cfg(all(test, unix))]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -12,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use mio::Waker;
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
@@ -20,7 +22,7 @@ use crate::config::{Config, CpuAffinity};
 use crate::engine::{ByMio, Engine, Reactor};
 use crate::logging;
 use crate::snapshot::{ListenerId, Snapshot};
-use crate::sys::{self, Clock};
+use crate::sys::{self, Clock, Os};
 use crate::worker::{Crew, Setup, Worker};
 
 /// How long the end of the process may wait for the last log lines to be written.
@@ -87,12 +89,11 @@ pub fn run(config: &Config) -> Result<(), RunError> {
             snapshot: Arc::clone(&snapshot),
             crew: Arc::clone(&crew),
             mailbox,
-            clock,
             recorder,
             drain: config.process.drain,
         };
         let cpu = pinned_cpu(&config.process.cpu_affinity, &cpus, number);
-        if let Err(cause) = threads.start(config, workers, setup, sockets, cpu) {
+        if let Err(cause) = threads.start(config, workers, setup, clock, sockets, cpu) {
             crew.stop();
             return Err(RunError::Worker { number, cause });
         }
@@ -144,7 +145,8 @@ impl Threads {
         &mut self,
         config: &Config,
         workers: u16,
-        setup: Setup,
+        setup: Setup<TcpStream>,
+        clock: Clock,
         sockets: Vec<(ListenerId, TcpListener)>,
         cpu: Option<u32>,
     ) -> std::io::Result<()> {
@@ -163,7 +165,7 @@ impl Threads {
                     sys::pin_to(cpu)?;
                 }
                 let (selector, waker) = ByMio::new()?;
-                let mut engine = Reactor::new(selector, tcp, buffer_size, budget);
+                let mut engine = Reactor::new(selector, Os, tcp, buffer_size, budget);
                 for (id, socket) in sockets {
                     engine.listen(id, socket)?;
                 }
@@ -172,7 +174,7 @@ impl Threads {
             match start() {
                 Ok((engine, waker)) => {
                     let _ = ready.send(Ok(waker));
-                    Worker::new(setup, engine).run()
+                    Worker::new(setup, engine).run(clock)
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -187,7 +189,7 @@ impl Threads {
     }
 
     /// Waits until every worker has ended, and tells how far a drain has come meanwhile.
-    fn join(self, crew: &Crew, snapshot: &Snapshot) -> Result<(), RunError> {
+    fn join(self, crew: &Crew<TcpStream>, snapshot: &Snapshot) -> Result<(), RunError> {
         let mut told = snapshot.connections.count();
         drop(self.working);
         while self.ended.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
@@ -223,7 +225,7 @@ fn abort_on_panic() {
 }
 
 /// Does what signals ask, until the process ends.
-fn obey(mut signals: Signals, crew: &Crew, snapshot: &Snapshot) {
+fn obey(mut signals: Signals, crew: &Crew<TcpStream>, snapshot: &Snapshot) {
     let mut stopping = false;
     for signal in signals.forever() {
         match signal {

@@ -2,6 +2,8 @@
 
 mod fault;
 mod flow;
+#[cfg(test)]
+mod tests;
 
 pub use fault::{Blame, Fault, Retry};
 pub use flow::{Flow, Input, Op, OpSet, Outcome, Output};
@@ -168,7 +170,9 @@ impl Relay {
         let believed = match outcome {
             // After a reset the kernel reports 0: that is not the peer's FIN.
             Outcome::Eof => match self.broken {
-                Some((side, fault)) if side == dir.source() && fault != Fault::Closed => {
+                Some((side, fault))
+                    if side == dir.source() && fault != Fault::Closed && !mutant!(EofAfterResetBelieved) =>
+                {
                     Outcome::Fault(fault)
                 }
                 _ => outcome,
@@ -262,7 +266,8 @@ impl Relay {
 
     fn settle(&mut self) {
         let end = match self.broken {
-            Some((by, fault)) => self.flow(by.outbound()).is_spent().then_some(End::Reset { by, fault }),
+            Some((by, fault)) => (mutant!(QueueDroppedOnReset) || self.flow(by.outbound()).is_spent())
+                .then_some(End::Reset { by, fault }),
             None => self.flows.iter().all(Flow::is_complete).then_some(End::Clean),
         };
         if let Some(end) = end {

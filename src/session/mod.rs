@@ -10,6 +10,8 @@
 
 mod cause;
 mod dial;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use cause::Cause;
@@ -179,10 +181,9 @@ impl Session {
         matches!(&self.state, State::Relaying(watch) if watch.is_unchanged(sight.progress))
     }
 
-    /// Ends it, now that its sockets are closed; returns what there is to tell of it.
+    /// What there is to tell of it, now that its sockets are closed.
     #[must_use]
-    pub fn finish(mut self, worker: u16, cx: Context<'_>) -> Record {
-        self.uncount(cx.snapshot);
+    pub fn record(&self, worker: u16, now: Tick) -> Record {
         let (cause, moved) = match &self.state {
             State::Closing(closing) => (closing.cause, closing.moved),
             State::Dialing(_) | State::Relaying(_) => (Cause::Drain, [0; 2]),
@@ -196,7 +197,7 @@ impl Session {
             tries: self.tries,
             connect_ms: self.connect_ms,
             began: self.began,
-            ended: cx.now,
+            ended: now,
             bytes_in: moved[Dir::Up.index()],
             bytes_out: moved[Dir::Down.index()],
             cause,
@@ -237,7 +238,8 @@ impl Session {
         self.server = Some(server);
     }
 
-    fn uncount(&mut self, snapshot: &Snapshot) {
+    /// Its server counts it no longer: an attempt failed, or the sockets are closed.
+    pub fn uncount(&mut self, snapshot: &Snapshot) {
         if let (true, Some(server)) = (std::mem::take(&mut self.counted), self.server) {
             snapshot.server(server).connections.give();
         }
@@ -296,7 +298,8 @@ fn failure(by: Side, fault: Fault) -> Cause {
 impl Closing {
     /// Asks for the reset once more; if it has to wait again, longer than before.
     fn reset(&mut self, now: Tick) -> Order {
-        self.spare = self.spare.take().filter(|spare| spare.gives_up.is_none_or(|at| now < at));
+        // With nobody to spare it waits no more: a deadline that stayed would be due again at once.
+        self.spare.take_if(|spare| spare.gives_up.is_some_and(|at| at <= now));
         Order::Reset { spare: self.spare.as_mut().map(|spare| spare.look_later(now)) }
     }
 }

@@ -15,17 +15,17 @@ const MAILBOX: usize = 256;
 
 /// All workers of a process. The data path touches it only when a connection begins or ends.
 #[derive(Debug)]
-pub struct Crew {
+pub struct Crew<Socket> {
     phase: AtomicU8,
     /// Workers whose listeners are open: as long as there is one, connections may be handed over.
     listening: AtomicUsize,
-    members: Vec<Member>,
+    members: Vec<Member<Socket>>,
 }
 
 #[derive(Debug)]
-struct Member {
+struct Member<Socket> {
     connections: Limit,
-    mailbox: SyncSender<Client>,
+    mailbox: SyncSender<Client<Socket>>,
     waker: OnceLock<Arc<Waker>>,
 }
 
@@ -41,12 +41,12 @@ pub(super) enum Phase {
 }
 
 /// Where a worker gets connections that others hand to it.
-pub type Mailbox = Receiver<Client>;
+pub type Mailbox<Socket> = Receiver<Client<Socket>>;
 
-impl Crew {
+impl<Socket> Crew<Socket> {
     /// A crew of `workers`, and a mailbox for each.
     #[must_use]
-    pub fn new(workers: u16) -> (Self, Vec<Mailbox>) {
+    pub fn new(workers: u16) -> (Self, Vec<Mailbox<Socket>>) {
         let (members, mailboxes) = (0..workers)
             .map(|_| {
                 let (mailbox, received) = sync_channel(MAILBOX);
@@ -116,7 +116,7 @@ impl Crew {
 
     /// Hands `client` to another worker, drawn by `seed`, if that one has clearly fewer connections;
     /// otherwise, or when its mailbox is full, gives it back. Whoever gets it has it counted already.
-    pub(super) fn hand_over(&self, from: u16, client: Client, seed: u64) -> Option<Client> {
+    pub(super) fn hand_over(&self, from: u16, client: Client<Socket>, seed: u64) -> Option<Client<Socket>> {
         let others = self.members.len() as u64 - 1;
         if others == 0 {
             return self.keep(from, client);
@@ -142,12 +142,12 @@ impl Crew {
     }
 
     /// Counts `client` as one of `worker`'s own.
-    pub(super) fn keep(&self, worker: u16, client: Client) -> Option<Client> {
+    pub(super) fn keep(&self, worker: u16, client: Client<Socket>) -> Option<Client<Socket>> {
         self.connections(worker).take().then_some(client)
     }
 }
 
-impl Member {
+impl<Socket> Member<Socket> {
     fn wake(&self) {
         if let Some(waker) = self.waker.get()
             && let Err(error) = waker.wake()

@@ -4,6 +4,8 @@
 mod crew;
 mod gate;
 mod table;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 pub use crew::{Crew, Mailbox};
@@ -23,39 +25,49 @@ use crate::logging::{Record, Recorder};
 use crate::relay::Fault;
 use crate::session::{Cause, Context, Input, Session};
 use crate::snapshot::{ListenerId, Snapshot};
-use crate::sys::{Clock, net};
+use crate::sys::Clock;
 use crate::tick::Tick;
 use crew::Phase;
 use gate::Gate;
 
 /// What a worker is made of.
 #[derive(Debug)]
-pub struct Setup {
+pub struct Setup<Socket> {
     /// Its number, from 0.
     pub number: u16,
     /// What all workers share.
     pub snapshot: Arc<Snapshot>,
     /// All workers, this one included.
-    pub crew: Arc<Crew>,
+    pub crew: Arc<Crew<Socket>>,
     /// Where the others put what they hand to this one.
-    pub mailbox: Mailbox,
-    /// The process's clock.
-    pub clock: Clock,
+    pub mailbox: Mailbox<Socket>,
     /// Where records of closed connections go.
     pub recorder: Recorder,
     /// How it ends.
     pub drain: config::Drain,
 }
 
+/// What a worker holds: all zero at its end.
+#[cfg(feature = "sim")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Connections in the table.
+    pub slots: usize,
+    /// Deadlines.
+    pub timers: usize,
+    /// Clients that wait for admission.
+    pub waiting: usize,
+}
+
 /// A worker.
 #[derive(Debug)]
 pub struct Worker<E: Engine> {
-    setup: Setup,
+    setup: Setup<E::Socket>,
     engine: E,
     table: Table<Conn<E::Io>>,
     timers: Timers,
-    gate: Gate,
-    events: VecDeque<Event>,
+    gate: Gate<E::Socket>,
+    events: VecDeque<Event<E::Socket>>,
     /// Keys whose timer has gone off; kept for its memory only.
     due: Vec<Key>,
     now: Tick,
@@ -95,15 +107,15 @@ impl<Io> Slots<Io> for Table<Conn<Io>> {
 impl<E: Engine> Worker<E> {
     /// A worker that has an engine with its listeners in place, and no connection yet.
     #[must_use]
-    pub fn new(setup: Setup, engine: E) -> Self {
+    pub fn new(setup: Setup<E::Socket>, engine: E) -> Self {
         let limit = setup.snapshot.connections.most() as usize;
         Self {
-            now: setup.clock.now(),
+            now: Tick::default(),
             setup,
             engine,
             table: Table::new(limit),
             timers: Timers::default(),
-            gate: Gate::default(),
+            gate: Gate::new(),
             events: VecDeque::new(),
             due: Vec::new(),
             accepted: 0,
@@ -115,32 +127,51 @@ impl<E: Engine> Worker<E> {
     ///
     /// # Errors
     /// The operating system's, when it is impossible to wait for sockets.
-    pub fn run(mut self) -> io::Result<()> {
-        loop {
-            let wait = self.wait();
-            self.engine.turn(&mut self.table, wait, &mut self.events)?;
-            self.now = self.setup.clock.now();
-            self.settle();
-            self.receive();
-            self.expire();
-            self.reopen();
-            let is_over = self.drain();
-            self.setup.recorder.flush();
-            if is_over {
-                return Ok(());
-            }
-        }
+    pub fn run(mut self, clock: Clock) -> io::Result<()> {
+        while self.turn(|| clock.now())? {}
+        Ok(())
+    }
+
+    /// Waits for the kernel once and does what follows from it; `false` when nothing is left to do.
+    ///
+    /// # Errors
+    /// The operating system's, when it is impossible to wait for sockets.
+    pub fn turn(&mut self, clock: impl Fn() -> Tick) -> io::Result<bool> {
+        let wait = self.wait(clock());
+        self.engine.turn(&mut self.table, wait, &mut self.events)?;
+        self.now = clock();
+        self.settle();
+        self.receive();
+        self.expire();
+        self.reopen();
+        let over = self.drain();
+        self.setup.recorder.flush();
+        Ok(!over)
+    }
+
+    /// What it holds now.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn census(&self) -> Census {
+        Census { slots: self.table.len(), timers: self.timers.len(), waiting: self.gate.lobby.len() }
+    }
+
+    /// Its engine.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn engine(&self) -> &E {
+        &self.engine
     }
 
     /// How long the engine may wait for the kernel.
-    fn wait(&self) -> Option<Duration> {
+    fn wait(&self, now: Tick) -> Option<Duration> {
         let drain = match self.drain {
             Drain::Grace(until, hard_stop) => hard_stop.into_iter().chain([until]).min(),
             Drain::Leaving(hard_stop) => hard_stop,
             Drain::No | Drain::Killed => None,
         };
         let next = self.timers.next().into_iter().chain(self.gate.retry()).chain(drain).min()?;
-        Some(next.since(self.setup.clock.now()))
+        Some(next.since(now))
     }
 
     /// Handles events, and those that follow from them, until none is left.
@@ -166,6 +197,11 @@ impl<E: Engine> Worker<E> {
             self.engine.order(key, &mut conn.io, order, &mut self.events);
         }
         Self::arm(&mut self.timers, key, conn);
+        if mutant!(FreedInBatch)
+            && matches!(self.events.back(), Some(Event::Closed { key: closed }) if *closed == key)
+        {
+            self.closed(key);
+        }
     }
 
     /// Sees to it that the timer goes off at the session's deadline or before.
@@ -187,7 +223,7 @@ impl<E: Engine> Worker<E> {
         for key in due.drain(..) {
             let Some(conn) = self.table.get_mut(key) else { continue };
             conn.armed = None;
-            if conn.session.deadline().is_some_and(|deadline| deadline <= self.now) {
+            if mutant!(StaleTimer) || conn.session.deadline().is_some_and(|deadline| deadline <= self.now) {
                 let sight = self.engine.look(&conn.io);
                 self.input(key, Input::Deadline(sight));
             } else {
@@ -199,7 +235,7 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Lets a client in, or has it wait or rejects it where a limit is reached.
-    fn admit(&mut self, client: Client) {
+    fn admit(&mut self, client: Client<E::Socket>) {
         let listener = self.setup.snapshot.listener(client.listener);
         if gate::take(&self.setup.snapshot, client.listener) {
             let Setup { crew, number, .. } = &self.setup;
@@ -221,7 +257,7 @@ impl<E: Engine> Worker<E> {
                 self.gate.rest(self.now);
             }
             AtMaxconn::Reject => {
-                net::reset_on_close(&client.socket);
+                self.engine.reject(client.socket);
                 self.accepted += 1;
                 self.setup.recorder.push(Record {
                     id: self.id(),
@@ -246,7 +282,7 @@ impl<E: Engine> Worker<E> {
         while let Ok(client) = self.setup.mailbox.try_recv() {
             if self.drain == Drain::Killed {
                 self.release(client.listener);
-                net::reset_on_close(&client.socket);
+                self.engine.reject(client.socket);
             } else {
                 self.open(client);
             }
@@ -255,13 +291,15 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Begins the connection of a client that is let in and counted.
-    fn open(&mut self, client: Client) {
+    fn open(&mut self, client: Client<E::Socket>) {
         let Client { listener, socket, peer } = client;
         let key = self.table.vacant().expect("the table holds as many as the process may have");
         let mut io = match self.engine.open(key, socket) {
             Ok(io) => io,
             Err(error) => {
-                self.release(listener);
+                if !mutant!(CountDrifts) {
+                    self.release(listener);
+                }
                 if self.setup.snapshot.accept_failures.may_speak(self.now) {
                     log::error!("cannot watch the connection of {peer}: {error}; it was reset");
                 }
@@ -297,17 +335,19 @@ impl<E: Engine> Worker<E> {
     }
 
     fn closed(&mut self, key: Key) {
-        let Some(conn) = self.table.remove(key) else { return };
+        let Some(mut conn) = self.table.remove(key) else { return };
         if let Some(armed) = conn.armed {
             self.timers.remove(armed, key);
         }
         self.release(conn.session.listener());
-        let context = Context { now: self.now, snapshot: &self.setup.snapshot };
-        self.setup.recorder.push(conn.session.finish(self.setup.number, context));
+        conn.session.uncount(&self.setup.snapshot);
+        self.setup.recorder.push(conn.session.record(self.setup.number, self.now));
     }
 
     fn accept_failed(&mut self, listener: ListenerId, fault: Fault) {
-        self.gate.rest(self.now);
+        if !mutant!(DeafAfterShortage) {
+            self.gate.rest(self.now);
+        }
         if self.setup.snapshot.accept_failures.may_speak(self.now) {
             let name = &self.setup.snapshot.listener(listener).name;
             log::error!(
@@ -346,7 +386,8 @@ impl<E: Engine> Worker<E> {
             |hard_stop: Option<Tick>, now| phase == Phase::Stopping || hard_stop.is_some_and(|at| at <= now);
         if phase >= Phase::Draining && self.drain == Drain::No {
             let config::Drain { grace, hard_stop, .. } = self.setup.drain;
-            self.drain = Drain::Grace(self.now.after(grace), hard_stop.map(|limit| self.now.after(limit)));
+            let until = if grace.is_zero() { self.now } else { self.now.after(grace) };
+            self.drain = Drain::Grace(until, hard_stop.map(|limit| self.now.after(limit)));
         }
         if let Drain::Grace(until, hard_stop) = self.drain
             && (until <= self.now || stops(hard_stop, self.now))
@@ -396,7 +437,7 @@ impl<E: Engine> Worker<E> {
     fn kill(&mut self) {
         self.drain = Drain::Killed;
         for client in self.gate.lobby.drain(..) {
-            net::reset_on_close(&client.socket);
+            self.engine.reject(client.socket);
         }
         for key in self.table.keys() {
             self.input(key, Input::Kill);
