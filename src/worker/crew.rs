@@ -72,6 +72,12 @@ impl<Socket> Crew<Socket> {
         (crew, mailboxes)
     }
 
+    /// How many workers there are.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.members.len()
+    }
+
     /// A worker is ready: this wakes it.
     pub fn join(&self, worker: u16, waker: Arc<Waker>) {
         let _ = self.members[usize::from(worker)].waker.set(waker);
