@@ -86,7 +86,7 @@ pub(super) fn check(config: &Config, workers: u16, cpus: &[u32]) -> Result<Room,
         return Err(RoomError::Cpu { cpu: *cpu, allowed: cpus.to_vec() });
     }
     let (budget, buffer_size) = (config.process.buffer_budget, config.process.buffer_size);
-    let needed = sys::Pool::smallest_limit(buffer_size as usize) as u64 * u64::from(workers);
+    let needed = config.process.least_budget(workers);
     if budget < needed {
         return Err(RoomError::Buffers { budget, workers, buffer_size, needed });
     }
