@@ -131,7 +131,7 @@ fn upward_uses(files: &[File], order: &[&str]) -> Vec<String> {
 
 /// How far down a room is; leaves are below everything.
 fn place(order: &[&str], room: &str) -> Option<usize> {
-    order.iter().position(|listed| *listed == room).or(LEAVES.contains(&room).then_some(order.len()))
+    order.iter().position(|listed| *listed == room).or_else(|| LEAVES.contains(&room).then_some(order.len()))
 }
 
 fn place_is_below(order: &[&str], of: usize, used: &str) -> bool {
