@@ -4,4 +4,6 @@
 #[path = "../../tests/support/reread.rs"]
 mod reread;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| reread::check(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    reread::check(bytes);
+});

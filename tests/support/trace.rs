@@ -87,7 +87,8 @@ impl World {
                 }
             }
             _ if argument < 16 => {
-                let (side, fault) = (SIDES[usize::from(argument & 1)], FAULTS[usize::from(argument >> 1) % 3]);
+                let (side, fault) =
+                    (SIDES[usize::from(argument & 1)], FAULTS[usize::from(argument >> 1) % 3]);
                 self.failed.get_or_insert((side, fault));
                 self.relay.fail(side, fault);
             }
@@ -139,7 +140,8 @@ impl World {
     fn done(&mut self, dir: Dir, op: Op, outcome: Outcome) {
         let lane = &mut self.lanes[dir.index()];
         // A 0 that is read after a reset is no FIN; after EPIPE it is one.
-        let was_reset = self.failed.is_some_and(|(side, fault)| side == dir.source() && fault != Fault::Closed);
+        let was_reset =
+            self.failed.is_some_and(|(side, fault)| side == dir.source() && fault != Fault::Closed);
         match (op, outcome) {
             (Op::Fill, Outcome::Moved(count)) => lane.taken += u64::from(count.get()),
             (_, Outcome::Moved(count)) => lane.given += u64::from(count.get()),
@@ -173,7 +175,10 @@ impl World {
         let outcome = match op {
             Op::Fill => Outcome::Eof,
             Op::Drain => Outcome::Moved(
-                u32::try_from(lane.taken - lane.given).ok().and_then(NonZeroU32::new).expect("checked by poll"),
+                u32::try_from(lane.taken - lane.given)
+                    .ok()
+                    .and_then(NonZeroU32::new)
+                    .expect("checked by poll"),
             ),
             Op::Finish => Outcome::Finished,
         };
@@ -184,14 +189,22 @@ impl World {
         for dir in Dir::BOTH {
             let (lane, flow) = (&self.lanes[dir.index()], self.relay.flow(dir));
             assert_eq!(flow.moved(), lane.given, "{self:?}");
-            assert_eq!(u64::from(flow.queued()), lane.taken - lane.given, "bytes were lost or made: {self:?}");
+            assert_eq!(
+                u64::from(flow.queued()),
+                lane.taken - lane.given,
+                "bytes were lost or made: {self:?}"
+            );
             for op in OPS {
                 assert_eq!(flow.parked().has(op), lane.parked[op as usize], "{op:?} {dir:?}: {self:?}");
             }
         }
         let progress = self.relay.progress();
         assert_eq!(progress.moved, [self.lanes[0].given, self.lanes[1].given], "{self:?}");
-        assert_eq!(self.relay.holds_bytes(), self.lanes.iter().any(|lane| lane.taken > lane.given), "{self:?}");
+        assert_eq!(
+            self.relay.holds_bytes(),
+            self.lanes.iter().any(|lane| lane.taken > lane.given),
+            "{self:?}"
+        );
         assert_eq!(self.relay.broken(), self.failed.map(|(side, _)| side), "{self:?}");
 
         let end = self.relay.end();
