@@ -67,6 +67,8 @@ macro_rules! table {
                 server_resets_long_before_the_client_reads
                 client_resets_with_bytes_on_the_way
                 server_resets_with_bytes_on_the_way
+                client_resets_while_the_server_never_reads
+                server_resets_while_the_client_never_reads
                 server_answers_and_closes_with_input_unread
                 client_resets_after_the_server_half_closed
                 server_resets_after_the_client_half_closed

@@ -44,3 +44,6 @@ pub fn drive(relay: &mut Relay, port: &mut impl Port, mut fills: u32) -> Pace {
     }
     relay.end().map_or(Pace::Quiet, Pace::Ended)
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,10 +47,9 @@ pub(crate) fn all_servers_refuse(engine: &'static str) {
     let config = Config::new(engine).server(refusing[0].address()).server(refusing[1].address());
     let gate = Gate::start(&config.table("defaults.retry", "tries = 2"));
     let began = Instant::now();
-    let mut client = gate.connect();
-    assert_eq!(client.receive_to_end(), End::Reset);
+    let client = gate.resets_a_client();
     assert!(began.elapsed() < Duration::from_secs(5), "reset after {:?}", began.elapsed());
-    let access = gate.access(client.address());
+    let access = gate.access(client);
     assert_eq!((access.cause.as_str(), access.tries, access.connect_ms), ("connect_refused", 2, None));
     assert_eq!((access.closer.as_str(), access.hap_ts.as_str()), ("server", "SC"));
 }
@@ -105,12 +104,11 @@ pub(crate) fn no_server_answers(engine: &'static str) {
         .table("defaults.retry", "tries = 10\nsame_server_delay = \"50ms\"");
     let gate = Gate::start(&config);
     let began = Instant::now();
-    let mut client = gate.connect();
-    assert_eq!(client.receive_to_end(), End::Reset);
+    let client = gate.resets_a_client();
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(400), "given up after {took:?}, with time left for another try");
     assert!(took < Duration::from_millis(600 + 1_500), "given up only after {took:?}");
-    let access = gate.access(client.address());
+    let access = gate.access(client);
     assert_eq!((access.cause.as_str(), access.connect_ms), ("connect_timeout", None));
     assert!((2..=3).contains(&access.tries), "{access:?}");
 }

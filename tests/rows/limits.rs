@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::gate::{Config, Gate, refusal};
-use crate::support::peer::{End, Peer};
+use crate::support::peer::Peer;
 use crate::support::process::{cpu_ticks_over, lowest_free_descriptor, soft_descriptor_limit};
 use crate::support::servers::Server;
 
@@ -44,9 +44,7 @@ pub(crate) fn client_over_maxconn_is_rejected(engine: &'static str) {
     let gate = Gate::start(&config.server(server.address()));
     let first = served(&gate);
     let mut second = served(&gate);
-    let mut rejected = gate.connect();
-    assert_eq!(rejected.receive_to_end(), End::Reset);
-    let access = gate.access(rejected.address());
+    let access = gate.access(gate.resets_a_client());
     assert_eq!((access.cause.as_str(), access.tries, access.server), ("maxconn", 0, None));
     second.send(1);
     second.receive(1);

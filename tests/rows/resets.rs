@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::gate::Config;
 use crate::support::peer::{Author, End, Peer, Transcript, got};
@@ -113,6 +113,30 @@ fn resets_with_bytes_on_the_way(engine: &'static str, sender: Author) {
     let (stage, gate) = Stage::through(Config::new(engine));
     play(&stage);
     assert_eq!(gate.access(stage.client()).cause, reset_by(sender));
+}
+
+pub(crate) fn server_resets_while_the_client_never_reads(engine: &'static str) {
+    resets_while_nobody_reads(engine, Author::Server);
+}
+
+pub(crate) fn client_resets_while_the_server_never_reads(engine: &'static str) {
+    resets_while_nobody_reads(engine, Author::Client);
+}
+
+/// The reader's time to take what is left is `half_close`; then it is reset, and a part of the bytes with it.
+fn resets_while_nobody_reads(engine: &'static str, sender: Author) {
+    let (stage, gate) = Stage::through(Config::new(engine).timeouts("half_close = \"500ms\""));
+    let [mut writer, mut reader] = ordered_pair(&stage, sender);
+    writer.send_until_stuck(64 * MIB);
+    let began = Instant::now();
+    writer.abort();
+    assert_eq!(gate.access(stage.client()).cause, reset_by(sender));
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(500), "given up after {took:?}, before its time");
+    assert!(took < Duration::from_secs(4), "given up only after {took:?}");
+    reader.receive_to_end();
+    let Transcript { wrong_at, end, .. } = reader.leave();
+    assert_eq!((wrong_at, end), (None, End::Reset));
 }
 
 pub(crate) fn server_answers_and_closes_with_input_unread(engine: &'static str) {

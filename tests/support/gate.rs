@@ -1,7 +1,7 @@
 //! The program under test: started with a configuration, watched through its logs, ended for sure.
 
 use std::fmt::{Display, Write as _};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use serde::Deserialize;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use super::PATIENCE;
@@ -180,6 +181,23 @@ impl Gate {
         Peer::client(
             TcpStream::connect_timeout(&self.address, PATIENCE).expect("the listener takes connections"),
         )
+    }
+
+    /// A client that must be reset without getting a byte; gives its address. A reset that comes at once can
+    /// meet the client in its connect, a later one in its read.
+    pub(crate) fn resets_a_client(&self) -> SocketAddr {
+        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(self.address.ip(), 0).into()).unwrap();
+        let client = socket.local_addr().unwrap().as_socket().unwrap();
+        match socket.connect(&self.address.into()) {
+            Ok(()) => {
+                let mut peer = Peer::client(socket.into());
+                peer.receive_to_end();
+                assert_eq!(peer.leave(), got(0, End::Reset));
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+        client
     }
 
     /// Sends `bytes` bytes over a new connection to a server that echoes, and waits for all of them.

@@ -1,0 +1,446 @@
+//! A worker whose engine is a puppet: it keeps sockets, writes down its orders, and answers as the test
+//! wants.
+
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+
+use mio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::config::{self, Config};
+use crate::engine::{Order, Sight};
+use crate::relay::{End, Progress, Side};
+
+/// Far more orders than any test needs: a worker that turns in circles is found out.
+const ORDERS_MAX: usize = 100_000;
+
+const SHORTAGE: Event<TcpStream> = Event::AcceptFailed { listener: ListenerId(0), fault: Fault::NoFiles };
+
+#[derive(Debug, Default)]
+struct Puppet {
+    orders: Vec<Order>,
+    paused: Vec<(ListenerId, bool)>,
+    listeners_closed: bool,
+    /// Connects that wait when the listeners are closed.
+    backlog: Vec<TcpStream>,
+    /// A reset that spares a peer has to wait.
+    delivering: bool,
+    /// A socket cannot be watched.
+    refuses: bool,
+    progress: Progress,
+}
+
+impl Engine for Puppet {
+    type Socket = TcpStream;
+    type Listener = TcpListener;
+    type Io = TcpStream;
+
+    fn listen(&mut self, _: ListenerId, _: TcpListener) -> io::Result<()> {
+        unreachable!("tests bring clients themselves")
+    }
+
+    fn pause(&mut self, id: ListenerId, paused: bool) {
+        self.paused.push((id, paused));
+    }
+
+    fn close_listeners(&mut self, out: &mut VecDeque<Event<TcpStream>>) {
+        assert!(!std::mem::replace(&mut self.listeners_closed, true), "closed twice");
+        out.extend(self.backlog.drain(..).map(|socket| accepted(0, socket)));
+    }
+
+    fn open(&mut self, _: Key, client: TcpStream) -> io::Result<TcpStream> {
+        if self.refuses { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(client) }
+    }
+
+    fn reject(&mut self, client: TcpStream) {
+        let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
+    }
+
+    fn order(&mut self, key: Key, _: &mut TcpStream, order: Order, out: &mut VecDeque<Event<TcpStream>>) {
+        self.orders.push(order);
+        assert!(self.orders.len() < ORDERS_MAX, "it turns in circles: {order:?}");
+        match order {
+            Order::Dial { .. } | Order::Relay => {}
+            Order::Stop(end) => out.push_back(Event::Ended { key, end, moved: [1, 2], unsent: false }),
+            Order::Reset { spare: Some(_) } if self.delivering => {}
+            Order::Close | Order::Reset { .. } => out.push_back(Event::Closed { key }),
+        }
+    }
+
+    fn turn(
+        &mut self,
+        _: &mut impl Slots<TcpStream>,
+        _: Option<Duration>,
+        _: &mut VecDeque<Event<TcpStream>>,
+    ) -> io::Result<()> {
+        unreachable!("tests make the turns")
+    }
+
+    fn look(&self, _: &TcpStream) -> Option<Sight> {
+        Some(Sight { progress: self.progress, silence: None })
+    }
+}
+
+fn config(maxconn: Option<u32>, at_maxconn: &str) -> Config {
+    let text = format!(
+        "config_version = 1\n\
+         [listener.first]\nbind = [\"127.0.0.1:8081\"]\npool = \"web\"\nat_maxconn = \"{at_maxconn}\"\n\
+         [listener.second]\nbind = [\"127.0.0.1:8082\"]\npool = \"web\"\nat_maxconn = \"{at_maxconn}\"\n\
+         [pool.web]\nbalance = \"round_robin\"\nserver = [{{ name = \"a\", addr = \"127.0.0.1:9000\" }}]\n"
+    );
+    let mut config = config::parse(&text, "test").unwrap_or_else(|report| panic!("{report:?}"));
+    config.listeners[0].maxconn = maxconn.and_then(NonZeroU32::new);
+    config
+}
+
+/// A worker, and what it says of itself.
+struct Stage {
+    worker: Worker<Puppet>,
+    snapshot: Arc<Snapshot>,
+    /// Connections that another worker has, of the first listener.
+    elsewhere: u32,
+}
+
+impl Stage {
+    fn new(config: &Config, maxconn: u32) -> Self {
+        let snapshot = Arc::new(Snapshot::new(config, maxconn));
+        let (crew, mut mailboxes) = Crew::new(1);
+        let setup = Setup {
+            number: 0,
+            snapshot: Arc::clone(&snapshot),
+            crew: Arc::new(crew),
+            mailbox: mailboxes.remove(0),
+            recorder: Recorder::off(),
+            drain: config.process.drain,
+        };
+        let mut worker = Worker::new(setup, Puppet::default());
+        worker.now = Tick(0);
+        Self { worker, snapshot, elsewhere: 0 }
+    }
+
+    /// What [`Worker::run`] does once its engine has waited; `true` at the end.
+    fn turn(&mut self, now: u64, events: impl IntoIterator<Item = Event<TcpStream>>) -> bool {
+        self.worker.now = Tick(now);
+        self.worker.events.extend(events);
+        self.worker.settle();
+        self.worker.expire();
+        self.worker.reopen();
+        let over = self.worker.drain();
+        self.check();
+        over
+    }
+
+    fn check(&self) {
+        let open = self.worker.table.len();
+        let counted = open + self.elsewhere as usize;
+        assert_eq!(self.snapshot.connections.count() as usize, counted, "a limit was taken or given twice");
+        let of_listeners: u32 = self.snapshot.listeners.iter().map(|one| one.connections.count()).sum();
+        assert_eq!(of_listeners as usize, counted);
+        assert!(self.worker.events.is_empty());
+        let next = self.worker.timers.next();
+        assert!(next.is_none_or(|next| next > self.worker.now), "a timer is late: {next:?}");
+        assert!(open > 0 || next.is_none(), "a timer outlived its connection");
+    }
+
+    /// Another worker takes a connection.
+    fn take_elsewhere(&mut self) {
+        assert!(gate::take(&self.snapshot, ListenerId(0)));
+        self.elsewhere += 1;
+    }
+
+    fn give_elsewhere(&mut self) {
+        gate::give(&self.snapshot, ListenerId(0));
+        self.elsewhere -= 1;
+    }
+
+    fn engine(&mut self) -> &mut Puppet {
+        &mut self.worker.engine
+    }
+
+    /// The orders since the last call.
+    fn orders(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.engine().orders)
+    }
+
+    fn key(&self) -> Key {
+        self.worker.table.keys()[0]
+    }
+}
+
+/// Two ends of a connection: the one that a worker accepts, and its client's.
+fn pair() -> (TcpStream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
+    let (socket, _) = listener.accept().expect("a client");
+    socket.set_nonblocking(true).expect("an option");
+    (TcpStream::from_std(socket), client)
+}
+
+fn accepted(listener: u16, socket: TcpStream) -> Event<TcpStream> {
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
+    Event::Accepted { listener: ListenerId(listener), socket, peer }
+}
+
+/// A client that nobody looks at.
+fn client(listener: u16) -> Event<TcpStream> {
+    accepted(listener, pair().0)
+}
+
+fn assert_reset(mut client: &std::net::TcpStream) {
+    client.set_read_timeout(Some(Duration::from_secs(5))).expect("an option");
+    let error = client.read(&mut [0]).expect_err("no FIN");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+const NO_SPARE: Order = Order::Reset { spare: None };
+
+#[test]
+fn a_connection_goes_its_way_and_leaves_nothing_behind() {
+    let mut stage = Stage::new(&config(None, "wait"), 10);
+    stage.turn(1, [client(0)]);
+    let key = stage.key();
+    stage.turn(2, [Event::Dialed { key, result: Ok(()) }]);
+    stage.turn(3, [Event::Ended { key, end: End::Clean, moved: [5, 6], unsent: false }]);
+    let to = (Ipv4Addr::LOCALHOST, 9000).into();
+    assert_eq!(stage.orders(), [Order::Dial { to }, Order::Relay, Order::Close]);
+    assert!(stage.worker.table.is_empty());
+    stage.turn(4, [Event::Closed { key }, Event::Dialed { key, result: Ok(()) }]);
+    assert_eq!(stage.orders(), [], "a late event finds nobody");
+}
+
+#[test]
+fn a_socket_that_cannot_be_watched_gives_its_place_back() {
+    let mut stage = Stage::new(&config(None, "wait"), 1);
+    stage.engine().refuses = true;
+    stage.turn(1, [client(0)]);
+    stage.engine().refuses = false;
+    stage.turn(2, [client(0)]);
+    assert_eq!(stage.worker.table.len(), 1);
+}
+
+#[test]
+fn at_the_limit_a_client_waits_until_another_has_left() {
+    let mut stage = Stage::new(&config(None, "wait"), 1);
+    stage.turn(1, [client(0), client(0), client(1)]);
+    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (1, 2));
+    assert_eq!(stage.engine().paused, [(ListenerId(0), true), (ListenerId(1), true)]);
+    stage.engine().paused.clear();
+    let first = stage.key();
+    // The one who has waited longest is let in at once; the other still waits, and its listener rests.
+    stage.turn(2, [Event::ClientLeft { key: first }]);
+    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (1, 1));
+    assert_eq!(stage.engine().paused, [(ListenerId(1), true), (ListenerId(0), false)]);
+    let second = stage.key();
+    assert_ne!(first, second);
+    stage.engine().paused.clear();
+    stage.turn(3, [Event::ClientLeft { key: second }]);
+    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (1, 0));
+    assert_eq!(stage.engine().paused, [(ListenerId(0), false), (ListenerId(1), false)]);
+}
+
+#[test]
+fn room_that_another_worker_made_is_found_within_fifty_milliseconds() {
+    let mut stage = Stage::new(&config(None, "wait"), 1);
+    stage.take_elsewhere();
+    stage.turn(0, [client(0)]);
+    assert_eq!((stage.worker.gate.lobby.len(), stage.worker.gate.retry()), (1, Some(Tick(51))));
+    stage.turn(51, []);
+    assert_eq!((stage.worker.gate.lobby.len(), stage.worker.gate.retry()), (1, Some(Tick(102))));
+    stage.give_elsewhere();
+    stage.turn(102, []);
+    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (1, 0));
+}
+
+#[test]
+fn a_listener_has_a_limit_of_its_own() {
+    let mut stage = Stage::new(&config(Some(1), "wait"), 10);
+    stage.turn(1, [client(0), client(0), client(1)]);
+    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (2, 1));
+    assert_eq!(stage.engine().paused, [(ListenerId(0), true)]);
+}
+
+#[test]
+fn at_the_limit_a_client_is_reset_if_that_is_wanted() {
+    let mut stage = Stage::new(&config(Some(1), "reject"), 10);
+    let (socket, rejected) = pair();
+    stage.turn(1, [client(0), accepted(0, socket)]);
+    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (1, 0));
+    assert_reset(&rejected);
+    assert_eq!(stage.engine().paused, []);
+}
+
+#[test]
+fn after_a_shortage_of_descriptors_listeners_go_on_by_time() {
+    let mut stage = Stage::new(&config(None, "wait"), 10);
+    stage.turn(100, [SHORTAGE]);
+    assert_eq!(stage.worker.gate.retry(), Some(Tick(151)));
+    stage.turn(120, [SHORTAGE]);
+    assert_eq!(stage.worker.gate.retry(), Some(Tick(151)), "not put off");
+    stage.turn(150, []);
+    assert_eq!(stage.engine().paused, []);
+    stage.turn(151, []);
+    assert_eq!(stage.engine().paused, [(ListenerId(0), false), (ListenerId(1), false)]);
+    assert_eq!(stage.worker.gate.retry(), None);
+}
+
+#[test]
+fn a_peer_that_never_takes_its_last_bytes_is_given_up_after_half_close() {
+    let mut config = config(None, "wait");
+    config.timeouts.half_close = Some(Duration::from_secs(1));
+    let mut stage = Stage::new(&config, 10);
+    stage.engine().delivering = true;
+    stage.turn(1, [client(0)]);
+    let key = stage.key();
+    let end = End::Reset { by: Side::Server, fault: Fault::Reset };
+    let ended = Event::Ended { key, end, moved: [0; 2], unsent: false };
+    stage.turn(2, [Event::Dialed { key, result: Ok(()) }, ended]);
+    while let Some(next) = stage.worker.timers.next() {
+        assert!(next < Tick(1_300), "{next:?}");
+        stage.turn(next.0, []);
+    }
+    assert!(stage.worker.table.is_empty());
+    assert_eq!(stage.orders().last(), Some(&NO_SPARE));
+}
+
+#[test]
+fn a_timer_is_moved_lazily_but_never_late() {
+    let mut stage = Stage::new(&config(None, "wait"), 10);
+    stage.turn(0, [client(0)]);
+    let key = stage.key();
+    assert_eq!(stage.worker.timers.next(), Some(Tick(5_001)), "connect");
+    stage.turn(1, [Event::Dialed { key, result: Ok(()) }]);
+    assert_eq!(stage.worker.timers.next(), Some(Tick(5_001)), "the relay's first look is later");
+    stage.turn(5_001, []);
+    assert!(stage.worker.timers.next() > Some(Tick(60_000)), "now it is where it belongs");
+    // The server resets: the first look at the client is due in a moment.
+    stage.engine().delivering = true;
+    let end = End::Reset { by: Side::Server, fault: Fault::Reset };
+    stage.turn(6_000, [Event::Ended { key, end, moved: [0; 2], unsent: false }]);
+    assert_eq!(stage.worker.timers.next(), Some(Tick(6_002)));
+}
+
+#[test]
+fn a_drain_lets_connections_finish() {
+    let mut stage = Stage::new(&config(None, "wait"), 10);
+    let late = pair().0;
+    stage.engine().backlog.push(late);
+    assert!(!stage.turn(1, [client(0)]));
+    stage.worker.setup.crew.drain();
+    assert!(!stage.turn(2, []));
+    assert!(stage.engine().listeners_closed);
+    assert_eq!(stage.worker.table.len(), 2, "who was in the backlog is served");
+    let keys = stage.worker.table.keys();
+    assert!(!stage.turn(3, [Event::ClientLeft { key: keys[0] }]));
+    assert!(stage.turn(4, [Event::ClientLeft { key: keys[1] }]));
+}
+
+#[test]
+fn a_drain_serves_those_who_were_waiting() {
+    let mut stage = Stage::new(&config(None, "wait"), 1);
+    stage.take_elsewhere();
+    stage.turn(0, [client(0)]);
+    stage.worker.setup.crew.drain();
+    assert!(!stage.turn(1, []), "one waits");
+    stage.give_elsewhere();
+    assert!(!stage.turn(51, []));
+    let key = stage.key();
+    assert!(stage.turn(52, [Event::ClientLeft { key }]));
+}
+
+#[test]
+fn a_drain_ends_at_the_hard_stop() {
+    let mut config = config(None, "wait");
+    config.process.drain.hard_stop = Some(Duration::from_secs(2));
+    let mut stage = Stage::new(&config, 10);
+    stage.turn(1, [client(0)]);
+    let key = stage.key();
+    stage.turn(2, [Event::Dialed { key, result: Ok(()) }]);
+    stage.worker.setup.crew.drain();
+    assert!(!stage.turn(10, []));
+    assert!(!stage.turn(2_010, []));
+    assert!(stage.turn(2_011, []));
+    assert_eq!(stage.orders()[2..], [Order::Stop(End::Killed), NO_SPARE]);
+}
+
+#[test]
+fn a_stop_ends_all_at_once_and_resets_who_was_waiting() {
+    let mut stage = Stage::new(&config(None, "wait"), 3);
+    stage.engine().delivering = true;
+    let (socket, waiting) = pair();
+    stage.turn(1, [client(0), client(0), client(0), accepted(0, socket)]);
+    let keys = stage.worker.table.keys();
+    let end = End::Reset { by: Side::Client, fault: Fault::Reset };
+    let ended = Event::Ended { key: keys[1], end, moved: [0; 2], unsent: false };
+    stage.turn(2, keys[..2].iter().map(|key| Event::Dialed { key: *key, result: Ok(()) }).chain([ended]));
+    stage.worker.setup.crew.stop();
+    assert!(stage.turn(3, []));
+    assert_reset(&waiting);
+}
+
+#[test]
+fn a_worker_with_nothing_to_do_ends_at_once() {
+    let mut stage = Stage::new(&config(None, "wait"), 10);
+    assert!(!stage.turn(1, []));
+    stage.worker.setup.crew.drain();
+    assert!(stage.turn(2, []));
+}
+
+/// The `step`-th of an endless row of numbers without order.
+fn mixed(seed: u64, step: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(step.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^ (mixed >> 27)
+}
+
+#[test]
+fn a_thousand_random_turns_lose_no_place_and_no_timer() {
+    let mut config = config(Some(5), "wait");
+    config.timeouts.half_close = Some(Duration::from_millis(300));
+    config.timeouts.idle = Some(Duration::from_millis(700));
+    let (socket, _other_end) = pair();
+    // All clients share one connection here; nobody reads from it.
+    let socket = std::net::TcpStream::from(socket);
+    for seed in 0..20 {
+        let mut stage = Stage::new(&config, 8);
+        let mut now = 0;
+        for step in 0..1_000 {
+            let random = mixed(seed, step);
+            now += random % 40;
+            stage.engine().delivering = random & 0x700 != 0;
+            stage.engine().progress.moved[0] += u64::from(random & 0x800 != 0);
+            let keys = stage.worker.table.keys();
+            let mut events = Vec::new();
+            if random & 0x3000 == 0 {
+                let socket = TcpStream::from_std(socket.try_clone().expect("a descriptor"));
+                events.push(accepted(u16::from(random & 0x4000 == 0), socket));
+            }
+            if !keys.is_empty() {
+                let key = keys[(random >> 20) as usize % keys.len()];
+                let by = if random & 0x8000 == 0 { Side::Client } else { Side::Server };
+                let end = End::Reset { by, fault: Fault::Reset };
+                events.extend(match random >> 32 & 15 {
+                    0 => Some(Event::ClientLeft { key }),
+                    1..4 => Some(Event::Dialed { key, result: Err(Fault::Refused) }),
+                    4..6 => Some(Event::Dialed { key, result: Ok(()) }),
+                    6 => Some(Event::Ended { key, end, moved: [1, 1], unsent: true }),
+                    7 => Some(Event::Ended { key, end: End::Clean, moved: [1, 1], unsent: false }),
+                    _ => None,
+                });
+            }
+            stage.turn(now, events);
+            let (open, waiting) = (stage.worker.table.len(), stage.worker.gate.lobby.len());
+            assert!(open <= 8 && (waiting == 0 || stage.worker.gate.retry().is_some()), "seed {seed}");
+        }
+        assert!(stage.worker.accepted > 50, "{} clients were served", stage.worker.accepted);
+        stage.worker.setup.crew.stop();
+        assert!(stage.turn(now + 1, []), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_connection_at_rest_fits_a_few_cache_lines() {
+    let size = size_of::<Conn<<crate::engine::Reactor<crate::engine::ByMio> as Engine>::Io>>();
+    println!("a connection has {size} bytes in the table");
+    assert!(size <= 512, "{size}");
+}
