@@ -54,7 +54,7 @@ fn assert_errors_of_whole(cases: &[(&str, &[&str])]) {
 fn the_example_in_the_repository_works() {
     let config = good(include_str!("../../proxy.toml"));
     assert_eq!(config.listeners.len(), 1);
-    assert_eq!(config.listeners[0].bind, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(config.listeners[0].bind, ["127.0.0.1:8080".parse::<std::net::SocketAddr>().unwrap().into()]);
     let servers = config.pools[config.listeners[0].pool].servers.iter();
     let servers: Vec<String> = servers.map(|server| format!("{} {}", server.name, server.addr)).collect();
     assert_eq!(servers, ["alpha 127.0.0.1:9001", "beta 127.0.0.1:9002", "gamma 127.0.0.1:9003"]);
@@ -120,7 +120,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
         retry: Retry { tries: 3, same_server_delay: Duration::from_secs(1) },
         listeners: vec![Listener {
             name: "web".to_owned(),
-            bind: vec!["127.0.0.1:8080".parse().unwrap()],
+            bind: vec!["127.0.0.1:8080".parse::<std::net::SocketAddr>().unwrap().into()],
             pool: 0,
             backlog: None,
             accept_balance: AcceptBalance::LeastLoaded,
@@ -453,7 +453,7 @@ fn errors_in_listeners() {
             "3:20 \"*:80\" is not an IP address",
             "\"0.0.0.0:80\"",
         ),
-        ("pool = \"web\"\nbind = [\"unix:/x\"]", "3:9 `unix:` in `bind` is not supported yet", ""),
+        ("pool = \"web\"\nbind = [\"fd:x\"]", "3:9 `fd:` in `bind` is not supported yet", ""),
         ("bind = [\"[::1]:1\"]\npool = \"wbe\"", "3:8 there is no pool \"wbe\"", "did you mean \"web\"?"),
         ("bind = [\"[::1]:1\"]\npool = \"other\"", "3:8 there is no pool", "write a table [pool.other]"),
         (

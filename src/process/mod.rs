@@ -14,7 +14,6 @@ use std::thread;
 use std::time::Duration;
 
 use mio::Waker;
-use mio::net::{TcpListener, TcpStream};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
@@ -22,6 +21,7 @@ use crate::config::{Config, CpuAffinity};
 use crate::engine::{ByMio, Engine, Reactor};
 use crate::logging;
 use crate::snapshot::{ListenerId, Snapshot};
+use crate::sys::net::{Listener, Stream};
 use crate::sys::{self, Clock, Os};
 use crate::worker::{Crew, Setup, Worker};
 
@@ -145,13 +145,13 @@ impl Threads {
         &mut self,
         config: &Config,
         workers: u16,
-        setup: Setup<TcpStream>,
+        setup: Setup<Stream>,
         clock: Clock,
-        sockets: Vec<(ListenerId, TcpListener)>,
+        sockets: Vec<(ListenerId, Listener)>,
         cpu: Option<u32>,
     ) -> std::io::Result<()> {
         let number = setup.number;
-        let tcp = config.tcp;
+        let snapshot = Arc::clone(&setup.snapshot);
         let buffer_size = config.process.buffer_size as usize;
         let budget = usize::try_from(config.process.buffer_budget / u64::from(workers)).unwrap_or(usize::MAX);
         let crew = Arc::clone(&setup.crew);
@@ -165,7 +165,7 @@ impl Threads {
                     sys::pin_to(cpu)?;
                 }
                 let (selector, waker) = ByMio::new()?;
-                let mut engine = Reactor::new(selector, Os, tcp, buffer_size, budget);
+                let mut engine = Reactor::new(selector, Os, snapshot, buffer_size, budget);
                 for (id, socket) in sockets {
                     engine.listen(id, socket)?;
                 }
@@ -189,7 +189,7 @@ impl Threads {
     }
 
     /// Waits until every worker has ended, and tells how far a drain has come meanwhile.
-    fn join(self, crew: &Crew<TcpStream>, snapshot: &Snapshot) -> Result<(), RunError> {
+    fn join(self, crew: &Crew<Stream>, snapshot: &Snapshot) -> Result<(), RunError> {
         let mut told = snapshot.connections.count();
         drop(self.working);
         while self.ended.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
@@ -225,7 +225,7 @@ fn abort_on_panic() {
 }
 
 /// Does what signals ask, until the process ends.
-fn obey(mut signals: Signals, crew: &Crew<TcpStream>, snapshot: &Snapshot) {
+fn obey(mut signals: Signals, crew: &Crew<Stream>, snapshot: &Snapshot) {
     let mut stopping = false;
     for signal in signals.forever() {
         match signal {
