@@ -467,6 +467,11 @@ fn errors_in_listeners() {
             "3:19 [::1]:1 is taken by [::]:1 at test:3:9",
             "",
         ),
+        (
+            "pool = \"web\"\nbind = [\"unix:/x\", \"[::1]:1\", \"unix:/x\"]",
+            "3:30 unix:/x is taken by unix:/x at test:3:9",
+            "use another path",
+        ),
         ("pool = \"web\"\nbind = [\"[::1]:1\"]\nbacklog = 0", "4:11 expected \"auto\" or a whole number", ""),
         ("pool = \"web\"\nbind = [\"[::1]:1\"]\nmaxconn = 0", "4:11 expected \"off\" or a whole number", ""),
         (
