@@ -215,10 +215,10 @@ fn from_port(gate: &Gate, port: u16) -> Peer {
     Peer::client(socket.into())
 }
 
-/// A server that was reached is not replaced by another, whether it has read something or not.
+/// A server that was sent bytes is not replaced by another.
 #[test]
-fn trap_28_no_retry_after_the_connect() {
-    for read in [0, 100] {
+fn trap_28_no_retry_after_bytes_were_sent() {
+    for read in [1, 100] {
         let breaking = Server::start(move |mut peer| {
             peer.receive(read);
             peer.abort();

@@ -15,11 +15,11 @@ mod tables;
 mod tests;
 mod value;
 
-use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use address::Address;
 pub use dump::dump;
 pub use report::{Place, Problem, Report};
 
@@ -307,7 +307,7 @@ pub struct Listener {
     /// NAME
     pub name: String,
     /// `bind`: at least one address.
-    pub bind: Vec<SocketAddr>,
+    pub bind: Vec<Address>,
     /// `pool`: an index into [`Config::pools`].
     pub pool: usize,
     /// `backlog`; `None` is `"auto"`, the system's somaxconn.
@@ -364,7 +364,7 @@ pub struct Server {
     /// `name`, unique in its pool
     pub name: String,
     /// `addr`
-    pub addr: SocketAddr,
+    pub addr: Address,
     /// `weight`: 0 takes no new connections.
     pub weight: u16,
 }

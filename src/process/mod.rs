@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use mio::net::TcpStream;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::config::{Config, CpuAffinity};
 use crate::logging::{self, Recorder};
 use crate::snapshot::Snapshot;
+use crate::sys::net::Stream;
 use crate::sys::{self, Clock};
 use crate::worker::{Crew, Setup};
 use threads::Threads;
@@ -153,7 +153,7 @@ fn complain(text: std::fmt::Arguments<'_>) {
 }
 
 /// Does what signals ask, until the process ends.
-fn obey(mut signals: Signals, crew: &Crew<TcpStream>, snapshot: &Snapshot) {
+fn obey(mut signals: Signals, crew: &Crew<Stream>, snapshot: &Snapshot) {
     let mut stopping = false;
     for signal in signals.forever() {
         match signal {

@@ -7,12 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use mio::Waker;
-use mio::net::TcpStream;
 
 use super::{RunError, bind};
 use crate::config::Config;
 use crate::engine::{ByMio, Engine, Reactor};
 use crate::snapshot::Snapshot;
+use crate::sys::net::Stream;
 use crate::sys::{self, Clock, Os};
 use crate::worker::{Crew, Setup, Worker};
 
@@ -45,7 +45,7 @@ impl<'a> Threads<'a> {
     /// Starts a worker, and waits until it is ready to accept. It begins when [`Threads::join`] is called.
     pub(super) fn start(
         &mut self,
-        setup: Setup<TcpStream>,
+        setup: Setup<Stream>,
         sockets: bind::Sockets,
         cpu: Option<u32>,
     ) -> io::Result<()> {
@@ -53,7 +53,7 @@ impl<'a> Threads<'a> {
         let crew = Arc::clone(&setup.crew);
         let working = self.working.clone();
         let clock = self.clock;
-        let build = self.engine(setup.crew.size(), sockets, cpu);
+        let build = self.engine(&setup, sockets, cpu);
         let (ready, is_ready) = mpsc::channel();
         let (go, may_go) = mpsc::channel();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -87,20 +87,20 @@ impl<'a> Threads<'a> {
     /// Builds an engine on the thread that uses it: completion engines bind to it.
     fn engine(
         &self,
-        workers: usize,
+        setup: &Setup<Stream>,
         sockets: bind::Sockets,
         cpu: Option<u32>,
     ) -> impl FnOnce() -> io::Result<(Reactor<ByMio>, Arc<Waker>)> + Send + 'static {
-        let tcp = self.config.tcp;
         let buffer_size = self.config.process.buffer_size as usize;
-        let budget = self.config.process.buffer_budget / workers as u64;
+        let snapshot = Arc::clone(&setup.snapshot);
+        let budget = self.config.process.buffer_budget / setup.crew.size() as u64;
         move || {
             if let Some(cpu) = cpu {
                 sys::pin_to(cpu)?;
             }
             let (selector, waker) = ByMio::new()?;
             let budget = usize::try_from(budget).unwrap_or(usize::MAX);
-            let mut engine = Reactor::new(selector, Os, tcp, buffer_size, budget);
+            let mut engine = Reactor::new(selector, Os, snapshot, buffer_size, budget);
             for (id, socket) in sockets {
                 engine.listen(id, socket)?;
             }
@@ -110,7 +110,7 @@ impl<'a> Threads<'a> {
 
     /// Lets all workers begin, and waits until every one has ended; tells how far a drain has come
     /// meanwhile.
-    pub(super) fn join(self, crew: &Crew<TcpStream>, snapshot: &Snapshot) -> Result<(), RunError> {
+    pub(super) fn join(self, crew: &Crew<Stream>, snapshot: &Snapshot) -> Result<(), RunError> {
         drop(self.working);
         for started in &self.started {
             let _ = started.go.send(());

@@ -20,7 +20,9 @@ pub enum Fault {
     NoFiles,
     /// No kernel memory (ENOMEM, ENOBUFS).
     NoMemory,
-    /// Not permitted (EACCES, EPERM): usually a firewall rule.
+    /// The queue of a unix socket is full, and nobody tells when it is not (EAGAIN of a connect, unix(7)).
+    Busy,
+    /// Not permitted (EACCES, EPERM): usually a firewall rule, or the mode of a unix socket's file.
     Denied,
     /// Anything else, with its errno.
     Other(i32),
@@ -31,7 +33,7 @@ pub enum Fault {
 pub enum Retry {
     /// Another server may do better.
     Next,
-    /// The same server, a little later: only our own resources were short.
+    /// The same server, a little later: it is there, or only our own resources were short.
     Same,
 }
 
@@ -40,7 +42,7 @@ impl Fault {
     #[must_use]
     pub fn retry(self) -> Retry {
         match self {
-            Self::NoFiles | Self::NoMemory => Retry::Same,
+            Self::NoFiles | Self::NoMemory | Self::Busy => Retry::Same,
             _ => Retry::Next,
         }
     }
@@ -57,6 +59,7 @@ impl std::fmt::Display for Fault {
             Self::NoPorts => f.write_str("no free local port"),
             Self::NoFiles => f.write_str("no free file descriptor"),
             Self::NoMemory => f.write_str("no kernel memory"),
+            Self::Busy => f.write_str("the queue of the socket is full"),
             Self::Denied => f.write_str("not permitted"),
             Self::Other(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
         }

@@ -70,7 +70,7 @@ pub struct Context<'a> {
 #[derive(Debug)]
 pub struct Session {
     id: u64,
-    client: SocketAddr,
+    client: Option<SocketAddr>,
     began: Tick,
     connect_ms: Option<u32>,
     server: Option<ServerId>,
@@ -109,9 +109,9 @@ struct Spare {
 }
 
 impl Session {
-    /// A connection that was just accepted, and what to do first.
+    /// A connection that was just accepted, and what to do first. A client of a unix socket has no address.
     #[must_use]
-    pub fn new(id: u64, listener: ListenerId, client: SocketAddr, cx: Context<'_>) -> (Self, Order) {
+    pub fn new(id: u64, listener: ListenerId, client: Option<SocketAddr>, cx: Context<'_>) -> (Self, Order) {
         let mut session = Self {
             id,
             client,
@@ -224,7 +224,7 @@ impl Session {
         match next {
             Next::Dial(server) => {
                 self.count(server, cx);
-                Some(Order::Dial { to: cx.snapshot.server(server).addr })
+                Some(Order::Dial { to: server })
             }
             Next::Wait => None,
             Next::GiveUp(cause) => Some(self.give_up(cause)),

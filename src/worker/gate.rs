@@ -16,7 +16,7 @@ const RETRY: Duration = Duration::from_millis(50);
 pub struct Client<Socket> {
     pub(super) listener: ListenerId,
     pub(super) socket: Socket,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Option<SocketAddr>,
     /// It counts among the connections of the process: those who wait for their listener's limit do, since
     /// they hold a descriptor.
     pub(super) counted: bool,

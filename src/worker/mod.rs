@@ -326,6 +326,7 @@ impl<E: Engine> Worker<E> {
                     self.release(listener);
                 }
                 if self.setup.snapshot.accept_failures.may_speak(self.now) {
+                    let peer = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string());
                     log::error!("cannot watch the connection of {peer}: {error}; it was reset");
                 }
                 return;

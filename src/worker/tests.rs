@@ -11,6 +11,7 @@ use super::*;
 use crate::config::{self, Config};
 use crate::engine::{Order, Sight};
 use crate::relay::{End, Progress, Side};
+use crate::snapshot::ServerId;
 
 /// Far more orders than any test needs: a worker that turns in circles is found out.
 const ORDERS_MAX: usize = 100_000;
@@ -183,7 +184,7 @@ fn pair() -> (TcpStream, std::net::TcpStream) {
 }
 
 fn accepted(listener: u16, socket: TcpStream) -> Event<TcpStream> {
-    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
+    let peer = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)));
     Event::Accepted { listener: ListenerId(listener), socket, peer }
 }
 
@@ -207,7 +208,7 @@ fn a_connection_goes_its_way_and_leaves_nothing_behind() {
     let key = stage.key();
     stage.turn(2, [Event::Dialed { key, result: Ok(()) }]);
     stage.turn(3, [Event::Ended { key, end: End::Clean, moved: [5, 6], unsent: false }]);
-    let to = (Ipv4Addr::LOCALHOST, 9000).into();
+    let to = ServerId(0);
     assert_eq!(stage.orders(), [Order::Dial { to }, Order::Relay, Order::Close]);
     assert!(stage.worker.table.is_empty());
     stage.turn(4, [Event::Closed { key }, Event::Dialed { key, result: Ok(()) }]);

@@ -8,3 +8,4 @@ pub(crate) mod limits;
 pub(crate) mod resets;
 pub(crate) mod stuck;
 pub(crate) mod timeouts;
+pub(crate) mod unix;

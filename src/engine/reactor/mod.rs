@@ -15,14 +15,13 @@ pub use selector::{Readiness, Selector, Source};
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::store::Store;
 use super::{Engine, Event, Order, Pace, Sight, Slots, drive};
-use crate::config::Tcp;
 use crate::relay::{Dir, End, Fault, Op, Relay, Side};
-use crate::snapshot::ListenerId;
+use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::net::Accepted;
 use crate::sys::{Net, Os, Pool};
 use crate::worker::Key;
@@ -40,7 +39,8 @@ pub struct Reactor<S, N: Net = Os> {
     selector: S,
     net: N,
     workshop: Workshop,
-    tcp: Tcp,
+    /// Where the servers are, and the options of their sockets.
+    snapshot: Arc<Snapshot>,
     listeners: Vec<Listening<N>>,
     /// The listener that is asked first in this turn.
     first_listener: usize,
@@ -85,15 +85,15 @@ enum Phase {
 }
 
 impl<S: Selector<N>, N: Net> Reactor<S, N> {
-    /// A reactor on the kernel `net` that reads at most `buffer_size` bytes at a time, and holds at most `budget` bytes of
-    /// all its connections together.
+    /// A reactor on the kernel `net` that connects to the servers of `snapshot`, reads at most `buffer_size`
+    /// bytes at a time, and holds at most `budget` bytes of all its connections together.
     #[must_use]
-    pub fn new(selector: S, net: N, tcp: Tcp, buffer_size: usize, budget: usize) -> Self {
+    pub fn new(selector: S, net: N, snapshot: Arc<Snapshot>, buffer_size: usize, budget: usize) -> Self {
         Self {
             selector,
             net,
             workshop: Workshop { scratch: vec![0; buffer_size].into_boxed_slice(), pool: Pool::new(budget) },
-            tcp,
+            snapshot,
             listeners: Vec::new(),
             first_listener: 0,
             ready: VecDeque::new(),
@@ -109,12 +109,13 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         &self.workshop.pool
     }
 
-    fn dial(&mut self, key: Key, io: &mut Io<N>, to: SocketAddr, out: &mut VecDeque<Event<N::Stream>>) {
+    fn dial(&mut self, key: Key, io: &mut Io<N>, to: ServerId, out: &mut VecDeque<Event<N::Stream>>) {
         if let Some(mut abandoned) = io.server.take() {
             self.selector.remove(Source::Stream(&mut abandoned.stream));
         }
         io.phase = Phase::Resting;
-        let result = self.net.dial(to, &self.tcp).and_then(|(stream, connected)| {
+        let to = &self.snapshot.server(to).addr;
+        let result = self.net.dial(to, &self.snapshot.tcp).and_then(|(stream, connected)| {
             let socket = io.server.insert(Socket::new(stream));
             let token = key.token(Side::Server as usize == 1);
             self.selector.add(Source::Stream(&mut socket.stream), token).map_err(|_| Fault::NoMemory)?;
