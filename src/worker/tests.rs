@@ -437,3 +437,36 @@ fn a_connection_at_rest_fits_a_few_cache_lines() {
     println!("a connection has {size} bytes in the table");
     assert!(size <= 512, "{size}");
 }
+
+#[test]
+fn a_table_agrees_with_a_list_of_what_lives() {
+    let mut table = Table::new(50);
+    let (mut living, mut dead): (Vec<(Key, u64)>, Vec<Key>) = (Vec::new(), Vec::new());
+    for step in 0..20_000 {
+        let random = mixed(1, step);
+        if random & 1 == 0 {
+            let key = table.vacant();
+            assert_eq!(key.is_some(), living.len() < 50);
+            let Some(key) = key else { continue };
+            assert!(!dead.contains(&key), "{key:?} is used twice");
+            table.insert(key, step);
+            living.push((key, step));
+        } else if !living.is_empty() {
+            let (key, value) = living.swap_remove((random >> 1) as usize % living.len());
+            assert_eq!(table.remove(key), Some(value));
+            dead.push(key);
+            dead.drain(..dead.len().saturating_sub(500));
+        }
+        assert_eq!(table.len(), living.len());
+        for (key, value) in &mut living {
+            assert_eq!(table.get_mut(*key), Some(value));
+        }
+        if let Some(late) = dead.get((random >> 9) as usize % dead.len().max(1)) {
+            assert_eq!(table.get_mut(*late), None);
+            assert_eq!(table.remove(*late), None);
+        }
+    }
+    let mut keys: Vec<Key> = living.into_iter().map(|(key, _)| key).collect();
+    keys.sort();
+    assert_eq!(table.keys(), keys);
+}
