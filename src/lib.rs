@@ -20,6 +20,10 @@
 //!
 //! `docs/ARCHITECTURE.md` in the repository tells the reasons.
 
+#[macro_use]
+#[doc(hidden)]
+pub mod mutant;
+
 pub mod balance;
 pub mod cli;
 pub mod config;

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::balance::Balancer;
-use crate::config::{self, AtMaxconn};
+use crate::balance::{Balancer, Rotate, TwoChoices};
+use crate::config::{self, AcceptBalance, AtMaxconn};
 use crate::tick::Tick;
 
 /// A listener: an index into [`Snapshot::listeners`].
@@ -48,6 +48,8 @@ pub struct Listener {
     pub name: String,
     /// Where its connections go.
     pub pool: PoolId,
+    /// Which worker gets a new connection.
+    pub accept_balance: AcceptBalance,
     /// What a client meets at a limit.
     pub at_maxconn: AtMaxconn,
     /// Its connections, in all workers.
@@ -72,6 +74,8 @@ pub struct Server {
     pub pool: PoolId,
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Its connections, in all workers, those that are being made included.
+    pub connections: Limit,
 }
 
 /// A count with an upper limit, shared by all workers; touched when a connection begins and ends, never
@@ -155,9 +159,13 @@ impl Snapshot {
                 name: server.name.clone(),
                 pool: id,
                 addr: server.addr,
+                connections: Limit::new(u32::MAX),
             }));
             let balancer = match pool.balance {
-                config::Balance::RoundRobin => Balancer::round_robin(ServerId(first), &weights),
+                config::Balance::TwoChoices => {
+                    Balancer::TwoChoices(TwoChoices::new(ServerId(first), &weights))
+                }
+                config::Balance::RoundRobin => Balancer::RoundRobin(Rotate::new(ServerId(first), &weights)),
             };
             pools.push(Pool { name: pool.name.clone(), balancer });
         }
@@ -167,6 +175,7 @@ impl Snapshot {
             .map(|listener| Listener {
                 name: listener.name.clone(),
                 pool: PoolId(dense(listener.pool)),
+                accept_balance: listener.accept_balance,
                 at_maxconn: listener.at_maxconn,
                 connections: Limit::new(listener.maxconn.map_or(u32::MAX, std::num::NonZeroU32::get)),
             })

@@ -1,64 +1,30 @@
 //! Logging as a whole process uses it: the `log` facade can be given away only once.
 
 use std::fs;
-use std::num::NonZeroU16;
 use std::path::Path;
 #[cfg(target_os = "linux")]
 use std::thread;
 use std::time::Duration;
 
-use tidegate::config::{
-    Access, AccessFormat, AtMaxconn, Balance, Config, CpuAffinity, EngineKind, Listener, Log, LogFormat,
-    LogOutput, Pool, Process, Retry, Server, Tcp, Timeouts,
-};
+use tidegate::config::{self, Config, LogFormat, LogOutput};
 use tidegate::logging::{self, Record, StartError};
 use tidegate::session::Cause;
 use tidegate::snapshot::{ListenerId, ServerId, Snapshot};
 use tidegate::sys::Clock;
 
 fn config(dir: &Path) -> Config {
-    Config {
-        process: Process {
-            workers: NonZeroU16::new(1),
-            cpu_affinity: CpuAffinity::Off,
-            engine: EngineKind::Mio,
-            maxconn: None,
-            buffer_size: 65536,
-            buffer_budget: 1 << 20,
-            hard_stop: None,
-        },
-        log: Log {
-            level: log::LevelFilter::Info,
-            output: LogOutput::File(dir.join("log")),
-            format: LogFormat::Json,
-        },
-        access: Access {
-            output: Some(LogOutput::File(dir.join("access"))),
-            format: AccessFormat::Json,
-            skip_empty: true,
-            sample: 1.0,
-        },
-        timeouts: Timeouts { connect: None, connect_total: None, idle: None, half_close: None },
-        tcp: Tcp { nodelay: true, keepalive: None },
-        retry: Retry { tries: 1, same_server_delay: Duration::ZERO },
-        listeners: vec![Listener {
-            name: "web".to_owned(),
-            bind: vec!["127.0.0.1:0".parse().unwrap()],
-            pool: 0,
-            backlog: None,
-            maxconn: None,
-            at_maxconn: AtMaxconn::Wait,
-        }],
-        pools: vec![Pool {
-            name: "app".to_owned(),
-            balance: Balance::RoundRobin,
-            servers: vec![Server {
-                name: "alpha".to_owned(),
-                addr: "127.0.0.1:9001".parse().unwrap(),
-                weight: 1,
-            }],
-        }],
-    }
+    let text = r#"
+        [listener.web]
+        bind = ["127.0.0.1:0"]
+        pool = "app"
+        [pool.app]
+        server = [{ name = "alpha", addr = "127.0.0.1:9001" }]
+    "#;
+    let mut config = config::parse(text, "test").unwrap();
+    config.log.output = LogOutput::File(dir.join("log"));
+    config.log.format = LogFormat::Json;
+    config.access.output = Some(LogOutput::File(dir.join("access")));
+    config
 }
 
 /// How often the writers' threads, of which there must be one, were taken off a CPU.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
-    Access, AccessFormat, AtMaxconn, Balance, Config, CpuAffinity, EngineKind, Listener, LogFormat,
-    LogOutput, Pool, Process, Tcp,
+    AcceptBalance, Access, AccessFormat, AtMaxconn, Balance, Config, CpuAffinity, EngineKind, Listener,
+    LogFormat, LogOutput, Pool, Process, Tcp,
 };
 
 /// The whole configuration with every default written out, as TOML that [`parse`](super::parse) reads back
@@ -74,7 +74,10 @@ impl Lines {
         self.key("buffer_size", size(process.buffer_size.into()));
         self.key("buffer_budget", size(process.buffer_budget));
         self.header("[process.drain]");
-        self.key("hard_stop", duration_or_off(process.hard_stop));
+        self.key("grace", duration(process.drain.grace));
+        self.key("idle_first", process.drain.idle_first);
+        self.key("spread", duration(process.drain.spread));
+        self.key("hard_stop", duration_or_off(process.drain.hard_stop));
     }
 
     fn access(&mut self, access: &Access) {
@@ -103,6 +106,7 @@ impl Lines {
             format!("{{ idle = {idle}, interval = {interval}, count = {} }}", keepalive.count)
         });
         self.key("keepalive", keepalive.unwrap_or_else(|| quoted("off")));
+        self.key("dead_peer", duration_or_off(tcp.dead_peer));
     }
 
     fn listener(&mut self, listener: &Listener, pool: &Pool) {
@@ -110,6 +114,11 @@ impl Lines {
         self.key("bind", array(&listener.bind));
         self.key("pool", quoted(&pool.name));
         self.key("backlog", number_or("auto", listener.backlog));
+        let accept_balance = match listener.accept_balance {
+            AcceptBalance::LeastLoaded => "least_loaded",
+            AcceptBalance::Reuseport => "reuseport",
+        };
+        self.key("accept_balance", quoted(accept_balance));
         self.key("maxconn", number_or("off", listener.maxconn));
         let at_maxconn = match listener.at_maxconn {
             AtMaxconn::Wait => "wait",
@@ -121,6 +130,7 @@ impl Lines {
     fn pool(&mut self, pool: &Pool) {
         self.header(&format!("[pool.{}]", bare(&pool.name)));
         let balance = match pool.balance {
+            Balance::TwoChoices => "p2c",
             Balance::RoundRobin => "round_robin",
         };
         self.key("balance", quoted(balance));
@@ -170,6 +180,9 @@ fn log_format(format: LogFormat) -> String {
 }
 
 fn duration(duration: Duration) -> String {
+    if duration.is_zero() {
+        return quoted("0s");
+    }
     in_units(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), DURATION_UNITS)
 }
 
@@ -195,7 +208,7 @@ mod tests {
     use proptest::option;
     use proptest::prelude::*;
 
-    use super::super::{Keepalive, Log, Retry, Server, Timeouts, parse};
+    use super::super::{Drain, Keepalive, Log, Retry, Server, Timeouts, parse};
     use super::*;
 
     const LEVELS: [log::LevelFilter; 6] = [
@@ -236,15 +249,19 @@ mod tests {
         let engine = prop_oneof![Just(EngineKind::Auto), Just(EngineKind::Mio)];
         let workers = option::of((1..=1024_u16).prop_map(|n| NonZeroU16::new(n).unwrap()));
         let sizes = (4..=16384_u32, 16 << 20..=1_u64 << 30);
-        (workers, cpus, engine, any::<Option<NonZeroU32>>(), sizes, option::of(some_duration())).prop_map(
-            |(workers, cpu_affinity, engine, maxconn, (buffer_size, buffer_budget), hard_stop)| Process {
+        let zero_or_more = || prop_oneof![Just(Duration::ZERO), some_duration()];
+        let drain = (zero_or_more(), any::<bool>(), zero_or_more(), option::of(some_duration())).prop_map(
+            |(grace, idle_first, spread, hard_stop)| Drain { grace, idle_first, spread, hard_stop },
+        );
+        (workers, cpus, engine, any::<Option<NonZeroU32>>(), sizes, drain).prop_map(
+            |(workers, cpu_affinity, engine, maxconn, (buffer_size, buffer_budget), drain)| Process {
                 workers,
                 cpu_affinity,
                 engine,
                 maxconn,
                 buffer_size: buffer_size << 10,
                 buffer_budget: buffer_budget << 10,
-                hard_stop,
+                drain,
             },
         )
     }
@@ -279,8 +296,8 @@ mod tests {
             interval,
             count,
         });
-        let tcp = (any::<bool>(), option::of(keepalive))
-            .prop_map(|(nodelay, keepalive)| Tcp { nodelay, keepalive });
+        let tcp = (any::<bool>(), option::of(keepalive), limit())
+            .prop_map(|(nodelay, keepalive, dead_peer)| Tcp { nodelay, keepalive, dead_peer });
         let retry = (1..=u8::MAX, some_duration())
             .prop_map(|(tries, same_server_delay)| Retry { tries, same_server_delay });
         (timeouts, tcp, retry)
@@ -306,13 +323,15 @@ mod tests {
         let parts = (some_process(), some_logs(), some_defaults(), some_pool(), some_pool(), listener);
         parts.prop_filter_map("limits that hold together", |parts| {
             let (process, (log, access), (timeouts, tcp, retry), one, other, (ip, backlog, maxconn)) = parts;
+            let wait = backlog.is_none();
             let listener = Listener {
                 name: other.name.clone(),
                 bind: vec![(ip, 80).into(), (ip, 0).into()],
                 pool: 1,
                 backlog,
+                accept_balance: if wait { AcceptBalance::LeastLoaded } else { AcceptBalance::Reuseport },
                 maxconn,
-                at_maxconn: if backlog.is_none() { AtMaxconn::Wait } else { AtMaxconn::Reject },
+                at_maxconn: if wait { AtMaxconn::Wait } else { AtMaxconn::Reject },
             };
             let listeners = vec![listener];
             let differ = one.name != other.name;
@@ -347,6 +366,9 @@ buffer_size = "256KiB"
 buffer_budget = "512MiB"
 
 [process.drain]
+grace = "0s"
+idle_first = true
+spread = "30s"
 hard_stop = "5m"
 
 [log]
@@ -371,6 +393,7 @@ half_close = "5m"
 [defaults.tcp]
 nodelay = true
 keepalive = { idle = "1m", interval = "10s", count = 6 }
+dead_peer = "1m"
 
 [defaults.retry]
 tries = 3
@@ -380,6 +403,7 @@ same_server_delay = "1s"
 bind = ["[::1]:80"]
 pool = "p"
 backlog = "auto"
+accept_balance = "least_loaded"
 maxconn = "off"
 at_maxconn = "wait"
 

@@ -78,8 +78,8 @@ pub struct Process {
     pub buffer_size: u32,
     /// `buffer_budget` in bytes: all buffers of all workers together.
     pub buffer_budget: u64,
-    /// `drain.hard_stop`: how long sessions may go on after a stop signal; `None` is `"off"`, for ever.
-    pub hard_stop: Option<Duration>,
+    /// `[process.drain]`
+    pub drain: Drain,
 }
 
 impl Default for Process {
@@ -91,6 +91,30 @@ impl Default for Process {
             maxconn: None,
             buffer_size: 256 << 10,
             buffer_budget: 512 << 20,
+            drain: Drain::default(),
+        }
+    }
+}
+
+/// `[process.drain]`: how the process ends after a stop signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// `grace`: connections are still accepted for so long.
+    pub grace: Duration,
+    /// `idle_first`: of the connections that are left, idle ones are closed before busy ones.
+    pub idle_first: bool,
+    /// `spread`: what is left is closed evenly over this time, each at a quiet moment.
+    pub spread: Duration,
+    /// `hard_stop`: so long after the signal, what is left is reset; `None` is `"off"`, never.
+    pub hard_stop: Option<Duration>,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            grace: Duration::ZERO,
+            idle_first: true,
+            spread: Duration::from_secs(30),
             hard_stop: Some(Duration::from_mins(5)),
         }
     }
@@ -218,11 +242,14 @@ pub struct Tcp {
     pub nodelay: bool,
     /// `keepalive`; `None` is `"off"`.
     pub keepalive: Option<Keepalive>,
+    /// `dead_peer`: a peer that owes acknowledgements and has sent none for so long is given up; `None` is
+    /// `"off"`.
+    pub dead_peer: Option<Duration>,
 }
 
 impl Default for Tcp {
     fn default() -> Self {
-        Self { nodelay: true, keepalive: Some(Keepalive::default()) }
+        Self { nodelay: true, keepalive: Some(Keepalive::default()), dead_peer: Some(Duration::from_mins(1)) }
     }
 }
 
@@ -269,10 +296,21 @@ pub struct Listener {
     pub pool: usize,
     /// `backlog`; `None` is `"auto"`, the system's somaxconn.
     pub backlog: Option<NonZeroU32>,
+    /// `accept_balance`
+    pub accept_balance: AcceptBalance,
     /// `maxconn`: its connections at a time; `None` is `"off"`.
     pub maxconn: Option<NonZeroU32>,
     /// `at_maxconn`
     pub at_maxconn: AtMaxconn,
+}
+
+/// `accept_balance`: which worker gets a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptBalance {
+    /// The one that accepts it hands it to another one that has fewer.
+    LeastLoaded,
+    /// The one that the kernel chose, by a hash of the addresses.
+    Reuseport,
 }
 
 /// `at_maxconn`: what a client meets when a limit is reached.
@@ -298,6 +336,8 @@ pub struct Pool {
 /// `balance`: how a pool chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
+    /// `"p2c"`: of two drawn at random, the one with fewer connections.
+    TwoChoices,
     /// Each in its turn, as often as its weight says.
     RoundRobin,
 }

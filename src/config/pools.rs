@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::read::{At, Draft, Reader, Section, Value};
 use super::tables::count_or;
 use super::value::{self, Fault};
-use super::{AtMaxconn, Balance, Config, Listener, Pool, Server, address, known};
+use super::{AcceptBalance, AtMaxconn, Balance, Config, Listener, Pool, Server, address, known};
 
 /// Listeners, and pools, in one configuration.
 const MOST_TABLES: usize = 4096;
@@ -17,7 +17,9 @@ const MOST_TABLES: usize = 4096;
 /// Servers in all pools together.
 const MOST_SERVERS: usize = 65535;
 
-const BALANCE_LATER: &[&str] = &["p2c", "least_conn", "least_time", "source", "sni", "first", "random"];
+const BALANCES: &[(&str, Balance)] = &[("p2c", Balance::TwoChoices), ("round_robin", Balance::RoundRobin)];
+
+const BALANCE_LATER: &[&str] = &["least_conn", "least_time", "source", "sni", "first", "random"];
 
 /// A listener whose pool is a name still.
 pub(super) struct DraftListener {
@@ -26,6 +28,7 @@ pub(super) struct DraftListener {
     bind: Vec<(SocketAddr, At)>,
     pool: Option<(String, At)>,
     backlog: Option<NonZeroU32>,
+    accept_balance: AcceptBalance,
     maxconn: Option<NonZeroU32>,
     at_maxconn: AtMaxconn,
 }
@@ -49,10 +52,13 @@ impl Reader {
             bind: Vec::new(),
             pool: None,
             backlog: None,
+            accept_balance: AcceptBalance::LeastLoaded,
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
         };
         let choices = [("wait", AtMaxconn::Wait), ("reject", AtMaxconn::Reject)];
+        let balances =
+            [("least_loaded", AcceptBalance::LeastLoaded), ("reuseport", AcceptBalance::Reuseport)];
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
                 "bind" => {
@@ -66,6 +72,9 @@ impl Reader {
                     listener.pool = self.take(value, value::text).map(|name| (name, at));
                 }
                 "backlog" => self.set(&mut listener.backlog, value, |v| count_or("auto", v)),
+                "accept_balance" => {
+                    self.set(&mut listener.accept_balance, value, |v| value::choice(v, &balances, &[]));
+                }
                 "maxconn" => self.set(&mut listener.maxconn, value, |v| count_or("off", v)),
                 "at_maxconn" => {
                     self.set(&mut listener.at_maxconn, value, |v| value::choice(v, &choices, &[]));
@@ -87,21 +96,16 @@ impl Reader {
     }
 
     pub(super) fn pool(&mut self, section: &Section<'_>, draft: &mut Draft) {
-        let mut pool = Pool { name: name_of(section), balance: Balance::RoundRobin, servers: Vec::new() };
+        let mut pool = Pool { name: name_of(section), balance: Balance::TwoChoices, servers: Vec::new() };
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
-                "balance" => self.set(&mut pool.balance, value, |v| {
-                    value::choice(v, &[("round_robin", Balance::RoundRobin)], BALANCE_LATER)
-                }),
+                "balance" => {
+                    self.set(&mut pool.balance, value, |v| value::choice(v, BALANCES, BALANCE_LATER));
+                }
                 "server" => self.servers(section, value, &mut pool.servers),
                 _ => self.unread(section, key, value),
             }
         }
-        self.require(
-            section,
-            "balance",
-            "write balance = \"round_robin\": the default, \"p2c\", is not supported yet by this version",
-        );
         self.require(
             section,
             "server",
@@ -183,6 +187,7 @@ impl Reader {
                 bind: listener.bind.into_iter().map(|(addr, _)| addr).collect(),
                 pool,
                 backlog: listener.backlog,
+                accept_balance: listener.accept_balance,
                 maxconn: listener.maxconn,
                 at_maxconn: listener.at_maxconn,
             });

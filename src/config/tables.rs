@@ -10,8 +10,8 @@ use toml::de::DeValue;
 use super::read::{At, Draft, Key, Reader, Section, Value};
 use super::value::{self, Fault, Parsed};
 use super::{
-    Access, AccessFormat, CpuAffinity, EngineKind, Keepalive, LogFormat, LogOutput, Retry, Tcp, Timeouts,
-    known,
+    Access, AccessFormat, CpuAffinity, Drain, EngineKind, Keepalive, LogFormat, LogOutput, Retry, Tcp,
+    Timeouts, known,
 };
 use crate::logging::FIELDS;
 
@@ -48,17 +48,20 @@ impl Reader {
                     draft.budget_at = at;
                 }
                 "drain" => self.with(section, key, value, "process.drain", |reader, section| {
-                    reader.drain(section, &mut process.hard_stop);
+                    reader.drain(section, &mut process.drain);
                 }),
                 _ => self.unread(section, key, value),
             }
         }
     }
 
-    fn drain(&mut self, section: &Section<'_>, hard_stop: &mut Option<Duration>) {
+    fn drain(&mut self, section: &Section<'_>, drain: &mut Drain) {
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
-                "hard_stop" => self.set(hard_stop, value, value::duration_or_off),
+                "grace" => self.set(&mut drain.grace, value, value::duration_or_zero),
+                "idle_first" => self.set(&mut drain.idle_first, value, value::boolean),
+                "spread" => self.set(&mut drain.spread, value, value::duration_or_zero),
+                "hard_stop" => self.set(&mut drain.hard_stop, value, value::duration_or_off),
                 _ => self.unread(section, key, value),
             }
         }
@@ -209,6 +212,7 @@ impl Reader {
             match key.get_ref().as_ref() {
                 "nodelay" => self.set(&mut tcp.nodelay, value, value::boolean),
                 "keepalive" => self.keepalive(section, key, value, &mut tcp.keepalive),
+                "dead_peer" => self.set(&mut tcp.dead_peer, value, value::duration_or_off),
                 _ => self.unread(section, key, value),
             }
         }

@@ -88,7 +88,12 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             maxconn: None,
             buffer_size: 262_144,
             buffer_budget: 536_870_912,
-            hard_stop: Some(Duration::from_secs(300)),
+            drain: Drain {
+                grace: Duration::ZERO,
+                idle_first: true,
+                spread: Duration::from_secs(30),
+                hard_stop: Some(Duration::from_secs(300)),
+            },
         },
         log: Log { level: log::LevelFilter::Info, output: LogOutput::Stderr, format: LogFormat::Logfmt },
         access: Access {
@@ -110,6 +115,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
                 interval: Duration::from_secs(10),
                 count: 6,
             }),
+            dead_peer: Some(Duration::from_secs(60)),
         },
         retry: Retry { tries: 3, same_server_delay: Duration::from_secs(1) },
         listeners: vec![Listener {
@@ -117,6 +123,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             bind: vec!["127.0.0.1:8080".parse().unwrap()],
             pool: 0,
             backlog: None,
+            accept_balance: AcceptBalance::LeastLoaded,
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
         }],
@@ -144,7 +151,7 @@ engine = "readiness"
 maxconn = 1000
 buffer_size = "4KiB"
 buffer_budget = "16KiB"
-drain.hard_stop = "off"
+drain = { grace = "5s", idle_first = false, spread = "0s", hard_stop = "off" }
 [log]
 level = "debug"
 output = "journald"
@@ -166,7 +173,12 @@ sample = 0.5
         maxconn: NonZeroU32::new(1000),
         buffer_size: 4096,
         buffer_budget: 16384,
-        hard_stop: None,
+        drain: Drain {
+            grace: Duration::from_secs(5),
+            idle_first: false,
+            spread: Duration::ZERO,
+            hard_stop: None,
+        },
     };
     assert_eq!(config.process, process);
     let log = Log { level: log::LevelFilter::Debug, output: LogOutput::Journald, format: LogFormat::Json };
@@ -191,6 +203,7 @@ half_close = "500ms"
 [defaults.tcp]
 nodelay = false
 keepalive = { idle = "2m" }
+dead_peer = "off"
 [defaults.retry]
 tries = 255
 same_server_delay = "10ms"
@@ -204,7 +217,7 @@ same_server_delay = "10ms"
     };
     assert_eq!(config.timeouts, timeouts);
     let keepalive = Keepalive { idle: Duration::from_secs(120), ..Keepalive::default() };
-    assert_eq!(config.tcp, Tcp { nodelay: false, keepalive: Some(keepalive) });
+    assert_eq!(config.tcp, Tcp { nodelay: false, keepalive: Some(keepalive), dead_peer: None });
     assert_eq!(config.retry, Retry { tries: 255, same_server_delay: Duration::from_millis(10) });
 }
 
@@ -216,6 +229,7 @@ fn every_key_of_listeners_and_pools_is_read() {
 bind = ["0.0.0.0:80", "[::]:80"]
 pool = "two"
 backlog = 128
+accept_balance = "reuseport"
 maxconn = 20
 at_maxconn = "reject"
 [pool.one]
@@ -238,6 +252,7 @@ server = [{ name = "x", addr = "10.0.0.1:9001" }]
         bind: vec!["0.0.0.0:80".parse().unwrap(), "[::]:80".parse().unwrap()],
         pool: 1,
         backlog: NonZeroU32::new(128),
+        accept_balance: AcceptBalance::Reuseport,
         maxconn: NonZeroU32::new(20),
         at_maxconn: AtMaxconn::Reject,
     };
@@ -321,7 +336,7 @@ fn errors_in_process() {
             "write \"off\" for no limit",
         ),
         ("[process.drain]\nhard_stop = 300", "2:13 expected a duration", "write \"300s\" or \"300ms\""),
-        ("[process.drain]\ngrace = \"0s\"", "2:1 `grace` in [process.drain] is not supported yet", ""),
+        ("[process.drain]\nhandover = true", "2:1 `handover` in [process.drain] is not supported yet", ""),
         (
             "[process]\nhard_stop_after = \"5m\"",
             "2:1 unknown key",
@@ -422,7 +437,7 @@ fn errors_in_defaults() {
         ),
     ]);
     let config = good(&format!("[defaults]\ntcp.keepalive = \"off\"\ntcp.nodelay = false{LEAST}"));
-    assert_eq!(config.tcp, Tcp { nodelay: false, keepalive: None });
+    assert_eq!(config.tcp, Tcp { nodelay: false, keepalive: None, ..Tcp::default() });
 }
 
 #[test]
@@ -508,7 +523,6 @@ fn errors_in_pools() {
     let server = "server = [{ name = \"a\", addr = \"10.0.0.1:1\" }]";
     let rr = "balance = \"round_robin\"";
     let cases = [
-        (server.to_owned(), "1:1 [pool.x] has no `balance`", "write balance = \"round_robin\""),
         (rr.to_owned(), "1:1 [pool.x] has no `server`", "write [[pool.x.server]] with"),
         (format!("{server}\nbalance = \"roundrobin\""), "3:11 expected", "did you mean \"round_robin\"?"),
         (
@@ -516,7 +530,7 @@ fn errors_in_pools() {
             "3:11 expected",
             "did you mean \"least_conn\"? It is not",
         ),
-        (format!("{server}\nbalance = \"p2c\""), "3:11 \"p2c\" is not supported yet", ""),
+        (format!("{server}\nbalance = \"least_time\""), "3:11 \"least_time\" is not supported yet", ""),
         (
             format!("{server}\n{rr}\nslow_start = \"off\""),
             "4:1 `slow_start` in [pool.x] is not supported",
@@ -617,9 +631,9 @@ levle = "info"
 bind = ["127.0.0.1:8080", "localhost:80"
 pool = "nope"
 [pool.web
-balance = "p2c"
+balance = "first"
 [pool.api]
-balance = "p2c"
+balance = "first"
 balance = "round_robin"
 server = [{ name = "a", addr = "10.0.0.1" }]
 "#;
@@ -631,7 +645,7 @@ server = [{ name = "a", addr = "10.0.0.1" }]
         "6:1 unknown key `levle` in [log] / did you mean `level`?",
         "8:41 unclosed array, expected `]`",
         "10:10 unclosed table, expected `]`",
-        "13:11 \"p2c\" is not supported yet by this version / this version has \"round_robin\"",
+        "13:11 \"first\" is not supported yet by this version / this version has \"p2c\" or \"round_robin\"",
         "14:1 `balance` is given twice / keep one of the two",
         "15:32 \"10.0.0.1\" is not an IP address and port / it has no port: write \"10.0.0.1:PORT\"",
     ];
@@ -681,13 +695,13 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
     }
     let tables = ".config_version .include .process .log .defaults .listener .pool process.workers \
         process.cpu_affinity process.engine process.maxconn process.buffer_size process.buffer_budget \
-        process.drain process.drain.hard_stop log.level log.output log.format log.access log.access.output \
+        process.drain process.drain.grace process.drain.idle_first process.drain.spread process.drain.hard_stop log.level log.output log.format log.access log.access.output \
         log.access.format log.access.template log.access.events log.access.update_every log.access.skip_empty \
         log.access.sample defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \
         defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close \
-        defaults.tcp.nodelay defaults.tcp.keepalive defaults.tcp.keepalive.idle \
+        defaults.tcp.nodelay defaults.tcp.keepalive defaults.tcp.dead_peer defaults.tcp.keepalive.idle \
         defaults.tcp.keepalive.interval defaults.tcp.keepalive.count defaults.retry.tries \
-        defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.backlog \
+        defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.backlog listener.NAME.accept_balance \
         listener.NAME.maxconn listener.NAME.at_maxconn pool.NAME.balance pool.NAME.server \
         pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight";
     assert_eq!(read, tables.split_whitespace().collect::<Vec<_>>());

@@ -112,6 +112,14 @@ pub(super) fn duration(value: &DeValue<'_>) -> Parsed<Duration> {
     timed(value, "a duration such as \"5s\"", "write at least \"1ms\"")
 }
 
+/// A length of time as [`duration`] reads it, or none at all: `"0s"`.
+pub(super) fn duration_or_zero(value: &DeValue<'_>) -> Parsed<Duration> {
+    if matches!(value, DeValue::String(_)) && matches!(text(value)?.as_str(), "0s" | "0ms") {
+        return Ok(Duration::ZERO);
+    }
+    duration(value)
+}
+
 /// A length of time as [`duration`] reads it, or `"off"`, which gives `None`.
 pub(super) fn duration_or_off(value: &DeValue<'_>) -> Parsed<Option<Duration>> {
     if matches!(value, DeValue::String(_)) && text(value)? == "off" {

@@ -9,14 +9,13 @@ mod reactor;
 mod store;
 
 pub use drive::{Attempt, Pace, Port, drive};
-pub use reactor::{ByMio, Reactor, Selector};
+pub use reactor::{ByMio, Io, Reactor, Readiness, Selector, Source};
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-
-use mio::net::{TcpListener, TcpStream};
 
 use crate::relay::{End, Fault, Progress, Side};
 use crate::snapshot::ListenerId;
@@ -47,13 +46,13 @@ pub enum Order {
 
 /// What an engine tells a worker.
 #[derive(Debug)]
-pub enum Event {
+pub enum Event<Socket> {
     /// A client connected.
     Accepted {
         /// To this listener.
         listener: ListenerId,
         /// Its socket.
-        socket: TcpStream,
+        socket: Socket,
         /// Its address.
         peer: SocketAddr,
     },
@@ -94,6 +93,15 @@ pub enum Event {
     },
 }
 
+/// What can be seen of a running relay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// How far it has come.
+    pub progress: Progress,
+    /// A peer that owes acknowledgements although it was asked again, and for how long it has sent none.
+    pub silence: Option<(Side, Duration)>,
+}
+
 /// The connection table as an engine sees it: never the session.
 pub trait Slots<Io> {
     /// What the engine keeps for `key`; `None` when that connection is gone.
@@ -104,27 +112,34 @@ pub trait Slots<Io> {
 pub trait Engine: Sized {
     /// What it keeps for a connection.
     type Io;
+    /// A connected socket.
+    type Socket: fmt::Debug;
+    /// A listening socket.
+    type Listener;
 
     /// Accepts connections on `socket` from now on.
     ///
     /// # Errors
     /// The operating system's, when the socket cannot be watched.
-    fn listen(&mut self, id: ListenerId, socket: TcpListener) -> io::Result<()>;
+    fn listen(&mut self, id: ListenerId, socket: Self::Listener) -> io::Result<()>;
 
     /// Stops accepting for a while, or goes on.
     fn pause(&mut self, id: ListenerId, paused: bool);
 
     /// Accepts what waits in the backlogs, then closes all listeners.
-    fn close_listeners(&mut self, out: &mut VecDeque<Event>);
+    fn close_listeners(&mut self, out: &mut VecDeque<Event<Self::Socket>>);
 
     /// Takes charge of an accepted socket.
     ///
     /// # Errors
     /// The operating system's, when the socket cannot be watched; it is reset then.
-    fn open(&mut self, key: Key, client: TcpStream) -> io::Result<Self::Io>;
+    fn open(&mut self, key: Key, client: Self::Socket) -> io::Result<Self::Io>;
+
+    /// Resets a client that is not let in.
+    fn reject(&mut self, client: Self::Socket);
 
     /// Does what a session asks. Never fails: failures are events.
-    fn order(&mut self, key: Key, io: &mut Self::Io, order: Order, out: &mut VecDeque<Event>);
+    fn order(&mut self, key: Key, io: &mut Self::Io, order: Order, out: &mut VecDeque<Event<Self::Socket>>);
 
     /// Waits for the kernel, at most `wait` (for ever if `None`), and moves bytes.
     ///
@@ -134,9 +149,9 @@ pub trait Engine: Sized {
         &mut self,
         slots: &mut impl Slots<Self::Io>,
         wait: Option<Duration>,
-        out: &mut VecDeque<Event>,
+        out: &mut VecDeque<Event<Self::Socket>>,
     ) -> io::Result<()>;
 
-    /// How far a relay has come; `None` when none runs.
-    fn progress(&self, io: &Self::Io) -> Option<Progress>;
+    /// How a relay is doing; `None` when none runs.
+    fn look(&self, io: &Self::Io) -> Option<Sight>;
 }

@@ -64,7 +64,8 @@ struct Lane {
 
 impl Recorder {
     /// A recorder that forgets everything: the access log is off.
-    pub(crate) fn off() -> Self {
+    #[must_use]
+    pub fn off() -> Self {
         Self { lane: None }
     }
 

@@ -8,43 +8,25 @@ use log::{Level, LevelFilter, Log as _};
 use tempfile::TempDir;
 
 use super::*;
-use crate::balance::Balancer;
-use crate::config::{
-    self, Access, AccessFormat, AtMaxconn, CpuAffinity, LogFormat, Process, Retry, Tcp, Timeouts,
-};
+use crate::config::{self, Access, AccessFormat, LogFormat};
 use crate::session::Cause;
-use crate::snapshot::{Limit, Listener, ListenerId, Pool, PoolId, Server, ServerId, Throttle};
+use crate::snapshot::{ListenerId, ServerId};
 use crate::tick::Tick;
-
-const TIMEOUTS: Timeouts = Timeouts { connect: None, connect_total: None, idle: None, half_close: None };
-const RETRY: Retry = Retry { tries: 1, same_server_delay: Duration::ZERO };
-const TCP: Tcp = Tcp { nodelay: true, keepalive: None };
 
 /// Long enough for a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One listener, `web`, one pool, `app`, and its servers `alpha` and `beta`.
+const CONFIG: &str = r#"
+[listener.web]
+bind = ["127.0.0.1:0"]
+pool = "app"
+[pool.app]
+server = [{ name = "alpha", addr = "127.0.0.1:9001" }, { name = "beta", addr = "127.0.0.1:9002" }]
+"#;
+
 pub(super) fn names() -> Snapshot {
-    let server = |name: &str, addr: &str| Server {
-        name: name.to_owned(),
-        pool: PoolId(0),
-        addr: addr.parse().unwrap(),
-    };
-    Snapshot {
-        listeners: vec![Listener {
-            name: "web".to_owned(),
-            pool: PoolId(0),
-            at_maxconn: AtMaxconn::Wait,
-            connections: Limit::new(1),
-        }],
-        pools: vec![Pool { name: "app".to_owned(), balancer: Balancer::round_robin(ServerId(0), &[1, 1]) }],
-        servers: vec![server("alpha", "127.0.0.1:9001"), server("beta", "127.0.0.1:9002")],
-        timeouts: TIMEOUTS,
-        retry: RETRY,
-        tcp: TCP,
-        connections: Limit::new(1),
-        accept_failures: Throttle::default(),
-    }
+    Snapshot::new(&config::parse(CONFIG, "test").unwrap(), 1)
 }
 
 /// A connection that went well.
@@ -84,28 +66,11 @@ pub(super) fn rejected() -> Record {
 }
 
 fn config(log: LogOutput, access: Option<LogOutput>) -> Config {
+    let format = AccessFormat::Template("id={id} worker={worker}".to_owned());
     Config {
-        process: Process {
-            workers: None,
-            cpu_affinity: CpuAffinity::Off,
-            engine: EngineKind::Auto,
-            maxconn: None,
-            buffer_size: 65536,
-            buffer_budget: 1 << 20,
-            hard_stop: None,
-        },
         log: config::Log { level: LevelFilter::Info, output: log, format: LogFormat::Logfmt },
-        access: Access {
-            output: access,
-            format: AccessFormat::Template("id={id} worker={worker}".to_owned()),
-            skip_empty: false,
-            sample: 1.0,
-        },
-        timeouts: TIMEOUTS,
-        tcp: TCP,
-        retry: RETRY,
-        listeners: Vec::new(),
-        pools: Vec::new(),
+        access: Access { output: access, format, skip_empty: false, sample: 1.0 },
+        ..config::parse(CONFIG, "test").unwrap()
     }
 }
 

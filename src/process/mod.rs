@@ -9,12 +9,12 @@ mod room;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
 use mio::Waker;
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
@@ -22,11 +22,14 @@ use crate::config::{Config, CpuAffinity};
 use crate::engine::{ByMio, Engine, Reactor};
 use crate::logging;
 use crate::snapshot::{ListenerId, Snapshot};
-use crate::sys::{self, Clock};
-use crate::worker::{Phase, Setup, Worker};
+use crate::sys::{self, Clock, Os};
+use crate::worker::{Crew, Setup, Worker};
 
 /// How long the end of the process may wait for the last log lines to be written.
 const LOG_WAIT: Duration = Duration::from_secs(1);
+
+/// How often a drain is reported.
+const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Why the process cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -76,33 +79,35 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let version = env!("CARGO_PKG_VERSION");
     log::info!("tidegate {version}: workers {workers}, engine mio, maxconn {}", room.maxconn);
     room.report();
-    let phase = Arc::new(Phase::default());
-    let mut crew = Crew { joins: Vec::new(), wakers: Vec::new() };
-    for (number, (sockets, recorder)) in (0..workers).zip(sockets.into_iter().zip(recorders)) {
+    let (crew, mailboxes) = Crew::new(workers);
+    let crew = Arc::new(crew);
+    let mut threads = Threads::new();
+    let parts = sockets.into_iter().zip(recorders).zip(mailboxes);
+    for (number, ((sockets, recorder), mailbox)) in (0..workers).zip(parts) {
         let setup = Setup {
             number,
             snapshot: Arc::clone(&snapshot),
-            phase: Arc::clone(&phase),
-            clock,
+            crew: Arc::clone(&crew),
+            mailbox,
             recorder,
-            hard_stop: config.process.hard_stop,
+            drain: config.process.drain,
         };
         let cpu = pinned_cpu(&config.process.cpu_affinity, &cpus, number);
-        if let Err(cause) = crew.hire(config, workers, setup, sockets, cpu) {
-            phase.stop();
-            crew.wake();
+        if let Err(cause) = threads.start(config, workers, setup, clock, sockets, cpu) {
+            crew.stop();
             return Err(RunError::Worker { number, cause });
         }
     }
     for (name, address) in addresses {
         log::info!("listener {name}: listening on {address}");
     }
-    let wakers = crew.wakers.clone();
+    let watched = Arc::clone(&snapshot);
+    let draining = Arc::clone(&crew);
     thread::Builder::new()
         .name("signals".to_string())
-        .spawn(move || obey(signals, &phase, &wakers, &snapshot))
+        .spawn(move || obey(signals, &draining, &watched))
         .map_err(RunError::Signals)?;
-    let result = crew.join();
+    let result = threads.join(&crew, &snapshot);
     log::info!("stopped");
     let lost = logging.stop(LOG_WAIT);
     if lost > 0 {
@@ -122,18 +127,26 @@ fn pinned_cpu(affinity: &CpuAffinity, allowed: &[u32], worker: u16) -> Option<u3
 }
 
 /// The worker threads.
-struct Crew {
-    joins: Vec<(u16, thread::JoinHandle<std::io::Result<()>>)>,
-    wakers: Vec<Arc<Waker>>,
+struct Threads {
+    started: Vec<(u16, thread::JoinHandle<std::io::Result<()>>)>,
+    /// Each thread holds a sender until it ends; nothing is ever sent.
+    working: mpsc::Sender<()>,
+    ended: mpsc::Receiver<()>,
 }
 
-impl Crew {
+impl Threads {
+    fn new() -> Self {
+        let (working, ended) = mpsc::channel();
+        Self { started: Vec::new(), working, ended }
+    }
+
     /// Starts a worker, and waits until it is ready to accept.
-    fn hire(
+    fn start(
         &mut self,
         config: &Config,
         workers: u16,
-        setup: Setup,
+        setup: Setup<TcpStream>,
+        clock: Clock,
         sockets: Vec<(ListenerId, TcpListener)>,
         cpu: Option<u32>,
     ) -> std::io::Result<()> {
@@ -141,15 +154,18 @@ impl Crew {
         let tcp = config.tcp;
         let buffer_size = config.process.buffer_size as usize;
         let budget = usize::try_from(config.process.buffer_budget / u64::from(workers)).unwrap_or(usize::MAX);
+        let crew = Arc::clone(&setup.crew);
+        let working = self.working.clone();
         let (ready, is_ready) = mpsc::channel::<std::io::Result<Arc<Waker>>>();
         let join = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let _working = working;
             // An engine is built on the thread that uses it: completion engines bind to it.
             let start = || -> std::io::Result<_> {
                 if let Some(cpu) = cpu {
                     sys::pin_to(cpu)?;
                 }
                 let (selector, waker) = ByMio::new()?;
-                let mut engine = Reactor::new(selector, tcp, buffer_size, budget);
+                let mut engine = Reactor::new(selector, Os, tcp, buffer_size, budget);
                 for (id, socket) in sockets {
                     engine.listen(id, socket)?;
                 }
@@ -158,7 +174,7 @@ impl Crew {
             match start() {
                 Ok((engine, waker)) => {
                     let _ = ready.send(Ok(waker));
-                    Worker::new(setup, engine).run()
+                    Worker::new(setup, engine).run(clock)
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -166,35 +182,32 @@ impl Crew {
                 }
             }
         })?;
-        self.joins.push((number, join));
+        self.started.push((number, join));
         let waker = is_ready.recv().map_err(|_| std::io::Error::other("its thread ended at once"))??;
-        self.wakers.push(waker);
+        crew.join(number, waker);
         Ok(())
     }
 
-    fn wake(&self) {
-        wake(&self.wakers);
-    }
-
-    /// Waits until every worker has ended.
-    fn join(self) -> Result<(), RunError> {
+    /// Waits until every worker has ended, and tells how far a drain has come meanwhile.
+    fn join(self, crew: &Crew<TcpStream>, snapshot: &Snapshot) -> Result<(), RunError> {
+        let mut told = snapshot.connections.count();
+        drop(self.working);
+        while self.ended.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
+            let left = snapshot.connections.count();
+            if crew.is_draining() && left > 0 && left != told {
+                log::info!("draining: {left} connections left");
+                told = left;
+            }
+        }
         let mut result = Ok(());
-        for (number, join) in self.joins {
+        for (number, thread) in self.started {
             // A panic has ended the process already.
-            if let Ok(Err(cause)) = join.join() {
+            if let Ok(Err(cause)) = thread.join() {
                 log::error!("worker {number}: {cause}");
                 result = Err(RunError::Worker { number, cause });
             }
         }
         result
-    }
-}
-
-fn wake(wakers: &[Arc<Waker>]) {
-    for waker in wakers {
-        if let Err(error) = waker.wake() {
-            log::error!("cannot wake a worker: {error}");
-        }
     }
 }
 
@@ -212,7 +225,7 @@ fn abort_on_panic() {
 }
 
 /// Does what signals ask, until the process ends.
-fn obey(mut signals: Signals, phase: &Phase, wakers: &[Arc<Waker>], snapshot: &Snapshot) {
+fn obey(mut signals: Signals, crew: &Crew<TcpStream>, snapshot: &Snapshot) {
     let mut stopping = false;
     for signal in signals.forever() {
         match signal {
@@ -221,15 +234,13 @@ fn obey(mut signals: Signals, phase: &Phase, wakers: &[Arc<Waker>], snapshot: &S
             SIGUSR2 => log::warn!("SIGUSR2: binary upgrade is not supported yet; nothing was changed"),
             _ if stopping => {
                 log::info!("second signal: {} connections are reset now", snapshot.connections.count());
-                phase.stop();
-                wake(wakers);
+                crew.stop();
             }
             _ => {
                 stopping = true;
                 let count = snapshot.connections.count();
                 log::info!("stopping: no new connections; {count} may finish (a second signal resets them)");
-                phase.drain();
-                wake(wakers);
+                crew.drain();
             }
         }
     }

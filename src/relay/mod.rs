@@ -102,7 +102,9 @@ pub enum End {
         /// The peer that had not finished.
         waiting_for: Side,
     },
-    /// It was ended on purpose.
+    /// It was asked to leave, and this was a quiet moment.
+    Drained,
+    /// It was ended on purpose, whatever it was doing.
     Killed,
 }
 
@@ -113,6 +115,10 @@ pub struct Progress {
     pub moved: [u64; 2],
     /// The peer that still may send after the other has ended or failed; `None` while both may.
     pub waiting_for: Option<Side>,
+    /// The direction in which the last bytes were delivered.
+    pub last: Option<Dir>,
+    /// Bytes were taken from a peer and not given to the other yet.
+    pub held: bool,
 }
 
 /// Both directions of a connection.
@@ -124,6 +130,8 @@ pub struct Relay {
     flows: [Flow; 2],
     /// The direction whose turn it is to be filled, so that neither starves.
     turn: Dir,
+    /// The direction in which the last bytes were delivered.
+    last: Option<Dir>,
     broken: Option<(Side, Fault)>,
     end: Option<End>,
 }
@@ -132,7 +140,7 @@ impl Relay {
     /// Two fresh directions, each of which holds about `room` bytes at most.
     #[must_use]
     pub fn new(room: u32) -> Self {
-        Self { flows: [Flow::new(room), Flow::new(room)], turn: Dir::Up, broken: None, end: None }
+        Self { flows: [Flow::new(room), Flow::new(room)], turn: Dir::Up, last: None, broken: None, end: None }
     }
 
     /// What to do next, or `None` when everything waits or the relay has ended. Bytes that are held are
@@ -162,15 +170,19 @@ impl Relay {
         let believed = match outcome {
             // After a reset the kernel reports 0: that is not the peer's FIN.
             Outcome::Eof => match self.broken {
-                Some((side, fault)) if side == dir.source() && fault != Fault::Closed => {
+                Some((side, fault))
+                    if side == dir.source() && fault != Fault::Closed && !mutant!(EofAfterResetBelieved) =>
+                {
                     Outcome::Fault(fault)
                 }
                 _ => outcome,
             },
             _ => outcome,
         };
-        if op == Op::Fill {
-            self.turn = dir.other();
+        match op {
+            Op::Fill => self.turn = dir.other(),
+            Op::Drain => self.last = Some(dir),
+            Op::Finish => {}
         }
         if let Err(fault) = self.flows[dir.index()].finish(op, believed) {
             let side = if op == Op::Fill { dir.source() } else { dir.target() };
@@ -244,12 +256,18 @@ impl Relay {
             (true, true) => Some(Side::Client),
             (false, false) => None,
         };
-        Progress { moved: Dir::BOTH.map(|dir| self.flow(dir).moved()), waiting_for }
+        Progress {
+            moved: Dir::BOTH.map(|dir| self.flow(dir).moved()),
+            waiting_for,
+            last: self.last,
+            held: self.holds_bytes(),
+        }
     }
 
     fn settle(&mut self) {
         let end = match self.broken {
-            Some((by, fault)) => self.flow(by.outbound()).is_spent().then_some(End::Reset { by, fault }),
+            Some((by, fault)) => (mutant!(QueueDroppedOnReset) || self.flow(by.outbound()).is_spent())
+                .then_some(End::Reset { by, fault }),
             None => self.flows.iter().all(Flow::is_complete).then_some(End::Clean),
         };
         if let Some(end) = end {

@@ -1,6 +1,7 @@
 //! Reaching a server: attempts, retries, and when to give up.
 
 use super::Cause;
+use crate::balance::TRIED_MAX;
 use crate::relay::{Fault, Retry};
 use crate::snapshot::{PoolId, ServerId, Snapshot};
 use crate::tick::Tick;
@@ -8,9 +9,6 @@ use std::time::Duration;
 
 /// The wait when descriptors or kernel memory are short here: no server's fault, and soon over.
 const SHORTAGE_WAIT: Duration = Duration::from_millis(100);
-
-/// The most servers that are remembered as failed for one client; beyond it the oldest is forgotten.
-const TRIED_MAX: usize = 8;
 
 /// The state of reaching a server for one client.
 #[derive(Debug)]
@@ -97,8 +95,8 @@ impl Dial {
         }
     }
 
-    /// Decides what to do now that no attempt runs.
-    pub(super) fn next(&mut self, pool: PoolId, snapshot: &Snapshot, now: Tick) -> Next {
+    /// Decides what to do for connection `id` now that no attempt runs.
+    pub(super) fn next(&mut self, id: u64, pool: PoolId, snapshot: &Snapshot, now: Tick) -> Next {
         let Phase::Waiting(until) = self.phase else { return Next::Wait };
         if self.attempts >= snapshot.retry.tries || self.total_ends.is_some_and(|ends| ends <= now.max(until))
         {
@@ -108,7 +106,9 @@ impl Dial {
             return Next::Wait;
         }
         let tried = &self.tried[..usize::from(self.tried_count)];
-        if let Some(server) = snapshot.pool(pool).balancer.pick(tried) {
+        let seed = id ^ (u64::from(self.attempts) << 56);
+        let load = |server: ServerId| snapshot.server(server).connections.count();
+        if let Some(server) = snapshot.pool(pool).balancer.pick(tried, seed, load) {
             let attempt_ends = snapshot.timeouts.connect.map(|limit| now.after(limit));
             self.attempts += 1;
             self.phase = Phase::Attempting(attempt_ends.into_iter().chain(self.total_ends).min());
@@ -120,7 +120,7 @@ impl Dial {
         // No other server is left: the same ones again, after a pause.
         self.tried_count = 0;
         self.phase = Phase::Waiting(now.after(snapshot.retry.same_server_delay));
-        self.next(pool, snapshot, now)
+        self.next(id, pool, snapshot, now)
     }
 
     /// The cause of giving up: how the last attempt failed.

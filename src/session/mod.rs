@@ -19,13 +19,13 @@ pub use cause::Cause;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::engine::Order;
+use crate::engine::{Order, Sight};
 use crate::logging::Record;
-use crate::relay::{Dir, End, Fault, Progress, Side};
+use crate::relay::{Dir, End, Fault, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::tick::Tick;
 use dial::{Dial, Next};
-use watch::Watch;
+use watch::{Limits, Watch};
 
 /// The first wait for a peer that has not acknowledged everything before it is reset; each is twice the
 /// one before, up to [`UNSENT_WAIT_MAX`].
@@ -48,8 +48,10 @@ pub enum Input {
         /// Bytes were taken from a peer and not given to the other.
         unsent: bool,
     },
-    /// The session's deadline has passed; with how far its relay has come.
-    Deadline(Option<Progress>),
+    /// The session's deadline has passed; with what can be seen of its relay.
+    Deadline(Option<Sight>),
+    /// The process is ending: close at the first quiet moment from then on.
+    Leave(Tick),
     /// The process stops now.
     Kill,
 }
@@ -74,6 +76,10 @@ pub struct Session {
     server: Option<ServerId>,
     listener: ListenerId,
     tries: u8,
+    /// `server` counts this connection among its own.
+    counted: bool,
+    /// From when on it is to leave.
+    leave: Option<Tick>,
     state: State,
 }
 
@@ -114,6 +120,8 @@ impl Session {
             server: None,
             listener,
             tries: 0,
+            counted: false,
+            leave: None,
             state: State::Dialing(Dial::new(cx.now, cx.snapshot)),
         };
         let order = session.dial(cx).expect("the first server is tried, or there is none, at once");
@@ -131,8 +139,15 @@ impl Session {
             (State::Dialing(_), Input::Deadline(_)) => self.dial(cx),
             (State::Dialing(_), Input::ClientLeft) => Some(self.give_up(Cause::ClientLeft)),
             (State::Dialing(_), Input::Kill) => Some(self.give_up(Cause::Drain)),
-            (State::Relaying(watch), Input::Deadline(Some(progress))) => {
-                watch.look(cx.now, progress, &cx.snapshot.timeouts).map(Order::Stop)
+            (State::Relaying(watch), Input::Deadline(Some(sight))) => {
+                watch.look(cx.now, sight, Limits::new(cx.snapshot), self.leave).map(Order::Stop)
+            }
+            (state, Input::Leave(at)) => {
+                self.leave = Some(at);
+                if let State::Relaying(watch) = state {
+                    watch.look_by(at);
+                }
+                None
             }
             (State::Relaying(_), Input::Kill) => Some(Order::Stop(End::Killed)),
             (State::Relaying(_), Input::Ended { end, moved, unsent }) => {
@@ -158,6 +173,12 @@ impl Session {
     #[must_use]
     pub fn listener(&self) -> ListenerId {
         self.listener
+    }
+
+    /// Whether nothing has happened on its relay since it was last looked at.
+    #[must_use]
+    pub fn is_idle(&self, sight: Sight) -> bool {
+        matches!(&self.state, State::Relaying(watch) if watch.is_unchanged(sight.progress))
     }
 
     /// What there is to tell of it, now that its sockets are closed.
@@ -191,17 +212,18 @@ impl Session {
             return None;
         }
         dial.failed(server, fault, cx.now);
+        self.uncount(cx.snapshot);
         self.dial(cx)
     }
 
     fn dial(&mut self, cx: Context<'_>) -> Option<Order> {
         let State::Dialing(dial) = &mut self.state else { return None };
         let pool = cx.snapshot.listener(self.listener).pool;
-        let next = dial.next(pool, cx.snapshot, cx.now);
+        let next = dial.next(self.id, pool, cx.snapshot, cx.now);
         self.tries = dial.attempts();
         match next {
             Next::Dial(server) => {
-                self.server = Some(server);
+                self.count(server, cx);
                 Some(Order::Dial { to: cx.snapshot.server(server).addr })
             }
             Next::Wait => None,
@@ -209,9 +231,30 @@ impl Session {
         }
     }
 
+    fn count(&mut self, server: ServerId, cx: Context<'_>) {
+        debug_assert!(!self.counted, "counted twice");
+        // A server has no limit yet, so this always succeeds.
+        self.counted = cx.snapshot.server(server).connections.take();
+        self.server = Some(server);
+    }
+
+    /// Its server counts it no longer: an attempt failed, or the sockets are closed.
+    pub fn uncount(&mut self, snapshot: &Snapshot) {
+        if let (true, Some(server)) = (std::mem::take(&mut self.counted), self.server) {
+            snapshot.server(server).connections.give();
+        }
+    }
+
     fn connected(&mut self, cx: Context<'_>) -> Order {
         self.connect_ms = u32::try_from(cx.now.since(self.began).as_millis()).ok();
-        self.state = State::Relaying(Watch::new(cx.now, &cx.snapshot.timeouts));
+        if let (false, Some(server)) = (self.counted, self.server) {
+            self.count(server, cx);
+        }
+        let mut watch = Watch::new(cx.now, Limits::new(cx.snapshot));
+        if let Some(leave) = self.leave {
+            watch.look_by(leave.max(cx.now));
+        }
+        self.state = State::Relaying(watch);
         Order::Relay
     }
 
@@ -223,18 +266,20 @@ impl Session {
     fn ended(&mut self, end: End, moved: [u64; 2], unsent: bool, cx: Context<'_>) -> Order {
         let (cause, spare) = match end {
             End::Clean => (Cause::Done, None),
-            End::Reset { by, fault } => (failure(by, fault), Some(Spare::new(by.other(), cx))),
+            End::Reset { by, fault } => (failure(by, fault), (!unsent).then(|| Spare::new(by.other(), cx))),
             End::Idle => (Cause::IdleTimeout, None),
             End::HalfIdle { waiting_for: Side::Server } => (Cause::HalfCloseServer, None),
             End::HalfIdle { waiting_for: Side::Client } => (Cause::HalfCloseClient, None),
-            End::Killed => (Cause::Drain, None),
+            End::Drained | End::Killed => (Cause::Drain, None),
         };
         let order = match end {
+            // A peer that has not taken what is held has had `half_close` for it.
+            End::Reset { .. } if unsent => Order::Reset { spare: None },
             End::Reset { by, .. } => Order::Reset { spare: Some(by.other()) },
             // A part must not be taken for the whole.
             End::Idle | End::HalfIdle { .. } if unsent => Order::Reset { spare: None },
             End::Killed => Order::Reset { spare: None },
-            End::Clean | End::Idle | End::HalfIdle { .. } => Order::Close,
+            End::Clean | End::Idle | End::HalfIdle { .. } | End::Drained => Order::Close,
         };
         self.state = State::Closing(Closing { cause, moved, spare });
         order

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{self, AtMaxconn, Balance, Config};
+use crate::relay::Progress;
 
 const PORT: u16 = 9000;
 
@@ -28,6 +29,7 @@ fn config(weights: &[u16]) -> Config {
             bind: vec![(Ipv4Addr::LOCALHOST, 8080).into()],
             pool: 0,
             backlog: None,
+            accept_balance: config::AcceptBalance::Reuseport,
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
         }],
@@ -37,6 +39,10 @@ fn config(weights: &[u16]) -> Config {
             servers: (0..).zip(weights).map(server).collect(),
         }],
     }
+}
+
+fn sight(moved: [u64; 2], waiting_for: Option<Side>) -> Sight {
+    Sight { progress: Progress { moved, waiting_for, ..Progress::default() }, silence: None }
 }
 
 fn ms(ms: u64) -> Duration {
@@ -307,16 +313,17 @@ fn how_a_relay_ends_decides_how_it_is_closed() {
     for (end, unsent, order, cause, hap_ts, closer) in [
         (End::Clean, false, Order::Close, "done", "--", "both"),
         (reset(client, Fault::Reset), false, spare(server), "client_reset", "CD", "client"),
-        (reset(client, Fault::Closed), true, spare(server), "client_reset", "CD", "client"),
-        (reset(client, Fault::TimedOut), true, spare(server), "client_vanished", "cD", "client"),
-        (reset(server, Fault::Reset), true, spare(client), "server_reset", "SD", "server"),
-        (reset(server, Fault::Other(5)), true, spare(client), "server_reset", "SD", "server"),
+        (reset(client, Fault::Closed), false, spare(server), "client_reset", "CD", "client"),
+        (reset(client, Fault::TimedOut), false, spare(server), "client_vanished", "cD", "client"),
+        (reset(server, Fault::Reset), true, no_spare, "server_reset", "SD", "server"),
+        (reset(server, Fault::Other(5)), false, spare(client), "server_reset", "SD", "server"),
         (reset(server, Fault::TimedOut), false, spare(client), "server_vanished", "sD", "server"),
         (End::Idle, false, Order::Close, "idle_timeout", "cD", "proxy"),
         (End::Idle, true, no_spare, "idle_timeout", "cD", "proxy"),
         (half_idle(server), false, Order::Close, "half_close_timeout", "sD", "proxy"),
         (half_idle(client), false, Order::Close, "half_close_timeout", "cD", "proxy"),
         (half_idle(client), true, no_spare, "half_close_timeout", "cD", "proxy"),
+        (End::Drained, false, Order::Close, "drain", "KD", "proxy"),
         (End::Killed, false, no_spare, "drain", "KD", "proxy"),
     ] {
         let mut life = Life::connected();
@@ -412,8 +419,7 @@ fn an_idle_relay_is_stopped_and_a_busy_one_is_not() {
     let stopped = loop {
         let now = life.deadline().expect("it is watched");
         delivered += u64::from(now < 5_000);
-        let progress = Progress { moved: [delivered, 0], waiting_for: None };
-        match life.at(now, Input::Deadline(Some(progress))) {
+        match life.at(now, Input::Deadline(Some(sight([delivered, 0], None)))) {
             None => assert!(now < 7_000, "it is not found"),
             Some(order) => break (now, order),
         }
@@ -445,15 +451,14 @@ fn some_input(order: Order, choice: u8) -> Input {
     let faults = [Fault::Refused, Fault::Unreachable, Fault::NoFiles, Fault::NoPorts, Fault::Reset];
     let fault = faults[usize::from(choice >> 3) % faults.len()];
     let by = if choice & 8 == 0 { Side::Client } else { Side::Server };
-    let progress =
-        Progress { moved: [u64::from(choice >> 6); 2], waiting_for: (choice & 8 == 0).then_some(by) };
+    let sight = sight([u64::from(choice >> 6); 2], (choice & 8 == 0).then_some(by));
     match (order, choice % 8) {
         (_, 0) if choice == 0 => Input::Kill,
         (Order::Dial { .. }, 0..5) => Input::Dialed(Err(fault)),
         (Order::Dial { .. }, 5) if choice & 64 == 0 => Input::Dialed(Ok(())),
         (Order::Relay, 0) => Input::Ended { end: End::Reset { by, fault }, moved: [1, 1], unsent: true },
         (Order::Stop(end), _) => Input::Ended { end, moved: [2, 2], unsent: choice & 8 == 0 },
-        (Order::Relay, _) => Input::Deadline(Some(progress)),
+        (Order::Relay, _) => Input::Deadline(Some(sight)),
         _ => Input::Deadline(None),
     }
 }

@@ -3,8 +3,30 @@
 use std::time::Duration;
 
 use crate::config::Timeouts;
-use crate::relay::{End, Progress};
+use crate::engine::Sight;
+use crate::relay::{Dir, End, Fault, Progress, Side};
+use crate::snapshot::Snapshot;
 use crate::tick::Tick;
+
+/// When a relay that was asked to leave counts as quiet: soon after an answer, later after bytes of the
+/// client's, to which an answer may be due.
+const QUIET_AFTER_ANSWER: Duration = Duration::from_millis(200);
+const QUIET_AFTER_QUESTION: Duration = Duration::from_secs(2);
+
+/// How long a relay may be quiet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) idle: Option<Duration>,
+    pub(super) half_close: Option<Duration>,
+    pub(super) dead_peer: Option<Duration>,
+}
+
+impl Limits {
+    pub(super) fn new(snapshot: &Snapshot) -> Self {
+        let Timeouts { idle, half_close, .. } = snapshot.timeouts;
+        Self { idle, half_close, dead_peer: snapshot.tcp.dead_peer }
+    }
+}
 
 /// What was seen of a relay when it was last looked at.
 #[derive(Debug)]
@@ -17,65 +39,109 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(now: Tick, timeouts: &Timeouts) -> Self {
+    pub(super) fn new(now: Tick, limits: Limits) -> Self {
         let mut watch = Self { seen: Progress::default(), since: now, next: None };
-        watch.next = watch.next_look(now, timeouts);
+        watch.next = watch.next_look(now, limits, None);
         watch
     }
 
     /// Looks at a relay; returns how to end it when it was quiet for too long. For a limit `T` that is
-    /// between `T` and `1.25 T` after its last progress.
-    pub(super) fn look(&mut self, now: Tick, progress: Progress, timeouts: &Timeouts) -> Option<End> {
-        if progress != self.seen {
-            self.seen = progress;
+    /// between `T` and `1.25 T` after its last progress. From `leave` on, a quiet moment is enough.
+    pub(super) fn look(
+        &mut self,
+        now: Tick,
+        sight: Sight,
+        limits: Limits,
+        leave: Option<Tick>,
+    ) -> Option<End> {
+        if sight.progress != self.seen {
+            self.seen = sight.progress;
             self.since = now;
         }
-        let over = self.limit(timeouts).is_some_and(|limit| self.since.after(limit) <= now);
-        self.next = self.next_look(now, timeouts);
+        self.next = self.next_look(now, limits, sight.silence);
+        if let Some(leave) = leave {
+            let quiet_at = self.quiet_at().max(leave);
+            if quiet_at <= now && !self.seen.held {
+                return Some(End::Drained);
+            }
+            self.look_by(if quiet_at > now { quiet_at } else { now.after(QUIET_AFTER_ANSWER) });
+        }
+        if let (Some((by, silence)), Some(limit)) = (sight.silence, limits.dead_peer)
+            && silence >= limit
+        {
+            return Some(End::Reset { by, fault: Fault::TimedOut });
+        }
+        let over = self.limit(limits).is_some_and(|limit| self.since.after(limit) <= now);
         over.then_some(match self.seen.waiting_for {
             Some(waiting_for) => End::HalfIdle { waiting_for },
             None => End::Idle,
         })
     }
 
-    fn limit(&self, timeouts: &Timeouts) -> Option<Duration> {
-        if self.seen.waiting_for.is_some() { timeouts.half_close } else { timeouts.idle }
+    /// Looks at `at` at the latest.
+    pub(super) fn look_by(&mut self, at: Tick) {
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+
+    /// Whether nothing has happened since the last look.
+    pub(super) fn is_unchanged(&self, progress: Progress) -> bool {
+        self.seen == progress
+    }
+
+    fn quiet_at(&self) -> Tick {
+        self.since.after(match self.seen.last {
+            Some(Dir::Up) => QUIET_AFTER_QUESTION,
+            Some(Dir::Down) | None => QUIET_AFTER_ANSWER,
+        })
+    }
+
+    fn limit(&self, limits: Limits) -> Option<Duration> {
+        if self.seen.waiting_for.is_some() { limits.half_close } else { limits.idle }
     }
 
     /// A look is due every fifth of the shorter limit, since either may begin at any time, and when the
     /// one that runs is over. Looks are put on a raster of a 64th, so that thousands of quiet connections
     /// wake their worker together instead of one by one.
-    fn next_look(&self, now: Tick, timeouts: &Timeouts) -> Option<Tick> {
-        let shorter = timeouts.idle.into_iter().chain(timeouts.half_close).min()?;
-        let raster_ms = u64::try_from(shorter.as_millis() / 64).unwrap_or(u64::MAX).max(1);
-        let step = Tick(now.after(shorter / 5).0.next_multiple_of(raster_ms));
-        let over = self.limit(timeouts).map(|limit| self.since.after(limit)).filter(|over| *over > now);
-        over.into_iter().chain([step]).min()
+    fn next_look(&self, now: Tick, limits: Limits, silence: Option<(Side, Duration)>) -> Option<Tick> {
+        let fifths = [limits.idle, limits.half_close].into_iter().flatten().map(|limit| limit / 5);
+        let step = fifths.chain(limits.dead_peer).min()?;
+        let raster_ms = u64::try_from(step.as_millis() / 13).unwrap_or(u64::MAX).max(1);
+        let step = Tick(now.after(step).0.next_multiple_of(raster_ms));
+        let over = self.limit(limits).map(|limit| self.since.after(limit));
+        let dead = silence
+            .zip(limits.dead_peer)
+            .map(|((_, silence), limit)| now.after(limit.saturating_sub(silence)));
+        over.into_iter().chain(dead).filter(|at| *at > now).chain([step]).min()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::relay::Side;
-
-    fn timeouts(idle_ms: u64, half_close_ms: u64) -> Timeouts {
-        Timeouts {
-            connect: None,
-            connect_total: None,
+    fn limits(idle_ms: u64, half_close_ms: u64) -> Limits {
+        Limits {
             idle: Some(Duration::from_millis(idle_ms)),
             half_close: Some(Duration::from_millis(half_close_ms)),
+            dead_peer: None,
         }
     }
 
+    fn moved(up: u64) -> Progress {
+        Progress { moved: [up, 0], ..Progress::default() }
+    }
+
+    fn sight(progress: Progress) -> Sight {
+        Sight { progress, silence: None }
+    }
+
     /// Runs the looks that a watch asks for; the relay makes progress at the given ticks.
-    fn ends_at(timeouts: &Timeouts, began: u64, progress: &[(u64, Progress)]) -> (u64, End) {
-        let mut watch = Watch::new(Tick(began), timeouts);
+    fn ends_at(limits: Limits, began: u64, progress: &[(u64, Progress)]) -> (u64, End) {
+        let mut watch = Watch::new(Tick(began), limits);
         loop {
             let now = watch.next.expect("a limit is set");
             let seen =
                 progress.iter().rev().find(|(at, _)| *at <= now.0).map_or_else(Progress::default, |p| p.1);
-            if let Some(end) = watch.look(now, seen, timeouts) {
+            if let Some(end) = watch.look(now, sight(seen), limits, None) {
                 return (now.0, end);
             }
             assert!(watch.next > Some(now), "no look may be due at once again");
@@ -84,10 +150,9 @@ mod tests {
 
     #[test]
     fn idle_is_found_never_early_and_at_most_a_quarter_late() {
-        let timeouts = timeouts(1_000, 100_000);
+        let limits = limits(1_000, 100_000);
         for last in [0, 1, 199, 200, 201, 350, 800, 999] {
-            let moved = Progress { moved: [1, 0], waiting_for: None };
-            let (at, end) = ends_at(&timeouts, 0, &[(last, moved)]);
+            let (at, end) = ends_at(limits, 0, &[(last, moved(1))]);
             assert_eq!(end, End::Idle);
             assert!((last + 1_000..=last + 1_250).contains(&at), "progress at {last}, ended at {at}");
         }
@@ -95,25 +160,76 @@ mod tests {
 
     #[test]
     fn a_half_close_is_noticed_although_idle_is_long() {
-        let timeouts = timeouts(3_600_000, 1_000);
-        let half = Progress { moved: [5, 5], waiting_for: Some(Side::Server) };
-        let (at, end) = ends_at(&timeouts, 0, &[(50_000, half)]);
+        let limits = limits(3_600_000, 1_000);
+        let half = Progress { waiting_for: Some(Side::Server), ..moved(5) };
+        let (at, end) = ends_at(limits, 0, &[(50_000, half)]);
         assert_eq!(end, End::HalfIdle { waiting_for: Side::Server });
         assert!((51_000..=51_250).contains(&at), "{at}");
     }
 
     #[test]
     fn a_trickle_keeps_it_alive() {
-        let timeouts = timeouts(1_000, 1_000);
-        let trickle: Vec<(u64, Progress)> =
-            (0..100).map(|n| (n * 900, Progress { moved: [n, 0], waiting_for: None })).collect();
-        let (at, _) = ends_at(&timeouts, 0, &trickle);
+        let limits = limits(1_000, 1_000);
+        let trickle: Vec<(u64, Progress)> = (0..100).map(|n| (n * 900, moved(n))).collect();
+        let (at, _) = ends_at(limits, 0, &trickle);
         assert!(at >= 99 * 900 + 1_000, "{at}");
     }
 
     #[test]
     fn without_limits_nobody_looks() {
-        let off = Timeouts { connect: None, connect_total: None, idle: None, half_close: None };
-        assert_eq!(Watch::new(Tick(0), &off).next, None);
+        let off = Limits { idle: None, half_close: None, dead_peer: None };
+        assert_eq!(Watch::new(Tick(0), off).next, None);
+    }
+
+    #[test]
+    fn a_dead_peer_is_given_up_at_its_limit_and_a_slow_one_is_not() {
+        let limits = Limits { dead_peer: Some(Duration::from_secs(2)), ..limits(3_600_000, 3_600_000) };
+        let mut watch = Watch::new(Tick(0), limits);
+        let silent_since = 1_500;
+        let end = loop {
+            let now = watch.next.expect("a look is due");
+            let silence = Duration::from_millis(now.0.saturating_sub(silent_since));
+            let silence = (now.0 > silent_since).then_some((Side::Server, silence));
+            if let Some(end) = watch.look(now, Sight { progress: moved(1), silence }, limits, None) {
+                break (now.0, end);
+            }
+        };
+        assert_eq!(end.1, End::Reset { by: Side::Server, fault: Fault::TimedOut });
+        assert!((3_500..=4_000).contains(&end.0), "{}", end.0);
+        assert_eq!(watch.look(Tick(9_000), sight(moved(1)), limits, None), None);
+    }
+
+    #[test]
+    fn leaving_waits_for_a_quiet_moment_and_longer_for_an_answer() {
+        let limits = limits(60_000, 60_000);
+        for (last, quiet) in [(None, 200), (Some(Dir::Down), 200), (Some(Dir::Up), 2_000)] {
+            let mut watch = Watch::new(Tick(0), limits);
+            let progress = Progress { last, ..moved(7) };
+            let mut look = |at: Tick, progress| {
+                let end = watch.look(at, sight(progress), limits, Some(Tick(50)));
+                (end, watch.next.expect("a look is due"))
+            };
+            let (end, at) = look(Tick(100), progress);
+            assert_eq!(end, None, "it has just moved");
+            assert!((100 + quiet..=102 + quiet).contains(&at.0), "{last:?} {at:?}");
+            let (end, later) = look(at, Progress { held: true, ..progress });
+            assert_eq!(end, None, "bytes are held");
+            assert!(later > at);
+            let (end, last_look) = look(later, progress);
+            assert_eq!(end, None, "it has just moved");
+            assert_eq!(look(last_look, progress).0, Some(End::Drained));
+        }
+    }
+
+    #[test]
+    fn nobody_leaves_before_the_time() {
+        let limits = limits(60_000, 60_000);
+        let mut watch = Watch::new(Tick(0), limits);
+        watch.look_by(Tick(5_000));
+        assert_eq!(watch.next, Some(Tick(5_000)));
+        assert_eq!(watch.look(Tick(4_000), sight(Progress::default()), limits, Some(Tick(5_000))), None);
+        assert_eq!(watch.next, Some(Tick(5_000)));
+        let end = watch.look(Tick(5_000), sight(Progress::default()), limits, Some(Tick(5_000)));
+        assert_eq!(end, Some(End::Drained));
     }
 }

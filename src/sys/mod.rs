@@ -12,5 +12,5 @@ mod pool;
 pub use clock::Clock;
 pub use holder::holder_of;
 pub use limits::{allowed_cpus, descriptor_limit, pin_to, raise_descriptor_limit};
-pub use net::WouldBlock;
+pub use net::{Net, Os, WouldBlock};
 pub use pool::{Lease, Pool};

@@ -1,5 +1,6 @@
 //! Sockets: listening, dialing, moving bytes, ending.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::num::NonZeroU32;
@@ -13,11 +14,19 @@ use crate::config::Tcp;
 use crate::relay::Fault;
 
 /// A proof that an operation on a socket can do nothing until an event says otherwise. Only this room
-/// makes one: from an EAGAIN, or from a short read under the conditions that [`recv`] names.
+/// makes one: from an EAGAIN, or from a short read under the conditions that [`Net::recv`] names.
 #[derive(Debug)]
 pub struct WouldBlock(());
 
-/// What came of a [`recv`].
+#[cfg(feature = "sim")]
+impl WouldBlock {
+    /// The simulated kernel's: it stands in for this room.
+    pub(crate) fn simulated() -> Self {
+        Self(())
+    }
+}
+
+/// What came of a [`Net::recv`].
 #[derive(Debug)]
 pub enum Received {
     /// So many bytes; with a proof where it is known that nothing is behind them.
@@ -30,7 +39,7 @@ pub enum Received {
     Failed(Fault),
 }
 
-/// What came of a [`send`].
+/// What came of a [`Net::send`].
 #[derive(Debug)]
 pub enum Sent {
     /// So many bytes were taken.
@@ -41,11 +50,11 @@ pub enum Sent {
     Failed(Fault),
 }
 
-/// What came of an [`accept`].
+/// What came of a [`Net::accept`].
 #[derive(Debug)]
-pub enum Accepted {
+pub enum Accepted<Stream> {
     /// A connection.
-    Client(TcpStream, SocketAddr),
+    Client(Stream, SocketAddr),
     /// None is waiting.
     Nothing(WouldBlock),
     /// One was given up by its client before we took it; the next may be fine (accept(2)).
@@ -54,129 +63,177 @@ pub enum Accepted {
     Failed(Fault),
 }
 
-/// Reads once.
-///
-/// `short_is_drained`: a read that does not fill `buffer` proves that the socket is empty, and a later byte
-/// or FIN raises a new event. True on Linux epoll as long as no RDHUP, HUP, ERR or PRI was reported for the
-/// socket: a FIN may wait behind the bytes, and a read stops at an urgent byte.
-pub fn recv(stream: &TcpStream, buffer: &mut [u8], short_is_drained: bool) -> Received {
-    let room = buffer.len();
-    loop {
-        return match (&mut &*stream).read(buffer) {
-            Ok(count) => match NonZeroU32::new(small(count)) {
-                Some(moved) => {
-                    Received::Bytes(moved, (short_is_drained && count < room).then_some(WouldBlock(())))
-                }
-                None => Received::Eof,
+/// The calls that a readiness engine makes on sockets: the kernel as its parameter, so that the simulator can
+/// stand in for it. Closing is dropping.
+pub trait Net {
+    /// A connected socket, or one that is about to be.
+    type Stream: fmt::Debug;
+    /// A listening socket.
+    type Listener: fmt::Debug;
+
+    /// Reads once.
+    ///
+    /// `short_is_drained`: a read that does not fill `buffer` proves that the socket is empty, and a later
+    /// byte or FIN raises a new event. True on Linux epoll as long as no RDHUP, HUP, ERR or PRI was reported
+    /// for the socket: a FIN may wait behind the bytes, and a read stops at an urgent byte.
+    fn recv(stream: &Self::Stream, buffer: &mut [u8], short_is_drained: bool) -> Received;
+
+    /// Writes once.
+    fn send(stream: &Self::Stream, bytes: &[u8]) -> Sent;
+
+    /// Sends FIN behind what was sent.
+    ///
+    /// # Errors
+    /// The fault, when the connection is gone already.
+    fn finish(stream: &Self::Stream) -> Result<(), Fault>;
+
+    /// Takes one connection from a listener's backlog. It inherits the listener's options.
+    fn accept(listener: &Self::Listener) -> Accepted<Self::Stream>;
+
+    /// Begins to connect. `true`: the connection is there already, as loopback often has it.
+    ///
+    /// # Errors
+    /// The fault, when it is known at once.
+    fn dial(&self, to: SocketAddr, tcp: &Tcp) -> Result<(Self::Stream, bool), Fault>;
+
+    /// Whether a connect that [`Net::dial`] began has ended: `Ok(false)` while it has not. An event alone
+    /// proves nothing.
+    ///
+    /// # Errors
+    /// The fault, when it failed.
+    fn dialed(stream: &Self::Stream) -> Result<bool, Fault>;
+
+    /// The failure of a socket that has nothing left to read; `None` when it is alive or bytes are waiting.
+    /// To be asked only when the system reported an error for it.
+    fn failure_before_relay(stream: &Self::Stream) -> Option<Fault>;
+
+    /// The pending error of a socket (`SO_ERROR`), which is cleared by this.
+    fn pending_error(stream: &Self::Stream) -> Option<Fault>;
+
+    /// Lets the close of a socket send RST instead of FIN; whatever was not acknowledged is destroyed then.
+    fn reset_on_close(stream: &Self::Stream);
+
+    /// Whether bytes that were sent are still on their way to a peer that is there.
+    fn is_delivering(stream: &Self::Stream) -> bool;
+
+    /// How long a peer has been silent although it owes acknowledgements and was asked again at least
+    /// twice; `None` where all is well, or the system does not tell.
+    fn silence(_stream: &Self::Stream) -> Option<Duration> {
+        None
+    }
+}
+
+/// The operating system's own sockets, by way of mio's types.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Os;
+
+impl Net for Os {
+    type Stream = TcpStream;
+    type Listener = TcpListener;
+
+    fn recv(stream: &TcpStream, buffer: &mut [u8], short_is_drained: bool) -> Received {
+        let room = buffer.len();
+        loop {
+            return match (&mut &*stream).read(buffer) {
+                Ok(count) => match NonZeroU32::new(small(count)) {
+                    Some(moved) => {
+                        Received::Bytes(moved, (short_is_drained && count < room).then_some(WouldBlock(())))
+                    }
+                    None => Received::Eof,
+                },
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Received::Nothing(WouldBlock(())),
+                Err(error) => Received::Failed(fault(&error)),
+            };
+        }
+    }
+
+    fn send(stream: &TcpStream, bytes: &[u8]) -> Sent {
+        loop {
+            return match (&mut &*stream).write(bytes) {
+                Ok(count) => match NonZeroU32::new(small(count)) {
+                    Some(moved) => Sent::Bytes(moved),
+                    // send(2) of one byte or more does not return 0; a stream that does is of no use.
+                    None => Sent::Failed(Fault::Other(0)),
+                },
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Nothing(WouldBlock(())),
+                Err(error) => Sent::Failed(fault(&error)),
+            };
+        }
+    }
+
+    fn finish(stream: &TcpStream) -> Result<(), Fault> {
+        stream.shutdown(Shutdown::Write).map_err(|error| match error.kind() {
+            // ENOTCONN: a reset came first (shutdown(2) on a socket in state CLOSE).
+            ErrorKind::NotConnected => Fault::Reset,
+            _ => fault(&error),
+        })
+    }
+
+    fn accept(listener: &TcpListener) -> Accepted<TcpStream> {
+        match listener.accept() {
+            Ok((stream, peer)) => Accepted::Client(stream, peer),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Accepted::Nothing(WouldBlock(())),
+            Err(error) => match fault(&error) {
+                // accept(2) passes on the network errors of a connection that died in the backlog.
+                Fault::Reset | Fault::Unreachable | Fault::TimedOut | Fault::Denied => Accepted::Gone,
+                other => Accepted::Failed(other),
             },
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Received::Nothing(WouldBlock(())),
-            Err(error) => Received::Failed(fault(&error)),
+        }
+    }
+
+    fn dial(&self, to: SocketAddr, tcp: &Tcp) -> Result<(TcpStream, bool), Fault> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))
+            .map_err(|error| fault(&error))?;
+        set_options(&socket, tcp).map_err(|error| fault(&error))?;
+        let connected = match socket.connect(&to.into()) {
+            Ok(()) => true,
+            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => false,
+            Err(error) => return Err(fault(&error)),
         };
+        Ok((TcpStream::from_std(socket.into()), connected))
     }
-}
 
-/// Writes once.
-pub fn send(stream: &TcpStream, bytes: &[u8]) -> Sent {
-    loop {
-        return match (&mut &*stream).write(bytes) {
-            Ok(count) => match NonZeroU32::new(small(count)) {
-                Some(moved) => Sent::Bytes(moved),
-                // send(2) of one byte or more does not return 0; a stream that does is of no use.
-                None => Sent::Failed(Fault::Other(0)),
-            },
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Nothing(WouldBlock(())),
-            Err(error) => Sent::Failed(fault(&error)),
-        };
+    fn dialed(stream: &TcpStream) -> Result<bool, Fault> {
+        // getpeername(2) knows no peer before the handshake is over.
+        match stream.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotConnected => {
+                Self::pending_error(stream).map_or(Ok(false), Err)
+            }
+            Err(error) => Err(fault(&error)),
+        }
     }
-}
 
-/// Sends FIN behind what was sent.
-///
-/// # Errors
-/// The fault, when the connection is gone already.
-pub fn finish(stream: &TcpStream) -> Result<(), Fault> {
-    stream.shutdown(Shutdown::Write).map_err(|error| match error.kind() {
-        // ENOTCONN: a reset came first (shutdown(2) on a socket in state CLOSE).
-        ErrorKind::NotConnected => Fault::Reset,
-        _ => fault(&error),
-    })
-}
-
-/// Takes one connection from a listener's backlog. It inherits the listener's options.
-pub fn accept(listener: &TcpListener) -> Accepted {
-    match listener.accept() {
-        Ok((stream, peer)) => Accepted::Client(stream, peer),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Accepted::Nothing(WouldBlock(())),
-        Err(error) => match fault(&error) {
-            // accept(2) passes on the network errors of a connection that died in the backlog.
-            Fault::Reset | Fault::Unreachable | Fault::TimedOut | Fault::Denied => Accepted::Gone,
-            other => Accepted::Failed(other),
-        },
+    fn failure_before_relay(stream: &TcpStream) -> Option<Fault> {
+        match stream.peek(&mut [0]) {
+            Ok(_) => None,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => None,
+            Err(error) => Some(fault(&error)),
+        }
     }
-}
 
-/// Begins to connect. `true`: the connection is there already, as loopback often has it.
-///
-/// # Errors
-/// The fault, when it is known at once.
-pub fn dial(to: SocketAddr, tcp: &Tcp) -> Result<(TcpStream, bool), Fault> {
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))
-        .map_err(|error| fault(&error))?;
-    set_options(&socket, tcp).map_err(|error| fault(&error))?;
-    let connected = match socket.connect(&to.into()) {
-        Ok(()) => true,
-        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => false,
-        Err(error) => return Err(fault(&error)),
-    };
-    Ok((TcpStream::from_std(socket.into()), connected))
-}
-
-/// Whether a connect that [`dial`] began has ended: `Ok(false)` while it has not. An event alone proves
-/// nothing, a peer's address does: getpeername(2) knows none before the handshake is over.
-///
-/// # Errors
-/// The fault, when it failed.
-pub fn dialed(stream: &TcpStream) -> Result<bool, Fault> {
-    match stream.peer_addr() {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotConnected => pending_error(stream).map_or(Ok(false), Err),
-        Err(error) => Err(fault(&error)),
+    fn pending_error(stream: &TcpStream) -> Option<Fault> {
+        match stream.take_error() {
+            Ok(None) => None,
+            Ok(Some(error)) | Err(error) => Some(fault(&error)),
+        }
     }
-}
 
-/// The failure of a socket that has nothing left to read; `None` when it is alive or bytes are waiting.
-/// To be asked only when the system reported an error for it.
-#[must_use]
-pub fn failure_before_relay(stream: &TcpStream) -> Option<Fault> {
-    match stream.peek(&mut [0]) {
-        Ok(_) => None,
-        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => None,
-        Err(error) => Some(fault(&error)),
+    fn reset_on_close(stream: &TcpStream) {
+        // A failure means that the connection is gone already.
+        let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
-}
 
-/// The pending error of a socket (`SO_ERROR`), which is cleared by this.
-#[must_use]
-pub fn pending_error(stream: &TcpStream) -> Option<Fault> {
-    match stream.take_error() {
-        Ok(None) => None,
-        Ok(Some(error)) | Err(error) => Some(fault(&error)),
+    fn is_delivering(stream: &TcpStream) -> bool {
+        // A connection that was reset keeps its count of bytes for ever; it has no peer any more.
+        unacknowledged(stream) > 0 && stream.peer_addr().is_ok()
     }
-}
 
-/// Lets the close of a socket send RST instead of FIN; whatever was not acknowledged is destroyed then.
-pub fn reset_on_close(stream: &TcpStream) {
-    // A failure means that the connection is gone already.
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-}
-
-/// Whether bytes that were sent are still on their way to a peer that is there.
-#[must_use]
-pub fn is_delivering(stream: &TcpStream) -> bool {
-    // A connection that was reset keeps its count of bytes for ever; it has no peer any more.
-    unacknowledged(stream) > 0 && stream.peer_addr().is_ok()
+    fn silence(stream: &TcpStream) -> Option<Duration> {
+        silence(stream)
+    }
 }
 
 /// Bytes that were sent and that the peer has not acknowledged: `SIOCOUTQ`, tcp(7). Zero where the system
@@ -199,6 +256,38 @@ fn unacknowledged(stream: &TcpStream) -> u32 {
     {
         let _ = stream;
         0
+    }
+}
+
+/// [`Net::silence`] from `TCP_INFO`, tcp(7).
+///
+/// A live peer that takes no bytes for the moment (its window is shut) answers each probe, however rare
+/// they become: for it no probe is without an answer. So silence alone proves nothing, but with two probes
+/// or retransmissions unanswered it does.
+#[cfg_attr(
+    any(target_os = "linux", target_os = "android"),
+    expect(unsafe_code, reason = "an option that rustix lacks")
+)]
+fn silence(stream: &TcpStream) -> Option<Duration> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use std::os::fd::AsRawFd;
+        // SAFETY: tcp_info is plain integers, for which all bytes zero are a value.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let mut length = libc::socklen_t::try_from(size_of_val(&info)).ok()?;
+        // SAFETY: the descriptor is open because `stream` is borrowed; the kernel writes at most `length`
+        // bytes to `info`, which is ours and that long, and sets `length` to what it wrote.
+        let done = unsafe {
+            let info = (&raw mut info).cast();
+            libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info, &raw mut length)
+        };
+        let asked_again = info.tcpi_retransmits.max(info.tcpi_probes) >= 2;
+        (done == 0 && asked_again).then(|| Duration::from_millis(u64::from(info.tcpi_last_ack_recv)))
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        let _ = stream;
+        None
     }
 }
 

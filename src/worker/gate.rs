@@ -4,8 +4,6 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mio::net::TcpStream;
-
 use crate::snapshot::{ListenerId, Snapshot};
 use crate::tick::Tick;
 
@@ -13,24 +11,29 @@ use crate::tick::Tick;
 /// have made room, of which nobody tells.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// A client that was accepted and has to wait, because a limit was reached in the same turn.
+/// A client that was accepted and has no connection yet.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub struct Client<Socket> {
     pub(super) listener: ListenerId,
-    pub(super) socket: TcpStream,
+    pub(super) socket: Socket,
     pub(super) peer: SocketAddr,
 }
 
 /// A worker's gate.
-#[derive(Debug, Default)]
-pub(super) struct Gate {
-    /// At most as many as are accepted in a turn from each listening socket: from then on listeners rest.
-    pub(super) lobby: VecDeque<Waiting>,
+#[derive(Debug)]
+pub(super) struct Gate<Socket> {
+    /// Clients that were accepted in the same turn in which a limit was reached: at most as many as are
+    /// accepted in a turn from each listening socket, since from then on listeners rest.
+    pub(super) lobby: VecDeque<Client<Socket>>,
     /// Listeners rest until then.
     retry: Option<Tick>,
 }
 
-impl Gate {
+impl<Socket> Gate<Socket> {
+    pub(super) fn new() -> Self {
+        Self { lobby: VecDeque::new(), retry: None }
+    }
+
     /// Listeners rest for a while.
     pub(super) fn rest(&mut self, now: Tick) {
         self.retry.get_or_insert_with(|| now.after(RETRY));

@@ -1,76 +1,75 @@
 //! One share-nothing loop per CPU: it owns its listeners, its connections and its buffers, and shares
 //! nothing with the others but an immutable snapshot and a few counts.
 
+mod crew;
 mod gate;
 mod table;
 #[cfg(test)]
 mod tests;
 mod timers;
 
+pub use crew::{Crew, Mailbox};
+pub use gate::Client;
 pub use table::{Key, Table};
 pub use timers::Timers;
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use crate::config::AtMaxconn;
+use crate::balance;
+use crate::config::{self, AcceptBalance, AtMaxconn};
 use crate::engine::{Engine, Event, Slots};
 use crate::logging::{Record, Recorder};
 use crate::relay::Fault;
 use crate::session::{Cause, Context, Input, Session};
 use crate::snapshot::{ListenerId, Snapshot};
-use crate::sys::{Clock, net};
+use crate::sys::Clock;
 use crate::tick::Tick;
-use gate::{Gate, Waiting};
-
-/// What the process is doing, as its workers see it.
-#[derive(Debug, Default)]
-pub struct Phase(AtomicU8);
-
-impl Phase {
-    const DRAIN: u8 = 1;
-    const STOP: u8 = 2;
-
-    /// No new connections; those that are there may finish.
-    pub fn drain(&self) {
-        self.0.fetch_max(Self::DRAIN, Ordering::Relaxed);
-    }
-
-    /// Every connection ends now.
-    pub fn stop(&self) {
-        self.0.fetch_max(Self::STOP, Ordering::Relaxed);
-    }
-}
+use crew::Phase;
+use gate::Gate;
 
 /// What a worker is made of.
 #[derive(Debug)]
-pub struct Setup {
+pub struct Setup<Socket> {
     /// Its number, from 0.
     pub number: u16,
     /// What all workers share.
     pub snapshot: Arc<Snapshot>,
-    /// What the process is doing; whoever changes it wakes the engine.
-    pub phase: Arc<Phase>,
-    /// The process's clock.
-    pub clock: Clock,
+    /// All workers, this one included.
+    pub crew: Arc<Crew<Socket>>,
+    /// Where the others put what they hand to this one.
+    pub mailbox: Mailbox<Socket>,
     /// Where records of closed connections go.
     pub recorder: Recorder,
-    /// How long a drain may last; `None` is for ever.
-    pub hard_stop: Option<Duration>,
+    /// How it ends.
+    pub drain: config::Drain,
+}
+
+/// What a worker holds: all zero at its end.
+#[cfg(feature = "sim")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Connections in the table.
+    pub slots: usize,
+    /// Deadlines.
+    pub timers: usize,
+    /// Clients that wait for admission.
+    pub waiting: usize,
 }
 
 /// A worker.
 #[derive(Debug)]
 pub struct Worker<E: Engine> {
-    setup: Setup,
+    setup: Setup<E::Socket>,
     engine: E,
     table: Table<Conn<E::Io>>,
     timers: Timers,
-    gate: Gate,
-    events: VecDeque<Event>,
+    gate: Gate<E::Socket>,
+    events: VecDeque<Event<E::Socket>>,
+    /// Keys whose timer has gone off; kept for its memory only.
+    due: Vec<Key>,
     now: Tick,
     /// Connections so far: the next one's number.
     accepted: u64,
@@ -91,8 +90,10 @@ struct Conn<Io> {
 enum Drain {
     /// Not begun.
     No,
-    /// Connections may finish until then; `None` is for ever.
-    Until(Option<Tick>),
+    /// Connections are still accepted until the first, and reset at the second; `None` is never.
+    Grace(Tick, Option<Tick>),
+    /// Connections leave one after the other, and are reset then; `None` is never.
+    Leaving(Option<Tick>),
     /// Every connection was told to end.
     Killed,
 }
@@ -106,16 +107,17 @@ impl<Io> Slots<Io> for Table<Conn<Io>> {
 impl<E: Engine> Worker<E> {
     /// A worker that has an engine with its listeners in place, and no connection yet.
     #[must_use]
-    pub fn new(setup: Setup, engine: E) -> Self {
+    pub fn new(setup: Setup<E::Socket>, engine: E) -> Self {
         let limit = setup.snapshot.connections.most() as usize;
         Self {
-            now: setup.clock.now(),
+            now: Tick::default(),
             setup,
             engine,
             table: Table::new(limit),
             timers: Timers::default(),
-            gate: Gate::default(),
+            gate: Gate::new(),
             events: VecDeque::new(),
+            due: Vec::new(),
             accepted: 0,
             drain: Drain::No,
         }
@@ -125,37 +127,58 @@ impl<E: Engine> Worker<E> {
     ///
     /// # Errors
     /// The operating system's, when it is impossible to wait for sockets.
-    pub fn run(mut self) -> io::Result<()> {
-        loop {
-            let wait = self.wait();
-            self.engine.turn(&mut self.table, wait, &mut self.events)?;
-            self.now = self.setup.clock.now();
-            self.settle();
-            self.expire();
-            self.reopen();
-            if self.drain(self.setup.phase.0.load(Ordering::Relaxed)) {
-                self.setup.recorder.flush();
-                return Ok(());
-            }
-            self.setup.recorder.flush();
-        }
+    pub fn run(mut self, clock: Clock) -> io::Result<()> {
+        while self.turn(|| clock.now())? {}
+        Ok(())
+    }
+
+    /// Waits for the kernel once and does what follows from it; `false` when nothing is left to do.
+    ///
+    /// # Errors
+    /// The operating system's, when it is impossible to wait for sockets.
+    pub fn turn(&mut self, clock: impl Fn() -> Tick) -> io::Result<bool> {
+        let wait = self.wait(clock());
+        self.engine.turn(&mut self.table, wait, &mut self.events)?;
+        self.now = clock();
+        self.settle();
+        self.receive();
+        self.expire();
+        self.reopen();
+        let over = self.drain();
+        self.setup.recorder.flush();
+        Ok(!over)
+    }
+
+    /// What it holds now.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn census(&self) -> Census {
+        Census { slots: self.table.len(), timers: self.timers.len(), waiting: self.gate.lobby.len() }
+    }
+
+    /// Its engine.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn engine(&self) -> &E {
+        &self.engine
     }
 
     /// How long the engine may wait for the kernel.
-    fn wait(&self) -> Option<Duration> {
-        let hard_stop = match self.drain {
-            Drain::Until(hard_stop) => hard_stop,
+    fn wait(&self, now: Tick) -> Option<Duration> {
+        let drain = match self.drain {
+            Drain::Grace(until, hard_stop) => hard_stop.into_iter().chain([until]).min(),
+            Drain::Leaving(hard_stop) => hard_stop,
             Drain::No | Drain::Killed => None,
         };
-        let next = self.timers.next().into_iter().chain(self.gate.retry()).chain(hard_stop).min()?;
-        Some(next.since(self.setup.clock.now()))
+        let next = self.timers.next().into_iter().chain(self.gate.retry()).chain(drain).min()?;
+        Some(next.since(now))
     }
 
     /// Handles events, and those that follow from them, until none is left.
     fn settle(&mut self) {
         while let Some(event) = self.events.pop_front() {
             match event {
-                Event::Accepted { listener, socket, peer } => self.admit(Waiting { listener, socket, peer }),
+                Event::Accepted { listener, socket, peer } => self.admit(Client { listener, socket, peer }),
                 Event::AcceptFailed { listener, fault } => self.accept_failed(listener, fault),
                 Event::Dialed { key, result } => self.input(key, Input::Dialed(result)),
                 Event::ClientLeft { key } => self.input(key, Input::ClientLeft),
@@ -174,6 +197,11 @@ impl<E: Engine> Worker<E> {
             self.engine.order(key, &mut conn.io, order, &mut self.events);
         }
         Self::arm(&mut self.timers, key, conn);
+        if mutant!(FreedInBatch)
+            && matches!(self.events.back(), Some(Event::Closed { key: closed }) if *closed == key)
+        {
+            self.closed(key);
+        }
     }
 
     /// Sees to it that the timer goes off at the session's deadline or before.
@@ -188,34 +216,48 @@ impl<E: Engine> Worker<E> {
         timers.add(deadline, key);
     }
 
+    /// Wakes the sessions that are due now; what becomes due meanwhile waits for the next turn.
     fn expire(&mut self) {
-        while let Some(key) = self.timers.expired(self.now) {
+        let mut due = std::mem::take(&mut self.due);
+        due.extend(std::iter::from_fn(|| self.timers.expired(self.now)));
+        for key in due.drain(..) {
             let Some(conn) = self.table.get_mut(key) else { continue };
             conn.armed = None;
-            if conn.session.deadline().is_some_and(|deadline| deadline <= self.now) {
-                let progress = self.engine.progress(&conn.io);
-                self.input(key, Input::Deadline(progress));
+            if mutant!(StaleTimer) || conn.session.deadline().is_some_and(|deadline| deadline <= self.now) {
+                let sight = self.engine.look(&conn.io);
+                self.input(key, Input::Deadline(sight));
             } else {
                 Self::arm(&mut self.timers, key, conn);
             }
         }
+        self.due = due;
         self.settle();
     }
 
     /// Lets a client in, or has it wait or rejects it where a limit is reached.
-    fn admit(&mut self, client: Waiting) {
+    fn admit(&mut self, client: Client<E::Socket>) {
+        let listener = self.setup.snapshot.listener(client.listener);
         if gate::take(&self.setup.snapshot, client.listener) {
-            self.open(client);
+            let Setup { crew, number, .. } = &self.setup;
+            let mine = match listener.accept_balance {
+                AcceptBalance::LeastLoaded if !self.has_closed() => {
+                    crew.hand_over(*number, client, self.id())
+                }
+                AcceptBalance::LeastLoaded | AcceptBalance::Reuseport => crew.keep(*number, client),
+            };
+            if let Some(client) = mine {
+                self.open(client);
+            }
             return;
         }
-        match self.setup.snapshot.listener(client.listener).at_maxconn {
+        match listener.at_maxconn {
             AtMaxconn::Wait => {
                 self.engine.pause(client.listener, true);
                 self.gate.lobby.push_back(client);
                 self.gate.rest(self.now);
             }
             AtMaxconn::Reject => {
-                net::reset_on_close(&client.socket);
+                self.engine.reject(client.socket);
                 self.accepted += 1;
                 self.setup.recorder.push(Record {
                     id: self.id(),
@@ -235,13 +277,29 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    fn open(&mut self, client: Waiting) {
-        let Waiting { listener, socket, peer } = client;
+    /// Takes what other workers hand to this one.
+    fn receive(&mut self) {
+        while let Ok(client) = self.setup.mailbox.try_recv() {
+            if self.drain == Drain::Killed {
+                self.release(client.listener);
+                self.engine.reject(client.socket);
+            } else {
+                self.open(client);
+            }
+        }
+        self.settle();
+    }
+
+    /// Begins the connection of a client that is let in and counted.
+    fn open(&mut self, client: Client<E::Socket>) {
+        let Client { listener, socket, peer } = client;
         let key = self.table.vacant().expect("the table holds as many as the process may have");
         let mut io = match self.engine.open(key, socket) {
             Ok(io) => io,
             Err(error) => {
-                gate::give(&self.setup.snapshot, listener);
+                if !mutant!(CountDrifts) {
+                    self.release(listener);
+                }
                 if self.setup.snapshot.accept_failures.may_speak(self.now) {
                     log::error!("cannot watch the connection of {peer}: {error}; it was reset");
                 }
@@ -255,6 +313,20 @@ impl<E: Engine> Worker<E> {
         let mut conn = Conn { session, io, armed: None };
         Self::arm(&mut self.timers, key, &mut conn);
         self.table.insert(key, conn);
+        if self.has_closed() {
+            self.input(key, Input::Leave(self.now));
+        }
+    }
+
+    /// A connection of `listener` counts no longer.
+    fn release(&self, listener: ListenerId) {
+        gate::give(&self.setup.snapshot, listener);
+        self.setup.crew.connections(self.setup.number).give();
+    }
+
+    /// Whether this worker accepts no more.
+    fn has_closed(&self) -> bool {
+        matches!(self.drain, Drain::Leaving(_) | Drain::Killed)
     }
 
     /// A number that no other connection of this process has.
@@ -263,16 +335,19 @@ impl<E: Engine> Worker<E> {
     }
 
     fn closed(&mut self, key: Key) {
-        let Some(conn) = self.table.remove(key) else { return };
+        let Some(mut conn) = self.table.remove(key) else { return };
         if let Some(armed) = conn.armed {
             self.timers.remove(armed, key);
         }
-        gate::give(&self.setup.snapshot, conn.session.listener());
+        self.release(conn.session.listener());
+        conn.session.uncount(&self.setup.snapshot);
         self.setup.recorder.push(conn.session.record(self.setup.number, self.now));
     }
 
     fn accept_failed(&mut self, listener: ListenerId, fault: Fault) {
-        self.gate.rest(self.now);
+        if !mutant!(DeafAfterShortage) {
+            self.gate.rest(self.now);
+        }
         if self.setup.snapshot.accept_failures.may_speak(self.now) {
             let name = &self.setup.snapshot.listener(listener).name;
             log::error!(
@@ -305,26 +380,68 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Follows the process to its end; `true` when nothing is left to do.
-    fn drain(&mut self, phase: u8) -> bool {
-        if phase >= Phase::DRAIN && self.drain == Drain::No {
-            self.engine.close_listeners(&mut self.events);
-            self.settle();
-            self.drain = Drain::Until(self.setup.hard_stop.map(|limit| self.now.after(limit)));
+    fn drain(&mut self) -> bool {
+        let phase = self.setup.crew.phase();
+        let stops =
+            |hard_stop: Option<Tick>, now| phase == Phase::Stopping || hard_stop.is_some_and(|at| at <= now);
+        if phase >= Phase::Draining && self.drain == Drain::No {
+            let config::Drain { grace, hard_stop, .. } = self.setup.drain;
+            let until = if grace.is_zero() { self.now } else { self.now.after(grace) };
+            self.drain = Drain::Grace(until, hard_stop.map(|limit| self.now.after(limit)));
         }
-        let over = match self.drain {
-            Drain::Until(hard_stop) => phase >= Phase::STOP || hard_stop.is_some_and(|at| at <= self.now),
-            Drain::No | Drain::Killed => false,
-        };
-        if over {
-            self.drain = Drain::Killed;
-            for client in self.gate.lobby.drain(..) {
-                net::reset_on_close(&client.socket);
-            }
-            for key in self.table.keys() {
-                self.input(key, Input::Kill);
-            }
-            self.settle();
+        if let Drain::Grace(until, hard_stop) = self.drain
+            && (until <= self.now || stops(hard_stop, self.now))
+        {
+            self.close_listeners(hard_stop);
         }
-        self.drain != Drain::No && self.table.is_empty() && self.gate.lobby.is_empty()
+        if let Drain::Leaving(hard_stop) = self.drain
+            && stops(hard_stop, self.now)
+        {
+            self.kill();
+        }
+        // What was handed over before the last listener closed is in the mailbox by the time that is seen.
+        if self.has_closed() && !self.setup.crew.is_listening() {
+            self.receive();
+            return self.table.is_empty() && self.gate.lobby.is_empty();
+        }
+        false
+    }
+
+    /// Accepts no more, and has the connections leave evenly over the time that is set for it, those that
+    /// are idle first.
+    fn close_listeners(&mut self, hard_stop: Option<Tick>) {
+        self.engine.close_listeners(&mut self.events);
+        self.settle();
+        self.setup.crew.stop_listening();
+        self.drain = Drain::Leaving(hard_stop);
+        let mut leaving: Vec<(bool, Key)> = Vec::with_capacity(self.table.len());
+        for key in self.table.keys() {
+            let Some(conn) = self.table.get_mut(key) else { continue };
+            let is_idle = self.engine.look(&conn.io).is_some_and(|sight| conn.session.is_idle(sight));
+            leaving.push((is_idle, key));
+        }
+        if self.setup.drain.idle_first {
+            leaving.sort_by_key(|(is_idle, _)| !is_idle);
+        }
+        let count = leaving.len() as u64;
+        let spread_ms = u64::try_from(self.setup.drain.spread.as_millis()).unwrap_or(u64::MAX);
+        for (place, (_, key)) in (0..).zip(leaving) {
+            // Somewhere in its share of the time, so that clients do not come back in step.
+            let jitter = balance::random(place) % 1_000;
+            let wait_ms = spread_ms.saturating_mul(place * 1_000 + jitter) / (count * 1_000);
+            self.input(key, Input::Leave(Tick(self.now.0.saturating_add(wait_ms))));
+        }
+        self.settle();
+    }
+
+    fn kill(&mut self) {
+        self.drain = Drain::Killed;
+        for client in self.gate.lobby.drain(..) {
+            self.engine.reject(client.socket);
+        }
+        for key in self.table.keys() {
+            self.input(key, Input::Kill);
+        }
+        self.settle();
     }
 }

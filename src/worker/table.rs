@@ -90,9 +90,13 @@ impl<T> Table<T> {
 
     /// Takes a value out; its key is void from now on.
     pub fn remove(&mut self, key: Key) -> Option<T> {
-        self.get_mut(key)?;
+        if !mutant!(FreedInBatch) {
+            self.get_mut(key)?;
+        }
         let generation = &mut self.generations[key.index as usize];
-        *generation = generation.wrapping_add(1) & GENERATION_MASK;
+        if !mutant!(GenerationDropped) {
+            *generation = generation.wrapping_add(1) & GENERATION_MASK;
+        }
         self.slots.try_remove(key.index as usize)
     }
 

@@ -9,13 +9,13 @@ use mio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::config::{self, Config};
-use crate::engine::Order;
+use crate::engine::{Order, Sight};
 use crate::relay::{End, Progress, Side};
 
 /// Far more orders than any test needs: a worker that turns in circles is found out.
 const ORDERS_MAX: usize = 100_000;
 
-const SHORTAGE: Event = Event::AcceptFailed { listener: ListenerId(0), fault: Fault::NoFiles };
+const SHORTAGE: Event<TcpStream> = Event::AcceptFailed { listener: ListenerId(0), fault: Fault::NoFiles };
 
 #[derive(Debug, Default)]
 struct Puppet {
@@ -32,6 +32,8 @@ struct Puppet {
 }
 
 impl Engine for Puppet {
+    type Socket = TcpStream;
+    type Listener = TcpListener;
     type Io = TcpStream;
 
     fn listen(&mut self, _: ListenerId, _: TcpListener) -> io::Result<()> {
@@ -42,7 +44,7 @@ impl Engine for Puppet {
         self.paused.push((id, paused));
     }
 
-    fn close_listeners(&mut self, out: &mut VecDeque<Event>) {
+    fn close_listeners(&mut self, out: &mut VecDeque<Event<TcpStream>>) {
         assert!(!std::mem::replace(&mut self.listeners_closed, true), "closed twice");
         out.extend(self.backlog.drain(..).map(|socket| accepted(0, socket)));
     }
@@ -51,7 +53,11 @@ impl Engine for Puppet {
         if self.refuses { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(client) }
     }
 
-    fn order(&mut self, key: Key, _: &mut TcpStream, order: Order, out: &mut VecDeque<Event>) {
+    fn reject(&mut self, client: TcpStream) {
+        let _ = socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO));
+    }
+
+    fn order(&mut self, key: Key, _: &mut TcpStream, order: Order, out: &mut VecDeque<Event<TcpStream>>) {
         self.orders.push(order);
         assert!(self.orders.len() < ORDERS_MAX, "it turns in circles: {order:?}");
         match order {
@@ -66,13 +72,13 @@ impl Engine for Puppet {
         &mut self,
         _: &mut impl Slots<TcpStream>,
         _: Option<Duration>,
-        _: &mut VecDeque<Event>,
+        _: &mut VecDeque<Event<TcpStream>>,
     ) -> io::Result<()> {
         unreachable!("tests make the turns")
     }
 
-    fn progress(&self, _: &TcpStream) -> Option<Progress> {
-        Some(self.progress)
+    fn look(&self, _: &TcpStream) -> Option<Sight> {
+        Some(Sight { progress: self.progress, silence: None })
     }
 }
 
@@ -99,13 +105,14 @@ struct Stage {
 impl Stage {
     fn new(config: &Config, maxconn: u32) -> Self {
         let snapshot = Arc::new(Snapshot::new(config, maxconn));
+        let (crew, mut mailboxes) = Crew::new(1);
         let setup = Setup {
-            number: 3,
+            number: 0,
             snapshot: Arc::clone(&snapshot),
-            phase: Arc::default(),
-            clock: Clock::start(),
+            crew: Arc::new(crew),
+            mailbox: mailboxes.remove(0),
             recorder: Recorder::off(),
-            hard_stop: config.process.hard_stop,
+            drain: config.process.drain,
         };
         let mut worker = Worker::new(setup, Puppet::default());
         worker.now = Tick(0);
@@ -113,13 +120,13 @@ impl Stage {
     }
 
     /// What [`Worker::run`] does once its engine has waited; `true` at the end.
-    fn turn(&mut self, now: u64, events: impl IntoIterator<Item = Event>) -> bool {
+    fn turn(&mut self, now: u64, events: impl IntoIterator<Item = Event<TcpStream>>) -> bool {
         self.worker.now = Tick(now);
         self.worker.events.extend(events);
         self.worker.settle();
         self.worker.expire();
         self.worker.reopen();
-        let over = self.worker.drain(self.worker.setup.phase.0.load(Ordering::Relaxed));
+        let over = self.worker.drain();
         self.check();
         over
     }
@@ -170,13 +177,13 @@ fn pair() -> (TcpStream, std::net::TcpStream) {
     (TcpStream::from_std(socket), client)
 }
 
-fn accepted(listener: u16, socket: TcpStream) -> Event {
+fn accepted(listener: u16, socket: TcpStream) -> Event<TcpStream> {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
     Event::Accepted { listener: ListenerId(listener), socket, peer }
 }
 
 /// A client that nobody looks at.
-fn client(listener: u16) -> Event {
+fn client(listener: u16) -> Event<TcpStream> {
     accepted(listener, pair().0)
 }
 
@@ -319,7 +326,7 @@ fn a_drain_lets_connections_finish() {
     let late = pair().0;
     stage.engine().backlog.push(late);
     assert!(!stage.turn(1, [client(0)]));
-    stage.worker.setup.phase.drain();
+    stage.worker.setup.crew.drain();
     assert!(!stage.turn(2, []));
     assert!(stage.engine().listeners_closed);
     assert_eq!(stage.worker.table.len(), 2, "who was in the backlog is served");
@@ -333,7 +340,7 @@ fn a_drain_serves_those_who_were_waiting() {
     let mut stage = Stage::new(&config(None, "wait"), 1);
     stage.take_elsewhere();
     stage.turn(0, [client(0)]);
-    stage.worker.setup.phase.drain();
+    stage.worker.setup.crew.drain();
     assert!(!stage.turn(1, []), "one waits");
     stage.give_elsewhere();
     assert!(!stage.turn(51, []));
@@ -344,12 +351,12 @@ fn a_drain_serves_those_who_were_waiting() {
 #[test]
 fn a_drain_ends_at_the_hard_stop() {
     let mut config = config(None, "wait");
-    config.process.hard_stop = Some(Duration::from_secs(2));
+    config.process.drain.hard_stop = Some(Duration::from_secs(2));
     let mut stage = Stage::new(&config, 10);
     stage.turn(1, [client(0)]);
     let key = stage.key();
     stage.turn(2, [Event::Dialed { key, result: Ok(()) }]);
-    stage.worker.setup.phase.drain();
+    stage.worker.setup.crew.drain();
     assert!(!stage.turn(10, []));
     assert!(!stage.turn(2_010, []));
     assert!(stage.turn(2_011, []));
@@ -366,7 +373,7 @@ fn a_stop_ends_all_at_once_and_resets_who_was_waiting() {
     let end = End::Reset { by: Side::Client, fault: Fault::Reset };
     let ended = Event::Ended { key: keys[1], end, moved: [0; 2], unsent: false };
     stage.turn(2, keys[..2].iter().map(|key| Event::Dialed { key: *key, result: Ok(()) }).chain([ended]));
-    stage.worker.setup.phase.stop();
+    stage.worker.setup.crew.stop();
     assert!(stage.turn(3, []));
     assert_reset(&waiting);
 }
@@ -375,7 +382,7 @@ fn a_stop_ends_all_at_once_and_resets_who_was_waiting() {
 fn a_worker_with_nothing_to_do_ends_at_once() {
     let mut stage = Stage::new(&config(None, "wait"), 10);
     assert!(!stage.turn(1, []));
-    stage.worker.setup.phase.drain();
+    stage.worker.setup.crew.drain();
     assert!(stage.turn(2, []));
 }
 
@@ -426,7 +433,7 @@ fn a_thousand_random_turns_lose_no_place_and_no_timer() {
             assert!(open <= 8 && (waiting == 0 || stage.worker.gate.retry().is_some()), "seed {seed}");
         }
         assert!(stage.worker.accepted > 50, "{} clients were served", stage.worker.accepted);
-        stage.worker.setup.phase.stop();
+        stage.worker.setup.crew.stop();
         assert!(stage.turn(now + 1, []), "seed {seed}");
     }
 }

@@ -29,6 +29,12 @@ impl Timers {
         self.due.first().map(|(at, _)| *at)
     }
 
+    /// How many there are.
+    #[cfg(feature = "sim")]
+    pub(super) fn len(&self) -> usize {
+        self.due.len()
+    }
+
     /// Takes out a key that is due at `now`, the longest due first.
     pub fn expired(&mut self, now: Tick) -> Option<Key> {
         if self.next()? > now {

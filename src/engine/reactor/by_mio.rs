@@ -4,10 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::event::Source;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::selector::{Readiness, Selector};
+use super::selector::{Readiness, Selector, Source};
+use crate::sys::Os;
 use crate::worker::Key;
 
 /// Reports taken from the kernel at a time.
@@ -39,18 +39,26 @@ const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Intere
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
-impl Selector for ByMio {
+impl Selector<Os> for ByMio {
     const SHORT_READ_IS_DRAINED: bool = cfg!(target_os = "linux");
 
-    fn add(&mut self, source: &mut impl Source, token: usize) -> io::Result<()> {
-        self.poll.registry().register(source, Token(token), INTEREST)
+    fn add(&mut self, source: Source<'_, Os>, token: usize) -> io::Result<()> {
+        let registry = self.poll.registry();
+        match source {
+            Source::Stream(stream) => registry.register(stream, Token(token), INTEREST),
+            Source::Listener(listener) => registry.register(listener, Token(token), INTEREST),
+        }
     }
 
-    fn remove(&mut self, source: &mut impl Source) {
+    fn remove(&mut self, source: Source<'_, Os>) {
         // epoll forgets a socket when its last descriptor is closed, and ours are never duplicated: a
         // system call saved. Elsewhere mio keeps books of its own.
         if !cfg!(target_os = "linux") {
-            let _ = self.poll.registry().deregister(source);
+            let registry = self.poll.registry();
+            let _ = match source {
+                Source::Stream(stream) => registry.deregister(stream),
+                Source::Listener(listener) => registry.deregister(listener),
+            };
         }
     }
 

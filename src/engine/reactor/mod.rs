@@ -11,23 +11,20 @@ mod selector;
 mod wire;
 
 pub use by_mio::ByMio;
-use selector::Readiness;
-pub use selector::Selector;
+pub use selector::{Readiness, Selector, Source};
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
-
 use super::store::Store;
-use super::{Engine, Event, Order, Pace, Slots, drive};
+use super::{Engine, Event, Order, Pace, Sight, Slots, drive};
 use crate::config::Tcp;
-use crate::relay::{Dir, End, Op, Progress, Relay, Side};
+use crate::relay::{Dir, End, Op, Relay, Side};
 use crate::snapshot::ListenerId;
-use crate::sys::Pool;
 use crate::sys::net::{self, Accepted};
+use crate::sys::{Net, Os, Pool};
 use crate::worker::Key;
 use latch::Latch;
 use wire::{Socket, Wire, Workshop};
@@ -37,13 +34,14 @@ const ACCEPTS_PER_TURN: usize = 16;
 /// Reads for one connection in a turn: 2 MiB with the default buffer.
 const FILLS_PER_TURN: u32 = 8;
 
-/// A readiness engine over any [`Selector`].
+/// A readiness engine over any [`Selector`] and any kernel.
 #[derive(Debug)]
-pub struct Reactor<S> {
+pub struct Reactor<S, N: Net = Os> {
     selector: S,
+    net: N,
     workshop: Workshop,
     tcp: Tcp,
-    listeners: Vec<Listening>,
+    listeners: Vec<Listening<N>>,
     /// Connections that ran out of budget with more to do.
     ready: VecDeque<Key>,
     /// Connections that wait for a buffer.
@@ -54,18 +52,18 @@ pub struct Reactor<S> {
 
 /// One listening socket.
 #[derive(Debug)]
-struct Listening {
+struct Listening<N: Net> {
     id: ListenerId,
-    socket: TcpListener,
+    socket: N::Listener,
     waiting: Latch,
     paused: bool,
 }
 
 /// What a reactor keeps for a connection.
 #[derive(Debug)]
-pub struct Io {
-    client: Socket,
-    server: Option<Socket>,
+pub struct Io<N: Net> {
+    client: Socket<N::Stream>,
+    server: Option<Socket<N::Stream>>,
     stores: [Store; 2],
     phase: Phase,
     /// In the run queue.
@@ -84,13 +82,14 @@ enum Phase {
     Relaying(Relay),
 }
 
-impl<S: Selector> Reactor<S> {
-    /// A reactor that reads at most `buffer_size` bytes at a time, and holds at most `budget` bytes of
+impl<S: Selector<N>, N: Net> Reactor<S, N> {
+    /// A reactor on the kernel `net` that reads at most `buffer_size` bytes at a time, and holds at most `budget` bytes of
     /// all its connections together.
     #[must_use]
-    pub fn new(selector: S, tcp: Tcp, buffer_size: usize, budget: usize) -> Self {
+    pub fn new(selector: S, net: N, tcp: Tcp, buffer_size: usize, budget: usize) -> Self {
         Self {
             selector,
+            net,
             workshop: Workshop { scratch: vec![0; buffer_size].into_boxed_slice(), pool: Pool::new(budget) },
             tcp,
             listeners: Vec::new(),
@@ -100,15 +99,24 @@ impl<S: Selector> Reactor<S> {
         }
     }
 
-    fn dial(&mut self, key: Key, io: &mut Io, to: SocketAddr, out: &mut VecDeque<Event>) {
+    /// The buffers.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.workshop.pool
+    }
+
+    fn dial(&mut self, key: Key, io: &mut Io<N>, to: SocketAddr, out: &mut VecDeque<Event<N::Stream>>) {
         if let Some(mut abandoned) = io.server.take() {
-            self.selector.remove(&mut abandoned.stream);
+            self.selector.remove(Source::Stream(&mut abandoned.stream));
         }
         io.phase = Phase::Resting;
-        let result = net::dial(to, &self.tcp).and_then(|(stream, connected)| {
+        let result = self.net.dial(to, &self.tcp).and_then(|(stream, connected)| {
             let socket = io.server.insert(Socket::new(stream));
             let token = key.token(Side::Server as usize == 1);
-            self.selector.add(&mut socket.stream, token).map_err(|error| net::fault(&error))?;
+            self.selector
+                .add(Source::Stream(&mut socket.stream), token)
+                .map_err(|error| net::fault(&error))?;
             Ok(connected)
         });
         match result {
@@ -119,13 +127,13 @@ impl<S: Selector> Reactor<S> {
     }
 
     /// Moves bytes of one connection until nothing more can be done, or its budget is spent.
-    fn pump(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event>) {
+    fn pump(&mut self, key: Key, io: &mut Io<N>, out: &mut VecDeque<Event<N::Stream>>) {
         let Io { client, server: Some(server), stores, phase: Phase::Relaying(relay), queued, starved } = io
         else {
             return;
         };
         let before = self.workshop.pool.out();
-        let mut wire = Wire::new([client, server], stores, &mut self.workshop, S::SHORT_READ_IS_DRAINED);
+        let mut wire = Wire::<N>::new([client, server], stores, &mut self.workshop, S::SHORT_READ_IS_DRAINED);
         let pace = drive(relay, &mut wire, FILLS_PER_TURN);
         if wire.starved && !std::mem::replace(starved, true) {
             self.starved.push(key);
@@ -133,7 +141,7 @@ impl<S: Selector> Reactor<S> {
         match pace {
             Pace::Quiet => {}
             Pace::OutOfBudget => {
-                if !std::mem::replace(queued, true) {
+                if !mutant!(BudgetForgotten) && !std::mem::replace(queued, true) {
                     self.ready.push_back(key);
                 }
             }
@@ -145,7 +153,7 @@ impl<S: Selector> Reactor<S> {
     }
 
     /// A relay is over: reports it and gives its memory back.
-    fn ended(&mut self, key: Key, io: &mut Io, end: End, out: &mut VecDeque<Event>) {
+    fn ended(&mut self, key: Key, io: &mut Io<N>, end: End, out: &mut VecDeque<Event<N::Stream>>) {
         if let Phase::Relaying(relay) = &io.phase {
             let moved = Dir::BOTH.map(|dir| relay.flow(dir).moved());
             out.push_back(Event::Ended { key, end, moved, unsent: relay.holds_bytes() });
@@ -153,7 +161,7 @@ impl<S: Selector> Reactor<S> {
         self.rest(io);
     }
 
-    fn rest(&mut self, io: &mut Io) {
+    fn rest(&mut self, io: &mut Io<N>) {
         io.phase = Phase::Resting;
         for store in &mut io.stores {
             store.clear(&mut self.workshop.pool);
@@ -162,21 +170,28 @@ impl<S: Selector> Reactor<S> {
     }
 
     /// Lets go of the sockets; they are closed when the worker drops the slot.
-    fn release(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event>) {
+    fn release(&mut self, key: Key, io: &mut Io<N>, out: &mut VecDeque<Event<N::Stream>>) {
         self.rest(io);
-        self.selector.remove(&mut io.client.stream);
+        self.selector.remove(Source::Stream(&mut io.client.stream));
         if let Some(server) = &mut io.server {
-            self.selector.remove(&mut server.stream);
+            self.selector.remove(Source::Stream(&mut server.stream));
         }
         out.push_back(Event::Closed { key });
     }
 
     /// Buffers came back: those who wait for one try again in the next turn.
     fn feed(&mut self) {
-        self.ready.extend(self.starved.drain(..));
+        if !mutant!(StarvedNeverFed) {
+            self.ready.extend(self.starved.drain(..));
+        }
     }
 
-    fn report(&mut self, report: Readiness, slots: &mut impl Slots<Io>, out: &mut VecDeque<Event>) {
+    fn report(
+        &mut self,
+        report: Readiness,
+        slots: &mut impl Slots<Io<N>>,
+        out: &mut VecDeque<Event<N::Stream>>,
+    ) {
         let (key, is_server) = Key::from_token(report.token);
         if let Some(number) = key.reserved_number() {
             // The one that is no listener is the waker, and being awake is all that it is for.
@@ -208,23 +223,37 @@ impl<S: Selector> Reactor<S> {
             Phase::Relaying(_) => {
                 resume(io);
                 self.pump(key, io, out);
-                if report.error {
+                if mutant!(HangUpEndsBoth)
+                    && report.special
+                    && let Phase::Relaying(relay) = &mut io.phase
+                {
+                    relay.stop(End::Clean);
+                    self.pump(key, io, out);
+                }
+                if report.error && !mutant!(ErrorNotAsked) {
                     self.report_error(key, io, side, out);
                 }
             }
         }
     }
 
-    fn report_dialing(&mut self, key: Key, io: &mut Io, side: Side, error: bool, out: &mut VecDeque<Event>) {
+    fn report_dialing(
+        &mut self,
+        key: Key,
+        io: &mut Io<N>,
+        side: Side,
+        error: bool,
+        out: &mut VecDeque<Event<N::Stream>>,
+    ) {
         match (side, &io.server) {
-            (Side::Server, Some(server)) => match net::dialed(&server.stream) {
-                Ok(false) => {}
+            (Side::Server, Some(server)) => match N::dialed(&server.stream) {
+                Ok(false) if !mutant!(ConnectBelieved) => {}
                 result => {
                     io.phase = Phase::Resting;
                     out.push_back(Event::Dialed { key, result: result.map(drop) });
                 }
             },
-            (Side::Client, _) if error && net::failure_before_relay(&io.client.stream).is_some() => {
+            (Side::Client, _) if error && N::failure_before_relay(&io.client.stream).is_some() => {
                 io.phase = Phase::Resting;
                 out.push_back(Event::ClientLeft { key });
             }
@@ -234,21 +263,21 @@ impl<S: Selector> Reactor<S> {
 
     /// A failed socket whose bytes nobody waits for, because its target is slow, would not be noticed
     /// before the target is served: asks for its error, so that the end comes within `half_close`.
-    fn report_error(&mut self, key: Key, io: &mut Io, side: Side, out: &mut VecDeque<Event>) {
+    fn report_error(&mut self, key: Key, io: &mut Io<N>, side: Side, out: &mut VecDeque<Event<N::Stream>>) {
         let Io { client, server: Some(server), phase: Phase::Relaying(relay), .. } = io else { return };
         if relay.broken().is_some() {
             return;
         }
         let socket = if side == Side::Client { client } else { server };
-        if let Some(fault) = net::pending_error(&socket.stream) {
+        if let Some(fault) = N::pending_error(&socket.stream) {
             relay.fail(side, fault);
             self.pump(key, io, out);
         }
     }
 
-    fn accept(&mut self, out: &mut VecDeque<Event>) {
+    fn accept(&mut self, out: &mut VecDeque<Event<N::Stream>>) {
         for listening in &mut self.listeners {
-            if !listening.paused {
+            if !listening.paused || mutant!(PausedListenerSpins) {
                 listening.accept(ACCEPTS_PER_TURN, out);
             }
         }
@@ -256,17 +285,19 @@ impl<S: Selector> Reactor<S> {
 
     fn has_work(&self) -> bool {
         !self.ready.is_empty()
-            || self.listeners.iter().any(|listening| !listening.paused && listening.waiting.is_ready())
+            || self.listeners.iter().any(|listening| {
+                (!listening.paused || mutant!(PausedListenerSpins)) && listening.waiting.is_ready()
+            })
     }
 }
 
-impl Listening {
-    fn accept(&mut self, most: usize, out: &mut VecDeque<Event>) {
+impl<N: Net> Listening<N> {
+    fn accept(&mut self, most: usize, out: &mut VecDeque<Event<N::Stream>>) {
         for _ in 0..most {
             if !self.waiting.is_ready() {
                 return;
             }
-            match net::accept(&self.socket) {
+            match N::accept(&self.socket) {
                 Accepted::Client(socket, peer) => {
                     out.push_back(Event::Accepted { listener: self.id, socket, peer });
                 }
@@ -285,7 +316,7 @@ impl Listening {
 }
 
 /// Offers every parked operation again whose latch is ready.
-fn resume(io: &mut Io) {
+fn resume<N: Net>(io: &mut Io<N>) {
     let Io { client, server: Some(server), phase: Phase::Relaying(relay), .. } = io else { return };
     let sockets = [&*client, &*server];
     for dir in Dir::BOTH {
@@ -298,12 +329,14 @@ fn resume(io: &mut Io) {
     }
 }
 
-impl<S: Selector> Engine for Reactor<S> {
-    type Io = Io;
+impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
+    type Socket = N::Stream;
+    type Listener = N::Listener;
+    type Io = Io<N>;
 
-    fn listen(&mut self, id: ListenerId, mut socket: TcpListener) -> io::Result<()> {
+    fn listen(&mut self, id: ListenerId, mut socket: N::Listener) -> io::Result<()> {
         let number = u32::try_from(self.listeners.len()).expect("far fewer listening sockets");
-        self.selector.add(&mut socket, Key::reserved(number).token(false))?;
+        self.selector.add(Source::Listener(&mut socket), Key::reserved(number).token(false))?;
         self.listeners.push(Listening { id, socket, waiting: Latch::new(), paused: false });
         Ok(())
     }
@@ -314,18 +347,19 @@ impl<S: Selector> Engine for Reactor<S> {
         }
     }
 
-    fn close_listeners(&mut self, out: &mut VecDeque<Event>) {
+    fn close_listeners(&mut self, out: &mut VecDeque<Event<N::Stream>>) {
         for mut listening in self.listeners.drain(..) {
             listening.waiting.raise();
             listening.accept(usize::MAX, out);
-            self.selector.remove(&mut listening.socket);
+            self.selector.remove(Source::Listener(&mut listening.socket));
         }
     }
 
-    fn open(&mut self, key: Key, client: TcpStream) -> io::Result<Io> {
+    fn open(&mut self, key: Key, client: N::Stream) -> io::Result<Io<N>> {
         let mut client = Socket::new(client);
         let token = key.token(Side::Client as usize == 1);
-        self.selector.add(&mut client.stream, token).inspect_err(|_| net::reset_on_close(&client.stream))?;
+        let added = self.selector.add(Source::Stream(&mut client.stream), token);
+        added.inspect_err(|_| N::reset_on_close(&client.stream))?;
         Ok(Io {
             client,
             server: None,
@@ -336,7 +370,11 @@ impl<S: Selector> Engine for Reactor<S> {
         })
     }
 
-    fn order(&mut self, key: Key, io: &mut Io, order: Order, out: &mut VecDeque<Event>) {
+    fn reject(&mut self, client: N::Stream) {
+        N::reset_on_close(&client);
+    }
+
+    fn order(&mut self, key: Key, io: &mut Io<N>, order: Order, out: &mut VecDeque<Event<N::Stream>>) {
         match order {
             Order::Dial { to } => self.dial(key, io, to, out),
             Order::Relay => {
@@ -357,11 +395,13 @@ impl<S: Selector> Engine for Reactor<S> {
                     Some(Side::Server) => io.server.as_ref(),
                     None => None,
                 };
-                if spared.is_some_and(|socket| net::is_delivering(&socket.stream)) {
+                if !mutant!(DeliveryCutByReset)
+                    && spared.is_some_and(|socket| N::is_delivering(&socket.stream))
+                {
                     return;
                 }
                 for socket in std::iter::once(&io.client).chain(&io.server) {
-                    net::reset_on_close(&socket.stream);
+                    N::reset_on_close(&socket.stream);
                 }
                 self.release(key, io, out);
             }
@@ -370,9 +410,9 @@ impl<S: Selector> Engine for Reactor<S> {
 
     fn turn(
         &mut self,
-        slots: &mut impl Slots<Io>,
+        slots: &mut impl Slots<Io<N>>,
         wait: Option<Duration>,
-        out: &mut VecDeque<Event>,
+        out: &mut VecDeque<Event<N::Stream>>,
     ) -> io::Result<()> {
         let wait = if self.has_work() { Some(Duration::ZERO) } else { wait };
         let mut reports = std::mem::take(&mut self.reports);
@@ -393,10 +433,10 @@ impl<S: Selector> Engine for Reactor<S> {
         Ok(())
     }
 
-    fn progress(&self, io: &Io) -> Option<Progress> {
-        match &io.phase {
-            Phase::Relaying(relay) => Some(relay.progress()),
-            _ => None,
-        }
+    fn look(&self, io: &Io<N>) -> Option<Sight> {
+        let Io { client, server: Some(server), phase: Phase::Relaying(relay), .. } = io else { return None };
+        let sides = [(Side::Client, client), (Side::Server, server)];
+        let silent = sides.into_iter().filter_map(|(side, socket)| Some((side, N::silence(&socket.stream)?)));
+        Some(Sight { progress: relay.progress(), silence: silent.max_by_key(|(_, silence)| *silence) })
     }
 }

@@ -3,12 +3,12 @@
 use std::io;
 use std::time::Duration;
 
-use mio::event::Source;
+use crate::sys::Net;
 
 /// Reports which sockets are ready. A report is a hint: a spurious one is harmless, a missing one is not.
-pub trait Selector: Sized {
+pub trait Selector<N: Net>: Sized {
     /// Whether a read that does not fill its buffer proves that the socket is empty: see
-    /// [`crate::sys::net::recv`]. To be shown for a selector before it is said of it.
+    /// [`Net::recv`]. To be shown for a selector before it is said of it.
     const SHORT_READ_IS_DRAINED: bool;
 
     /// Watches a socket for reading and writing, once for its whole life, edge-triggered: every change is
@@ -16,16 +16,25 @@ pub trait Selector: Sized {
     ///
     /// # Errors
     /// The operating system's.
-    fn add(&mut self, source: &mut impl Source, token: usize) -> io::Result<()>;
+    fn add(&mut self, source: Source<'_, N>, token: usize) -> io::Result<()>;
 
     /// Forgets a socket that is about to be closed.
-    fn remove(&mut self, source: &mut impl Source);
+    fn remove(&mut self, source: Source<'_, N>);
 
     /// Waits for reports, at most `wait` (for ever if `None`), and appends them to `out`.
     ///
     /// # Errors
     /// The operating system's.
     fn select(&mut self, wait: Option<Duration>, out: &mut Vec<Readiness>) -> io::Result<()>;
+}
+
+/// What can be watched.
+#[derive(Debug)]
+pub enum Source<'a, N: Net> {
+    /// A connection, or one that is about to be.
+    Stream(&'a mut N::Stream),
+    /// A listening socket.
+    Listener(&'a mut N::Listener),
 }
 
 /// A report on one socket.

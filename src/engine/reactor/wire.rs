@@ -1,18 +1,16 @@
 //! The two sockets of a connection while bytes are relayed over them.
 
-use mio::net::TcpStream;
-
 use super::latch::Latch;
 use crate::engine::store::Store;
 use crate::engine::{Attempt, Port};
 use crate::relay::{Dir, Op, Outcome};
-use crate::sys::Pool;
-use crate::sys::net::{self, Received, Sent};
+use crate::sys::net::{Received, Sent};
+use crate::sys::{Net, Pool};
 
 /// One socket and what is known of its readiness.
 #[derive(Debug)]
-pub(super) struct Socket {
-    pub(super) stream: TcpStream,
+pub(super) struct Socket<Stream> {
+    pub(super) stream: Stream,
     pub(super) read: Latch,
     pub(super) write: Latch,
     /// Nothing but "readable" and "writable" was ever reported for it. Ends for good with the first FIN,
@@ -20,8 +18,8 @@ pub(super) struct Socket {
     pub(super) plain: bool,
 }
 
-impl Socket {
-    pub(super) fn new(stream: TcpStream) -> Self {
+impl<Stream> Socket<Stream> {
+    pub(super) fn new(stream: Stream) -> Self {
         Self { stream, read: Latch::new(), write: Latch::new(), plain: true }
     }
 }
@@ -35,9 +33,9 @@ pub(super) struct Workshop {
 }
 
 /// A connection's sockets and bytes, ready for [`crate::engine::drive`].
-pub(super) struct Wire<'a> {
+pub(super) struct Wire<'a, N: Net> {
     /// The client's and the server's.
-    pub(super) sockets: [&'a mut Socket; 2],
+    pub(super) sockets: [&'a mut Socket<N::Stream>; 2],
     pub(super) stores: &'a mut [Store; 2],
     pub(super) workshop: &'a mut Workshop,
     /// How much of the scratch buffer was read for which direction and not written yet.
@@ -47,9 +45,9 @@ pub(super) struct Wire<'a> {
     trusts_short_reads: bool,
 }
 
-impl<'a> Wire<'a> {
+impl<'a, N: Net> Wire<'a, N> {
     pub(super) fn new(
-        sockets: [&'a mut Socket; 2],
+        sockets: [&'a mut Socket<N::Stream>; 2],
         stores: &'a mut [Store; 2],
         workshop: &'a mut Workshop,
         trusts_short_reads: bool,
@@ -60,6 +58,10 @@ impl<'a> Wire<'a> {
     fn fill(&mut self, dir: Dir) -> Attempt {
         debug_assert!(self.fresh.is_none(), "the scratch buffer still holds another read");
         if matches!(self.stores[dir.index()], Store::Tail(_)) {
+            #[cfg(feature = "sim")]
+            if mutant!(FullClearsLatch) {
+                self.sockets[dir.source() as usize].read.clear(crate::sys::WouldBlock::simulated());
+            }
             return Attempt::Done(Outcome::Full);
         }
         let source = &mut *self.sockets[dir.source() as usize];
@@ -72,7 +74,8 @@ impl<'a> Wire<'a> {
             self.starved = true;
             return Attempt::Parked;
         }
-        match net::recv(&source.stream, &mut scratch[..room], self.trusts_short_reads && source.plain) {
+        let is_plain = source.plain || mutant!(ShortReadBelieved);
+        match N::recv(&source.stream, &mut scratch[..room], self.trusts_short_reads && is_plain) {
             Received::Bytes(count, drained) => {
                 if let Some(proof) = drained {
                     source.read.clear(proof);
@@ -101,7 +104,7 @@ impl<'a> Wire<'a> {
     fn drain_scratch(&mut self, dir: Dir, count: usize) -> Attempt {
         let target = &mut *self.sockets[dir.target() as usize];
         let bytes = &self.workshop.scratch[..count];
-        let (taken, attempt) = write(target, bytes);
+        let (taken, attempt) = write::<N>(target, bytes);
         if taken < count && !matches!(attempt, Attempt::Done(Outcome::Fault(_))) {
             self.stores[dir.index()] = Store::Tail(self.workshop.pool.keep(&bytes[taken..]));
         }
@@ -114,8 +117,8 @@ impl<'a> Wire<'a> {
         let Store::Tail(lease) = store else {
             unreachable!("bytes are queued in neither the scratch buffer nor a tail");
         };
-        let (taken, attempt) = write(target, lease.bytes());
-        lease.advance(taken);
+        let (taken, attempt) = write::<N>(target, lease.bytes());
+        lease.advance(if mutant!(TailDropped) && taken > 0 { lease.bytes().len() } else { taken });
         if lease.bytes().is_empty() {
             store.clear(&mut self.workshop.pool);
         }
@@ -123,7 +126,10 @@ impl<'a> Wire<'a> {
     }
 
     fn finish(&mut self, dir: Dir) -> Attempt {
-        Attempt::Done(match net::finish(&self.sockets[dir.target() as usize].stream) {
+        if mutant!(FinSkipped) {
+            return Attempt::Done(Outcome::Finished);
+        }
+        Attempt::Done(match N::finish(&self.sockets[dir.target() as usize].stream) {
             Ok(()) => Outcome::Finished,
             Err(fault) => Outcome::Fault(fault),
         })
@@ -131,11 +137,11 @@ impl<'a> Wire<'a> {
 }
 
 /// Writes what the socket takes; returns how much that was.
-fn write(target: &mut Socket, bytes: &[u8]) -> (usize, Attempt) {
+fn write<N: Net>(target: &mut Socket<N::Stream>, bytes: &[u8]) -> (usize, Attempt) {
     if !target.write.is_ready() {
         return (0, Attempt::Parked);
     }
-    match net::send(&target.stream, bytes) {
+    match N::send(&target.stream, bytes) {
         Sent::Bytes(count) => (count.get() as usize, Attempt::Done(Outcome::Moved(count))),
         Sent::Nothing(proof) => {
             target.write.clear(proof);
@@ -145,7 +151,7 @@ fn write(target: &mut Socket, bytes: &[u8]) -> (usize, Attempt) {
     }
 }
 
-impl Port for Wire<'_> {
+impl<N: Net> Port for Wire<'_, N> {
     fn attempt(&mut self, dir: Dir, op: Op) -> Attempt {
         match op {
             Op::Fill => self.fill(dir),

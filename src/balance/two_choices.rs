@@ -1,0 +1,167 @@
+//! The power of two choices: of two servers drawn at random, the one with less to do.
+//!
+//! M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (IEEE TPDS 12, 2001): almost as
+//! even as looking at all of them, and, unlike that, without everybody running to the same one.
+
+use crate::snapshot::ServerId;
+
+/// The servers of a pool by weight.
+#[derive(Debug)]
+pub struct TwoChoices {
+    first: ServerId,
+    /// Where each server's share of the weights ends: the sum of its own weight and all before it.
+    ends: Box<[u32]>,
+}
+
+impl TwoChoices {
+    /// A choice among consecutive ids from `first`. A weight of 0 is never drawn.
+    #[must_use]
+    pub fn new(first: ServerId, weights: &[u16]) -> Self {
+        let ends = weights.iter().scan(0_u32, |sum, weight| {
+            *sum = sum.saturating_add(u32::from(*weight));
+            Some(*sum)
+        });
+        Self { first, ends: ends.collect() }
+    }
+
+    /// Draws two servers that are not in `tried`, each as often as its weight says, and takes the one with
+    /// fewer connections for its weight; `None` when there is none. `random` has 64 random bits.
+    #[must_use]
+    pub fn pick(&self, tried: &[ServerId], random: u64, load: impl Fn(ServerId) -> u32) -> Option<ServerId> {
+        let mut out = Excluded::new(tried);
+        let one = self.draw(&out, random >> 32)?;
+        out.add(one);
+        let Some(other) = self.draw(&out, random & 0xffff_ffff) else { return Some(one) };
+        // Connections after this one, for each unit of weight, compared without dividing.
+        let cost =
+            |of: ServerId, against: ServerId| (u64::from(load(of)) + 1) * u64::from(self.weight(against));
+        Some(if cost(one, other) <= cost(other, one) { one } else { other })
+    }
+
+    /// Draws one server by weight among those that are not excluded; `random` has 32 bits.
+    fn draw(&self, excluded: &Excluded, random: u64) -> Option<ServerId> {
+        let total = u64::from(*self.ends.last()?);
+        let left = total - excluded.iter().map(|server| u64::from(self.weight(server))).sum::<u64>();
+        if left == 0 {
+            return None;
+        }
+        // A place among the shares that are left, then the same place with the excluded shares put back,
+        // from the lowest to the highest.
+        let mut place = (random * left) >> 32;
+        for server in excluded.iter() {
+            let (start, end) = self.share(server);
+            if place >= u64::from(start) {
+                place += u64::from(end - start);
+            }
+        }
+        let index = self.ends.partition_point(|end| u64::from(*end) <= place);
+        Some(ServerId(self.first.0 + u32::try_from(index).ok()?))
+    }
+
+    fn share(&self, server: ServerId) -> (u32, u32) {
+        let index = (server.0 - self.first.0) as usize;
+        (if index == 0 { 0 } else { self.ends[index - 1] }, self.ends[index])
+    }
+
+    fn weight(&self, server: ServerId) -> u32 {
+        let (start, end) = self.share(server);
+        end - start
+    }
+}
+
+/// Servers that must not be drawn, in the order of their ids, without an allocation.
+struct Excluded {
+    servers: [ServerId; Self::MOST],
+    count: usize,
+}
+
+impl Excluded {
+    /// As many as a client can have tried, and the first of the two choices.
+    const MOST: usize = super::TRIED_MAX + 1;
+
+    fn new(tried: &[ServerId]) -> Self {
+        let mut excluded = Self { servers: [ServerId(0); Self::MOST], count: 0 };
+        tried.iter().for_each(|server| excluded.add(*server));
+        excluded
+    }
+
+    fn add(&mut self, server: ServerId) {
+        self.servers[self.count] = server;
+        self.count += 1;
+        self.servers[..self.count].sort_unstable_by_key(|server| server.0);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = ServerId> {
+        self.servers[..self.count].iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Random bits that are the same in every run.
+    fn random(seed: u64) -> u64 {
+        crate::balance::random(seed)
+    }
+
+    fn shares(weights: &[u16], tried: &[ServerId], load: impl Fn(ServerId) -> u32) -> Vec<u32> {
+        let choices = TwoChoices::new(ServerId(5), weights);
+        let mut shares = vec![0; weights.len()];
+        for seed in 0..10_000 {
+            if let Some(server) = choices.pick(tried, random(seed), &load) {
+                shares[(server.0 - 5) as usize] += 1;
+            }
+        }
+        shares
+    }
+
+    #[test]
+    fn of_two_servers_the_less_loaded_always_wins() {
+        assert_eq!(shares(&[1, 1], &[], |server| server.0), [10_000, 0]);
+        assert_eq!(shares(&[1, 1], &[], |server| 9 - server.0), [0, 10_000]);
+    }
+
+    #[test]
+    fn load_counts_by_weight() {
+        // 3 connections on weight 4 leave more room than 1 on weight 1.
+        assert_eq!(shares(&[4, 1], &[], |server| if server.0 == 5 { 3 } else { 1 }), [10_000, 0]);
+    }
+
+    #[test]
+    fn the_most_loaded_of_many_is_never_taken_and_the_least_often() {
+        let shares = shares(&[1, 1, 1, 1], &[], |server| server.0);
+        assert_eq!(shares[3], 0);
+        // The least loaded is one of the two in half of all draws of two out of four.
+        assert!((4_800..5_200).contains(&shares[0]), "{shares:?}");
+    }
+
+    #[test]
+    fn tried_servers_and_weight_zero_are_never_drawn() {
+        let shares = shares(&[3, 0, 2, 7, 1], &[ServerId(8), ServerId(5)], |_| 0);
+        assert_eq!((shares[0], shares[1], shares[3]), (0, 0, 0));
+        assert_eq!(shares[2], 10_000, "of the two that are left it has the greater weight");
+        let choices = TwoChoices::new(ServerId(0), &[1, 0]);
+        assert_eq!(choices.pick(&[], 0, |_| 0), Some(ServerId(0)));
+        assert_eq!(choices.pick(&[ServerId(0)], u64::MAX, |_| 0), None);
+        assert_eq!(TwoChoices::new(ServerId(0), &[]).pick(&[], 0, |_| 0), None);
+    }
+
+    #[test]
+    fn draws_stay_in_range_at_the_extremes() {
+        let choices = TwoChoices::new(ServerId(0), &[u16::MAX; 65_535]);
+        for random in [0, u64::MAX, u64::from(u32::MAX), 1 << 63] {
+            let picked =
+                choices.pick(&[ServerId(0), ServerId(65_534)], random, |_| 0).expect("many are left");
+            assert!((1..65_534).contains(&picked.0));
+        }
+    }
+
+    #[test]
+    fn without_load_the_shares_follow_the_weights_as_two_draws_have_it() {
+        // With equal loads the heavier of the two drawn wins: P(first) = 1 - P(neither draw is it).
+        let shares = shares(&[1, 1, 2], &[], |_| 0);
+        assert!(shares[2] > 7_500, "{shares:?}");
+        assert!(shares[0] > 500 && shares[1] > 500, "{shares:?}");
+    }
+}

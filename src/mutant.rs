@@ -1,0 +1,105 @@
+//! Known bugs that can be switched on, one at a time: a test of the simulator, which must catch each.
+//!
+//! In a build without the feature `sim` every switch is the constant `false`.
+
+/// Whether a known bug is switched on.
+#[cfg(feature = "sim")]
+macro_rules! mutant {
+    ($name:ident) => {
+        $crate::mutant::is_on($crate::mutant::Mutant::$name)
+    };
+}
+#[cfg(not(feature = "sim"))]
+macro_rules! mutant {
+    ($name:ident) => {
+        false
+    };
+}
+
+#[cfg(feature = "sim")]
+pub use switches::{Mutant, is_on, switch};
+
+#[cfg(feature = "sim")]
+mod switches {
+    use std::cell::Cell;
+
+    /// A bug that programs like this one have had.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Mutant {
+        /// "Full" is taken for "empty": the read latch is cleared while bytes wait.
+        FullClearsLatch,
+        /// A short read is believed although a FIN or an urgent byte was reported.
+        ShortReadBelieved,
+        /// A connection's slot is freed in the middle of a batch, and the late answer frees the next one.
+        FreedInBatch,
+        /// Keys are used again.
+        GenerationDropped,
+        /// No FIN is sent when one direction ends.
+        FinSkipped,
+        /// A connection whose budget is spent is not put in the run queue.
+        BudgetForgotten,
+        /// The 0 that follows a reset is believed to be the peer's FIN.
+        EofAfterResetBelieved,
+        /// A reset is passed on while bytes are still queued here.
+        QueueDroppedOnReset,
+        /// A reset is passed on while the kernel is still delivering.
+        DeliveryCutByReset,
+        /// A FIN or a hang-up is taken for the end of both directions.
+        HangUpEndsBoth,
+        /// Those who wait for a buffer are never told that one came back.
+        StarvedNeverFed,
+        /// After EMFILE nobody tries to accept again.
+        DeafAfterShortage,
+        /// A listener that rests is tried all the same.
+        PausedListenerSpins,
+        /// A timer that was set for something else is not checked against the present deadline.
+        StaleTimer,
+        /// A failed admission is not taken off the counts.
+        CountDrifts,
+        /// A peer's failure is not asked for while its bytes wait behind a slow target.
+        ErrorNotAsked,
+        /// Any event proves a connect.
+        ConnectBelieved,
+        /// What a target did not take is dropped.
+        TailDropped,
+    }
+
+    impl Mutant {
+        /// All of them.
+        pub const ALL: [Self; 18] = [
+            Self::FullClearsLatch,
+            Self::ShortReadBelieved,
+            Self::FreedInBatch,
+            Self::GenerationDropped,
+            Self::FinSkipped,
+            Self::BudgetForgotten,
+            Self::EofAfterResetBelieved,
+            Self::QueueDroppedOnReset,
+            Self::DeliveryCutByReset,
+            Self::HangUpEndsBoth,
+            Self::StarvedNeverFed,
+            Self::DeafAfterShortage,
+            Self::PausedListenerSpins,
+            Self::StaleTimer,
+            Self::CountDrifts,
+            Self::ErrorNotAsked,
+            Self::ConnectBelieved,
+            Self::TailDropped,
+        ];
+    }
+
+    thread_local! {
+        static ON: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+
+    /// Whether `mutant` is switched on in this thread.
+    #[must_use]
+    pub fn is_on(mutant: Mutant) -> bool {
+        ON.get() == Some(mutant)
+    }
+
+    /// Switches one on in this thread, or all off.
+    pub fn switch(mutant: Option<Mutant>) {
+        ON.set(mutant);
+    }
+}

@@ -1,0 +1,158 @@
+//! What the workers of a process know of each other.
+
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
+
+use mio::Waker;
+
+use super::gate::Client;
+use crate::balance;
+use crate::snapshot::Limit;
+
+/// New connections that may be on their way to one worker; beyond that, whoever accepts one keeps it.
+const MAILBOX: usize = 256;
+
+/// All workers of a process. The data path touches it only when a connection begins or ends.
+#[derive(Debug)]
+pub struct Crew<Socket> {
+    phase: AtomicU8,
+    /// Workers whose listeners are open: as long as there is one, connections may be handed over.
+    listening: AtomicUsize,
+    members: Vec<Member<Socket>>,
+}
+
+#[derive(Debug)]
+struct Member<Socket> {
+    connections: Limit,
+    mailbox: SyncSender<Client<Socket>>,
+    waker: OnceLock<Arc<Waker>>,
+}
+
+/// What the process is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Serving.
+    Serving,
+    /// No new connections; those that are there may finish.
+    Draining,
+    /// Every connection ends now.
+    Stopping,
+}
+
+/// Where a worker gets connections that others hand to it.
+pub type Mailbox<Socket> = Receiver<Client<Socket>>;
+
+impl<Socket> Crew<Socket> {
+    /// A crew of `workers`, and a mailbox for each.
+    #[must_use]
+    pub fn new(workers: u16) -> (Self, Vec<Mailbox<Socket>>) {
+        let (members, mailboxes) = (0..workers)
+            .map(|_| {
+                let (mailbox, received) = sync_channel(MAILBOX);
+                let member = Member { connections: Limit::new(u32::MAX), mailbox, waker: OnceLock::new() };
+                (member, received)
+            })
+            .unzip();
+        let crew = Self {
+            phase: AtomicU8::new(Phase::Serving as u8),
+            listening: AtomicUsize::new(usize::from(workers)),
+            members,
+        };
+        (crew, mailboxes)
+    }
+
+    /// A worker is ready: this wakes it.
+    pub fn join(&self, worker: u16, waker: Arc<Waker>) {
+        let _ = self.members[usize::from(worker)].waker.set(waker);
+    }
+
+    /// No new connections; those that are there may finish.
+    pub fn drain(&self) {
+        self.enter(Phase::Draining);
+    }
+
+    /// Every connection ends now.
+    pub fn stop(&self) {
+        self.enter(Phase::Stopping);
+    }
+
+    /// Whether the process is ending.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.phase() >= Phase::Draining
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, Ordering::Relaxed);
+        self.members.iter().for_each(Member::wake);
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Serving,
+            1 => Phase::Draining,
+            _ => Phase::Stopping,
+        }
+    }
+
+    /// A worker's listeners are closed, and it hands nothing over any more.
+    pub(super) fn stop_listening(&self) {
+        if self.listening.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // The others may have nothing left to wait for but this.
+            self.members.iter().for_each(Member::wake);
+        }
+    }
+
+    /// Whether connections may still be handed over.
+    pub(super) fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Acquire) > 0
+    }
+
+    /// The connections of a worker.
+    pub(super) fn connections(&self, worker: u16) -> &Limit {
+        &self.members[usize::from(worker)].connections
+    }
+
+    /// Hands `client` to another worker, drawn by `seed`, if that one has clearly fewer connections;
+    /// otherwise, or when its mailbox is full, gives it back. Whoever gets it has it counted already.
+    pub(super) fn hand_over(&self, from: u16, client: Client<Socket>, seed: u64) -> Option<Client<Socket>> {
+        let others = self.members.len() as u64 - 1;
+        if others == 0 {
+            return self.keep(from, client);
+        }
+        let step = 1 + usize::try_from(balance::random(seed) % others).unwrap_or(0);
+        let other = &self.members[(usize::from(from) + step) % self.members.len()];
+        let (mine, theirs) = (self.connections(from).count(), other.connections.count());
+        // A difference that is small for their number is not worth a hand-over.
+        if mine.saturating_sub(theirs) <= mine / 16 {
+            return self.keep(from, client);
+        }
+        let _ = other.connections.take();
+        match other.mailbox.try_send(client) {
+            Ok(()) => {
+                other.wake();
+                None
+            }
+            Err(TrySendError::Full(client) | TrySendError::Disconnected(client)) => {
+                other.connections.give();
+                self.keep(from, client)
+            }
+        }
+    }
+
+    /// Counts `client` as one of `worker`'s own.
+    pub(super) fn keep(&self, worker: u16, client: Client<Socket>) -> Option<Client<Socket>> {
+        self.connections(worker).take().then_some(client)
+    }
+}
+
+impl<Socket> Member<Socket> {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get()
+            && let Err(error) = waker.wake()
+        {
+            log::error!("cannot wake a worker: {error}");
+        }
+    }
+}
