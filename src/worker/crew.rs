@@ -62,9 +62,11 @@ impl<Socket> Crew<Socket> {
         (crew, mailboxes)
     }
 
-    /// A worker is ready: this wakes it.
+    /// A worker is ready: this wakes it. It is woken at once, for what was handed to it before.
     pub fn join(&self, worker: u16, waker: Arc<Waker>) {
-        let _ = self.members[usize::from(worker)].waker.set(waker);
+        let member = &self.members[usize::from(worker)];
+        let _ = member.waker.set(waker);
+        member.wake();
     }
 
     /// No new connections; those that are there may finish.

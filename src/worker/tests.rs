@@ -379,6 +379,22 @@ fn a_stop_ends_all_at_once_and_resets_who_was_waiting() {
 }
 
 #[test]
+fn what_is_handed_to_a_worker_before_it_is_ready_wakes_it_when_it_is() {
+    let (crew, mailboxes) = Crew::new(2);
+    let busy = Client { listener: ListenerId(0), socket: (), peer: (Ipv4Addr::LOCALHOST, 40_000).into() };
+    assert!(crew.keep(0, busy).is_some());
+    let next = Client { listener: ListenerId(0), socket: (), peer: (Ipv4Addr::LOCALHOST, 40_001).into() };
+    assert!(crew.hand_over(0, next, 1).is_none(), "the other has none");
+    let mut poll = mio::Poll::new().expect("a descriptor");
+    let waker = mio::Waker::new(poll.registry(), mio::Token(7)).expect("a descriptor");
+    crew.join(1, Arc::new(waker));
+    let mut events = mio::Events::with_capacity(1);
+    poll.poll(&mut events, Some(Duration::from_secs(5))).expect("it waits");
+    assert!(!events.is_empty(), "it sleeps although a client waits for it");
+    assert!(mailboxes[1].try_recv().is_ok());
+}
+
+#[test]
 fn a_worker_with_nothing_to_do_ends_at_once() {
     let mut stage = Stage::new(&config(None, "wait"), 10);
     assert!(!stage.turn(1, []));

@@ -156,7 +156,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
     fn ended(&mut self, key: Key, io: &mut Io<N>, end: End, out: &mut VecDeque<Event<N::Stream>>) {
         if let Phase::Relaying(relay) = &io.phase {
             let moved = Dir::BOTH.map(|dir| relay.flow(dir).moved());
-            out.push_back(Event::Ended { key, end, moved, unsent: relay.holds_bytes() });
+            out.push_back(Event::Ended { key, end, moved, unsent: relay.is_short() });
         }
         self.rest(io);
     }
