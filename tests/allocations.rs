@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 
 use tidegate::config;
-use tidegate::engine::{Attempt, Pace, Port, drive};
+use tidegate::engine::{Attempt, Pace, Port, Sight, drive};
 use tidegate::relay::{Dir, End, Fault, Op, Outcome, Progress, Relay, Side};
 use tidegate::session::{Context, Input, Session};
 use tidegate::snapshot::{ListenerId, Snapshot};
@@ -103,13 +103,14 @@ fn a_session_never_allocates() {
     let count = allocations(|| {
         for id in 0..1000 {
             let client = (Ipv4Addr::LOCALHOST, 40_000).into();
+            let progress = Progress { moved: [id, 1], ..Progress::default() };
             let (mut session, _) = Session::new(id, ListenerId(0), client, at(0));
             let inputs = [
                 Input::Dialed(Err(Fault::Refused)),
                 Input::Dialed(Err(Fault::NoFiles)),
                 Input::Deadline(None),
                 Input::Dialed(Ok(())),
-                Input::Deadline(Some(Progress { moved: [id, 1], waiting_for: Some(Side::Client) })),
+                Input::Deadline(Some(Sight { progress, silence: None })),
                 Input::Ended { end: reset, moved: [id, 2], unsent: true },
                 Input::Deadline(None),
                 Input::Kill,

@@ -224,6 +224,14 @@ pub struct Timeouts {
     pub half_close: Option<Duration>,
 }
 
+impl Timeouts {
+    /// The limit that holds once one side has ended: without `half_close` it is `idle`.
+    #[must_use]
+    pub fn half_close(&self) -> Option<Duration> {
+        self.half_close.or(self.idle)
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
