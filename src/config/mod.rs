@@ -82,6 +82,14 @@ pub struct Process {
     pub drain: Drain,
 }
 
+impl Process {
+    /// The least `buffer_budget` for so many workers: each needs room for one read.
+    #[must_use]
+    pub fn least_budget(&self, workers: u16) -> u64 {
+        u64::from(workers) * u64::from(self.buffer_size)
+    }
+}
+
 impl Default for Process {
     fn default() -> Self {
         Self {

@@ -45,12 +45,6 @@ impl Pool {
         Self { free: std::array::from_fn(|_| Vec::new()), out: 0, spare: 0, limit }
     }
 
-    /// The least limit with which a read of `most` bytes is possible.
-    #[must_use]
-    pub fn smallest_limit(most: usize) -> usize {
-        size(class(most))
-    }
-
     /// The most that may be read now so that what a target does not take is sure to find a buffer, at
     /// most `most`. Zero when not even the smallest buffer is left.
     #[must_use]

@@ -72,11 +72,15 @@ impl<Socket> Crew<Socket> {
         (crew, mailboxes)
     }
 
-    /// A worker is ready: this wakes it. It is woken at once, for what was handed to it before.
+    /// How many workers there are.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.members.len()
+    }
+
+    /// A worker is ready: this wakes it.
     pub fn join(&self, worker: u16, waker: Arc<Waker>) {
-        let member = &self.members[usize::from(worker)];
-        let _ = member.waker.set(waker);
-        member.wake();
+        let _ = self.members[usize::from(worker)].waker.set(waker);
     }
 
     /// No new connections; those that are there may finish.

@@ -29,6 +29,8 @@ struct Puppet {
     delivering: bool,
     /// A socket cannot be watched.
     refuses: bool,
+    /// It cannot wait for sockets.
+    fails: bool,
     progress: Progress,
 }
 
@@ -77,7 +79,7 @@ impl Engine for Puppet {
         _: Option<Duration>,
         _: &mut VecDeque<Event<TcpStream>>,
     ) -> io::Result<()> {
-        unreachable!("tests make the turns")
+        if self.fails { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
     }
 
     fn look(&self, _: &TcpStream) -> Option<Sight> {
@@ -388,21 +390,21 @@ fn a_stop_ends_all_at_once_and_resets_who_was_waiting() {
 }
 
 #[test]
-fn what_is_handed_to_a_worker_before_it_is_ready_wakes_it_when_it_is() {
+fn a_worker_that_is_lost_keeps_nobody_from_ending() {
+    let snapshot = Arc::new(Snapshot::new(&config(None, "wait"), 10));
     let (crew, mailboxes) = Crew::new(2);
-    let client = || {
-        let peer = (Ipv4Addr::LOCALHOST, 40_000).into();
-        Client { listener: ListenerId(0), socket: (), peer, counted: true }
-    };
-    assert!(crew.keep(0, client()).is_some());
-    assert!(crew.hand_over(0, client(), 1).is_none(), "the other has none");
-    let mut poll = mio::Poll::new().expect("a descriptor");
-    let waker = mio::Waker::new(poll.registry(), mio::Token(7)).expect("a descriptor");
-    crew.join(1, Arc::new(waker));
-    let mut events = mio::Events::with_capacity(1);
-    poll.poll(&mut events, Some(Duration::from_secs(5))).expect("it waits");
-    assert!(!events.is_empty(), "it sleeps although a client waits for it");
-    assert!(mailboxes[1].try_recv().is_ok());
+    let crew = Arc::new(crew);
+    let mut workers = (0..).zip(mailboxes).map(|(number, mailbox)| {
+        let (snapshot, crew) = (Arc::clone(&snapshot), Arc::clone(&crew));
+        let (recorder, drain) = (Recorder::off(), config::Drain::default());
+        Worker::new(Setup { number, snapshot, crew, mailbox, recorder, drain }, Puppet::default())
+    });
+    let mut lost = workers.next().expect("two");
+    let mut other = workers.next().expect("two");
+    lost.engine.fails = true;
+    assert!(lost.run(Clock::start()).is_err());
+    crew.stop();
+    assert!(!other.turn(|| Tick(1)).expect("it waits"), "it waits for what the lost one may hand over");
 }
 
 #[test]
