@@ -45,7 +45,7 @@ pub enum Input {
         end: End,
         /// Bytes delivered, by [`crate::relay::Dir::index`].
         moved: [u64; 2],
-        /// Bytes were taken from a peer and not given to the other.
+        /// A peer that is still there was not given everything that was taken for it.
         unsent: bool,
     },
     /// The session's deadline has passed; with what can be seen of its relay.

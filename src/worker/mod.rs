@@ -131,8 +131,19 @@ impl<E: Engine> Worker<E> {
     /// # Errors
     /// The operating system's, when it is impossible to wait for sockets.
     pub fn run(mut self, clock: Clock) -> io::Result<()> {
-        while self.turn(|| clock.now())? {}
-        Ok(())
+        loop {
+            match self.turn(|| clock.now()) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    // The others must not wait for what this one might still hand over.
+                    if !self.has_closed() {
+                        self.setup.crew.stop_listening();
+                    }
+                    return Err(error);
+                }
+            }
+        }
     }
 
     /// Waits for the kernel once and does what follows from it; `false` when nothing is left to do.
