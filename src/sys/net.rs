@@ -165,8 +165,9 @@ impl Net for Os {
 
     fn finish(stream: &TcpStream) -> Result<(), Fault> {
         stream.shutdown(Shutdown::Write).map_err(|error| match error.kind() {
-            // ENOTCONN: a reset came first (shutdown(2) on a socket in state CLOSE).
-            ErrorKind::NotConnected => Fault::Reset,
+            // ENOTCONN: a reset came first (shutdown(2) on a socket in state CLOSE). Which kind of reset is
+            // still to be asked for.
+            ErrorKind::NotConnected => Self::pending_error(stream).unwrap_or(Fault::Reset),
             _ => fault(&error),
         })
     }
@@ -177,7 +178,7 @@ impl Net for Os {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Accepted::Nothing(WouldBlock(())),
             Err(error) => match fault(&error) {
                 // accept(2) passes on the network errors of a connection that died in the backlog.
-                Fault::Reset | Fault::Unreachable | Fault::TimedOut | Fault::Denied => Accepted::Gone,
+                Fault::Reset | Fault::Unreachable | Fault::TimedOut => Accepted::Gone,
                 other => Accepted::Failed(other),
             },
         }
@@ -187,17 +188,22 @@ impl Net for Os {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))
             .map_err(|error| fault(&error))?;
         set_options(&socket, tcp).map_err(|error| fault(&error))?;
-        let connected = match socket.connect(&to.into()) {
-            Ok(()) => true,
-            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => false,
+        let connecting = match socket.connect(&to.into()) {
+            Ok(()) => false,
+            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => true,
             Err(error) => return Err(fault(&error)),
         };
-        Ok((TcpStream::from_std(socket.into()), connected))
+        let stream = TcpStream::from_std(socket.into());
+        let connected = !connecting && Self::dialed(&stream)?;
+        Ok((stream, connected))
     }
 
     fn dialed(stream: &TcpStream) -> Result<bool, Fault> {
         // getpeername(2) knows no peer before the handshake is over.
         match stream.peer_addr() {
+            // A connect to a free port of this host can be given that very port as its own, and meet itself
+            // (RFC 9293, simultaneous open): nobody listens there.
+            Ok(peer) if stream.local_addr().is_ok_and(|own| own == peer) => Err(Fault::Refused),
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotConnected => {
                 Self::pending_error(stream).map_or(Ok(false), Err)
@@ -363,6 +369,9 @@ pub fn fault(error: &io::Error) -> Fault {
     if code == Some(Errno::NOBUFS.raw_os_error()) {
         return Fault::NoMemory;
     }
+    if code == Some(Errno::HOSTDOWN.raw_os_error()) {
+        return Fault::Unreachable;
+    }
     match error.kind() {
         ErrorKind::ConnectionRefused => Fault::Refused,
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
@@ -388,6 +397,7 @@ mod tests {
             (Errno::CONNREFUSED, Fault::Refused),
             (Errno::HOSTUNREACH, Fault::Unreachable),
             (Errno::NETUNREACH, Fault::Unreachable),
+            (Errno::HOSTDOWN, Fault::Unreachable),
             (Errno::TIMEDOUT, Fault::TimedOut),
             (Errno::CONNRESET, Fault::Reset),
             (Errno::PIPE, Fault::Closed),
