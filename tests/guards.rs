@@ -54,7 +54,7 @@ impl Port for Memory {
 /// A message that arrives while the connection rests: read, written, and at rest again.
 #[test]
 fn instructions_of_a_relayed_message() {
-    assert_instructions("instructions_of_a_relayed_message", 635, |rounds| {
+    assert_instructions("instructions_of_a_relayed_message", 639, |rounds| {
         let mut relay = Relay::new(256 * 1024);
         let mut port = Memory {
             message: [7; MESSAGE as usize],
@@ -75,7 +75,7 @@ fn instructions_of_a_relayed_message() {
 /// Accepted, dialed at the first try, relayed, ended, and what is told of it.
 #[test]
 fn instructions_of_a_session() {
-    assert_instructions("instructions_of_a_session", 768, |rounds| {
+    assert_instructions("instructions_of_a_session", 891, |rounds| {
         let text = "config_version = 1\n[listener.l]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\n[pool.p]\n\
                     balance = \"round_robin\"\n\
                     server = [{ name = \"a\", addr = \"127.0.0.1:1\" }, { name = \"b\", addr = \"127.0.0.1:2\" }]\n";
@@ -97,7 +97,7 @@ fn instructions_of_a_session() {
 /// In, found once for each of four events, and out.
 #[test]
 fn instructions_of_a_slot() {
-    assert_instructions("instructions_of_a_slot", 162, |rounds| {
+    assert_instructions("instructions_of_a_slot", 171, |rounds| {
         let mut table = Table::new(2 * OTHERS);
         for other in 0..OTHERS as u64 {
             let key = table.vacant().expect("room");
