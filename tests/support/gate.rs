@@ -24,12 +24,13 @@ pub(crate) struct Config {
     process: String,
     access: String,
     listener: String,
+    balance: &'static str,
     servers: Vec<String>,
     tables: String,
 }
 
 impl Config {
-    /// One worker, a free port of 127.0.0.1, and no server yet.
+    /// One worker, a free port of 127.0.0.1, round robin, and no server yet.
     pub(crate) fn new(engine: &'static str) -> Self {
         Self {
             engine,
@@ -38,6 +39,7 @@ impl Config {
             process: String::new(),
             access: String::new(),
             listener: String::new(),
+            balance: "round_robin",
             servers: Vec::new(),
             tables: String::new(),
         }
@@ -52,6 +54,12 @@ impl Config {
     /// Another address to listen on.
     pub(crate) fn bind(mut self, address: &'static str) -> Self {
         self.bind = address;
+        self
+    }
+
+    /// Another way to choose among the servers.
+    pub(crate) fn balance(mut self, balance: &'static str) -> Self {
+        self.balance = balance;
         self
     }
 
@@ -99,7 +107,7 @@ impl Config {
 
 impl Display for Config {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { engine, workers, bind, process, access, listener, tables, .. } = self;
+        let Self { engine, workers, bind, process, access, listener, balance, tables, .. } = self;
         let servers = self.servers.join(", ");
         write!(
             out,
@@ -107,7 +115,7 @@ impl Display for Config {
              [process]\nworkers = {workers}\nengine = \"{engine}\"\n{process}\
              [log.access]\nskip_empty = false\n{access}\
              [listener.l]\nbind = [\"{bind}\"]\npool = \"p\"\n{listener}\
-             [pool.p]\nbalance = \"round_robin\"\nserver = [{servers}]\n\
+             [pool.p]\nbalance = \"{balance}\"\nserver = [{servers}]\n\
              {tables}"
         )
     }
@@ -221,6 +229,16 @@ impl Gate {
             (access.client == client).then_some(access)
         };
         self.access.find(PATIENCE, of_client).unwrap_or_else(|| panic!("no access line of {client}"))
+    }
+
+    /// Waits until the access log has that many lines, and gives all.
+    pub(crate) fn accesses(&self, count: usize) -> Vec<Access> {
+        let began = Instant::now();
+        while self.access.all().len() < count {
+            assert!(began.elapsed() < PATIENCE, "{} access lines of {count}", self.access.all().len());
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.access.all().iter().map(|line| serde_json::from_str(line).expect("an access line")).collect()
     }
 
     /// Lines in its own log so far.
