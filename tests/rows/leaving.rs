@@ -2,7 +2,6 @@
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ use crate::support::stage::Stage;
 
 pub(crate) fn grace_still_accepts(engine: &'static str) {
     let server = Server::echo();
-    let mut gate = start(Config::new(engine), "grace = \"1s\"", &server);
+    let mut gate = start(Config::new(engine), "grace = \"2s\"", &server);
     let mut client = active(&gate);
     let began = Instant::now();
     gate.signal(Signal::TERM);
@@ -35,7 +34,7 @@ pub(crate) fn grace_still_accepts(engine: &'static str) {
         assert!(began.elapsed() < PATIENCE, "it still takes connections");
     };
     assert_eq!(refused_after.0, ErrorKind::ConnectionRefused);
-    assert!(refused_after.1 >= Duration::from_secs(1), "refused after {:?}", refused_after.1);
+    assert!(refused_after.1 >= Duration::from_secs(2), "refused after {:?}", refused_after.1);
     client.send(1_000);
     client.receive(1_000);
     drop(client);
@@ -53,7 +52,7 @@ pub(crate) fn idle_connections_leave_evenly_over_the_spread(engine: &'static str
     for (place, time) in (0..).zip(&times) {
         let share = Duration::from_millis(200) * place;
         assert!(*time >= share, "connection {place} left after {time:?}, before its share of the time");
-        assert!(*time <= share + Duration::from_secs(2), "connection {place} left only after {time:?}");
+        assert!(*time <= share + Duration::from_secs(5), "connection {place} left only after {time:?}");
     }
     assert_ends_well(&mut gate);
     for client in clients {
@@ -63,47 +62,37 @@ pub(crate) fn idle_connections_leave_evenly_over_the_spread(engine: &'static str
 }
 
 pub(crate) fn idle_connections_leave_before_busy_ones(engine: &'static str) {
-    let [busy, idle] = leave(engine, "true");
-    assert!(idle.iter().max() < busy.iter().min(), "idle {idle:?}, busy {busy:?}");
+    assert_eq!(who_leaves(engine, "true"), ["idle"; 5].into_iter().chain(["busy"; 5]).collect::<Vec<_>>());
 }
 
 pub(crate) fn without_idle_first_they_leave_in_any_order(engine: &'static str) {
-    let [busy, idle] = leave(engine, "false");
-    assert!(busy.iter().min() < idle.iter().max(), "idle {idle:?}, busy {busy:?}");
+    let order = who_leaves(engine, "false");
+    assert_eq!(order[0], "busy", "{order:?}");
 }
 
-/// 5 connections that are busy until the signal, and 5 that connected after them and are idle: when they leave.
-fn leave(engine: &'static str, idle_first: &str) -> [Vec<Duration>; 2] {
+/// 5 connections that are busy until the signal, and 5 that connected after them and are idle: in which order they
+/// leave.
+fn who_leaves(engine: &'static str, idle_first: &str) -> Vec<&'static str> {
     let server = Server::echo();
     // A fifth of the limit is how often a relay is looked at, which is how it is known to be idle.
     let config = Config::new(engine).timeouts("half_close = \"2s\"");
     let mut gate = start(config, &format!("idle_first = {idle_first}\nspread = \"2s\""), &server);
     let mut busy: Vec<Peer> = (0..5).map(|_| active(&gate)).collect();
     let mut idle: Vec<Peer> = (0..5).map(|_| active(&gate)).collect();
-    let stop = AtomicBool::new(false);
-    let times = thread::scope(|scope| {
-        let gate = &gate;
-        let all_busy = scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                for client in &mut busy {
-                    client.send(1);
-                    client.receive(1);
-                }
-                thread::sleep(Duration::from_millis(5));
-            }
-            ends(&mut busy, Instant::now())
-        });
-        thread::sleep(Duration::from_millis(2_000));
-        gate.signal(Signal::TERM);
-        assert!(gate.logs(|line| line.contains("stopping")));
-        let began = Instant::now();
-        thread::sleep(Duration::from_millis(50));
-        stop.store(true, Ordering::Relaxed);
-        let idle = ends(&mut idle, began);
-        [all_busy.join().expect("busy clients are served"), idle]
-    });
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        for client in &mut busy {
+            client.send(1);
+            client.receive(1);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    gate.signal(Signal::TERM);
+    ends(&mut busy, began);
+    ends(&mut idle, began);
     assert_ends_well(&mut gate);
-    times
+    let is_idle = |address| idle.iter().any(|client| client.address() == address);
+    gate.accesses(10).iter().map(|access| if is_idle(access.client) { "idle" } else { "busy" }).collect()
 }
 
 pub(crate) fn without_spread_they_leave_at_once(engine: &'static str) {

@@ -49,9 +49,10 @@ pub(crate) fn dead_client_is_given_up(engine: &'static str) {
 pub(crate) fn outage_shorter_than_dead_peer_is_survived(engine: &'static str) {
     // The second limit does not apply, but has relays looked at every 100 ms.
     let config = Config::new(engine).timeouts("half_close = \"500ms\"");
-    let Some(far) = FarServer::start(config.table("defaults.tcp", DEAD_PEER)) else { return };
+    let config = config.table("defaults.tcp", "keepalive = \"off\"\ndead_peer = \"4s\"");
+    let Some(far) = FarServer::start(config) else { return };
     let [mut client, mut server] = far.pair();
-    thread::sleep(Duration::from_millis(2_500));
+    thread::sleep(Duration::from_millis(4_500));
     far.link.cut();
     client.send(1_000);
     thread::sleep(Duration::from_millis(1_300));
