@@ -230,7 +230,7 @@ mod tests {
         let mut watch = Watch::new(Tick(0), limits);
         assert_eq!(watch.look(Tick(5_000), sight(moved(7)), limits, None), None);
         assert!(!watch.is_idle(Tick(5_001), moved(7)), "it was seen to move just now");
-        assert!(watch.is_idle(Tick(6_000), moved(7)));
+        assert!(watch.is_idle(Tick(6_002), moved(7)));
         assert!(!watch.is_idle(Tick(9_000), moved(8)));
     }
 
