@@ -1,7 +1,6 @@
 //! What workers read: the configuration made dense and immutable, with the few counts that must be true
 //! for the whole process beside it.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::balance::{Balancer, Rotate, TwoChoices};
@@ -73,7 +72,7 @@ pub struct Server {
     /// The pool it belongs to.
     pub pool: PoolId,
     /// Where it listens.
-    pub addr: SocketAddr,
+    pub addr: config::Address,
     /// Its connections, in all workers, those that are being made included.
     pub connections: Limit,
 }
@@ -158,7 +157,7 @@ impl Snapshot {
             servers.extend(pool.servers.iter().map(|server| Server {
                 name: server.name.clone(),
                 pool: id,
-                addr: server.addr,
+                addr: server.addr.clone(),
                 connections: Limit::new(u32::MAX),
             }));
             let balancer = match pool.balance {

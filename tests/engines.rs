@@ -142,6 +142,24 @@ macro_rules! table {
                 outage_shorter_than_dead_peer_is_survived
                 reader_with_its_window_shut_is_not_dead
                 keepalive_notices_an_idle_server_that_vanished;
+            unix:
+                echo_8_mib_over_unix_sockets
+                one_byte_questions_and_answers_over_unix_sockets
+                half_closed_by_the_client_over_unix_sockets
+                half_closed_by_the_server_over_unix_sockets
+                bytes_behind_a_descriptor_arrive
+                urgent_byte_on_a_unix_socket_stays_in_the_stream
+                unix_server_closes_with_input_unread
+                unix_client_closes_with_input_unread
+                reset_towards_a_unix_server_is_a_close_behind_the_last_byte
+                reset_towards_a_unix_client_is_a_close_behind_the_last_byte
+                unix_servers_without_a_listener_are_skipped
+                full_queue_of_a_unix_server_is_waited_for
+                file_that_was_left_behind_is_replaced
+                path_in_use_is_refused_with_its_holder
+                file_that_is_no_socket_is_left_alone
+                file_goes_when_the_program_ends
+                unix_clients_are_spread_over_two_workers;
             leaks:
                 closed_connections_leave_no_descriptor
                 broken_connections_leave_no_descriptor

@@ -1,25 +1,74 @@
 //! Addresses to listen on and to connect to.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
 
 use super::value::{Fault, Parsed, text};
 
+/// Where to listen, or to connect to. Shown as it is written in a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// `"192.0.2.1:80"` or `"[2001:db8::1]:80"`
+    Ip(SocketAddr),
+    /// `"unix:/run/x.sock"`: the absolute path of a socket, at most [`LONGEST_PATH`] bytes.
+    Unix(PathBuf),
+}
+
+/// The longest path of a unix socket, in bytes: `sun_path` without the zero at its end, unix(7).
+const LONGEST_PATH: usize = 107;
+
+impl Address {
+    /// The address, if it is one of IP.
+    #[must_use]
+    pub fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Ip(addr) => Some(*addr),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// What two addresses that [`overlap`] have in common: the port, or the path.
+    pub(super) fn place(&self) -> (u16, &Path) {
+        match self {
+            Self::Ip(addr) => (addr.port(), Path::new("")),
+            Self::Unix(path) => (0, path),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(addr) => addr.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl<A: Into<SocketAddr>> From<A> for Address {
+    fn from(addr: A) -> Self {
+        Self::Ip(addr.into())
+    }
+}
+
 /// An address to listen on; port 0 lets the kernel choose.
-pub(super) fn bind(value: &DeValue<'_>) -> Parsed<SocketAddr> {
+pub(super) fn bind(value: &DeValue<'_>) -> Parsed<Address> {
     if let DeValue::Integer(port) = value {
         let fault = Fault::mismatch("an address and port such as \"0.0.0.0:8080\"", value);
         return Err(fault.help(format!("write \"0.0.0.0:{port}\" or \"[::]:{port}\"")));
     }
     let text = text(value)?;
     if let Ok(addr) = text.parse() {
-        return Ok(addr);
+        return Ok(Address::Ip(addr));
     }
-    for prefix in ["unix:", "fd:"] {
-        if text.starts_with(prefix) {
-            return Err(Fault::not_yet(&format!("`{prefix}` in `bind`")).help("write an IP address and port"));
-        }
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix(path);
+    }
+    if text.starts_with("fd:") {
+        return Err(Fault::not_yet("`fd:` in `bind`").help("write an IP address and port, or \"unix:/PATH\""));
     }
     let fault = not_an_address(&text);
     let (host, port) = text.rsplit_once(':').unwrap_or(("", &text));
@@ -36,7 +85,7 @@ pub(super) fn bind(value: &DeValue<'_>) -> Parsed<SocketAddr> {
 }
 
 /// The address of a server.
-pub(super) fn server(value: &DeValue<'_>) -> Parsed<SocketAddr> {
+pub(super) fn server(value: &DeValue<'_>) -> Parsed<Address> {
     let text = text(value)?;
     if let Ok(addr) = text.parse::<SocketAddr>() {
         if addr.port() == 0 {
@@ -44,12 +93,13 @@ pub(super) fn server(value: &DeValue<'_>) -> Parsed<SocketAddr> {
                 Fault::new(format!("{text:?} has port 0")).help("write the port that the server listens on")
             );
         }
-        return Ok(addr);
+        return Ok(Address::Ip(addr));
     }
-    for prefix in ["srv:", "unix:"] {
-        if text.starts_with(prefix) {
-            return Err(Fault::not_yet(&format!("`{prefix}` in `addr`")).help("write an IP address and port"));
-        }
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix(path);
+    }
+    if text.starts_with("srv:") {
+        return Err(Fault::not_yet("`srv:` in `addr`").help("write an IP address and port"));
     }
     if let Some((host, port)) = text.rsplit_once(':')
         && host.parse::<IpAddr>().is_err()
@@ -61,6 +111,34 @@ pub(super) fn server(value: &DeValue<'_>) -> Parsed<SocketAddr> {
         );
     }
     Err(not_an_address(&text))
+}
+
+/// What stands behind `unix:`.
+fn unix(path: &str) -> Parsed<Address> {
+    if !cfg!(unix) {
+        return Err(
+            Fault::new("there are no unix sockets on this system").help("write an IP address and port")
+        );
+    }
+    if path.starts_with('@') {
+        let fault = Fault::not_yet("a unix socket without a file (`unix:@`)");
+        return Err(fault.help("write the path of a file: \"unix:/run/NAME.sock\""));
+    }
+    if path.is_empty() {
+        return Err(Fault::new("there is no path after `unix:`").help("write \"unix:/run/NAME.sock\""));
+    }
+    if !path.starts_with('/') {
+        let fault = Fault::new(format!("{path:?} depends on where this program is started"));
+        return Err(fault.help("write the whole path, from \"/\" on"));
+    }
+    if path.contains('\0') {
+        return Err(Fault::new(format!("{path:?} has a zero byte in it")).help("no file can be called so"));
+    }
+    if path.len() > LONGEST_PATH {
+        let fault = Fault::new(format!("the path {path:?} has {} bytes", path.len()));
+        return Err(fault.help(format!("the path of a unix socket has {LONGEST_PATH} at most")));
+    }
+    Ok(Address::Unix(path.into()))
 }
 
 fn not_an_address(text: &str) -> Fault {
@@ -89,8 +167,10 @@ fn is_host_name(host: &str) -> bool {
 }
 
 /// Whether a socket bound to one of the addresses keeps the other from being bound: the same port, and the
-/// same address or one that stands for all of its family. IPv6 listeners take no IPv4 connections.
-pub(super) fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
+/// same address or one that stands for all of its family. IPv6 listeners take no IPv4 connections. Or the
+/// same path.
+pub(super) fn overlap(one: &Address, other: &Address) -> bool {
+    let (Address::Ip(one), Address::Ip(other)) = (one, other) else { return one == other };
     one.port() != 0
         && one.port() == other.port()
         && one.is_ipv4() == other.is_ipv4()
@@ -101,7 +181,7 @@ pub(super) fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
 mod tests {
     use super::*;
 
-    fn refusal(parsed: Parsed<SocketAddr>) -> String {
+    fn refusal(parsed: Parsed<Address>) -> String {
         let fault = parsed.unwrap_err();
         fault.message + &fault.help.map_or_else(String::new, |help| format!(" / {help}"))
     }
@@ -110,14 +190,40 @@ mod tests {
         DeValue::String(text.into())
     }
 
+    fn ip(text: &str) -> Address {
+        Address::Ip(text.parse().unwrap())
+    }
+
     #[test]
     fn addresses_of_both_families_are_read() {
         for text in ["127.0.0.1:9001", "[::1]:9001", "[fe80::1%2]:80", "0.0.0.0:80"] {
-            assert_eq!(bind(&string(text)), Ok(text.parse().unwrap()), "{text}");
-            assert_eq!(server(&string(text)), Ok(text.parse().unwrap()), "{text}");
+            assert_eq!(bind(&string(text)), Ok(ip(text)), "{text}");
+            assert_eq!(server(&string(text)), Ok(ip(text)), "{text}");
         }
-        assert_eq!(bind(&string("127.0.0.1:0")), Ok("127.0.0.1:0".parse().unwrap()));
+        assert_eq!(bind(&string("127.0.0.1:0")), Ok(ip("127.0.0.1:0")));
         assert!(refusal(server(&string("127.0.0.1:0"))).contains("has port 0"));
+    }
+
+    #[test]
+    fn unix_sockets_are_read_and_shown_as_they_are_written() {
+        let longest = format!("unix:/{}", "x".repeat(LONGEST_PATH - 1));
+        for text in ["unix:/run/pg.sock", "unix:/tmp/ä b", &longest] {
+            let addr = bind(&string(text)).unwrap();
+            assert_eq!(addr.to_string(), text);
+            assert_eq!(server(&string(text)), Ok(addr));
+        }
+        let cases = [
+            ("unix:", "there is no path after `unix:`"),
+            ("unix:run/x", "\"run/x\" depends on where this program is started / write the whole path"),
+            ("unix:@x", "a unix socket without a file (`unix:@`) is not supported yet by this version"),
+            ("unix:/a\0b", "has a zero byte in it"),
+            (&format!("{longest}x"), "has 108 bytes / the path of a unix socket has 107 at most"),
+        ];
+        for (text, part) in cases {
+            for refusal in [refusal(bind(&string(text))), refusal(server(&string(text)))] {
+                assert!(refusal.contains(part), "{text}: {refusal}");
+            }
+        }
     }
 
     #[test]
@@ -135,7 +241,6 @@ mod tests {
             ("127.0.0.1:70000", "the highest port is 65535"),
             ("300.0.0.1:80", "is not an IP address and port"),
             ("", "is not an IP address and port"),
-            ("unix:/run/pg.sock", "`unix:` in `bind` is not supported yet by this version"),
             ("fd:pg", "`fd:` in `bind` is not supported yet by this version"),
         ];
         for (text, part) in cases {
@@ -152,7 +257,6 @@ mod tests {
             ("pg1.example.com:5432", "the host name in \"pg1.example.com:5432\" is not supported yet"),
             ("localhost:1", "is not supported yet by this version / write an IP address and port"),
             ("srv:_pg._tcp.example", "`srv:` in `addr` is not supported yet"),
-            ("unix:/run/x", "`unix:` in `addr` is not supported yet"),
             ("10.0.0.1", "it has no port"),
             ("10.0.0.1:0x50", "is not an IP address and port"),
             ("http://10.0.0.1:80", "is not an IP address and port"),
@@ -176,9 +280,15 @@ mod tests {
             ("127.0.0.1:80", "127.0.0.1:81", false),
             ("0.0.0.0:0", "0.0.0.0:0", false),
             ("[fe80::1%2]:80", "[fe80::1%3]:80", false),
+            ("unix:/a", "unix:/a", true),
+            ("unix:/a", "unix://a", true),
+            ("unix:/a", "unix:/b", false),
+            ("unix:/a", "127.0.0.1:80", false),
         ];
         for (one, other, expected) in cases {
-            assert_eq!(overlap(&one.parse().unwrap(), &other.parse().unwrap()), expected, "{one} {other}");
+            let [one, other] = [one, other].map(|text| bind(&string(text)).unwrap());
+            assert_eq!(overlap(&one, &other), expected, "{one} {other}");
+            assert!(!expected || one.place() == other.place(), "{one} {other}");
         }
     }
 }

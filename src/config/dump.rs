@@ -208,7 +208,7 @@ mod tests {
     use proptest::option;
     use proptest::prelude::*;
 
-    use super::super::{Drain, Keepalive, Log, Retry, Server, Timeouts, parse};
+    use super::super::{Address, Drain, Keepalive, Log, Retry, Server, Timeouts, parse};
     use super::*;
 
     const LEVELS: [log::LevelFilter; 6] = [
@@ -303,8 +303,13 @@ mod tests {
         (timeouts, tcp, retry)
     }
 
+    fn some_path() -> impl Strategy<Value = Address> {
+        "/[ -~]{0,50}".prop_map(|path| Address::Unix(path.into()))
+    }
+
     fn some_pool() -> impl Strategy<Value = Pool> {
-        let addr = (any::<std::net::IpAddr>(), 1..=u16::MAX).prop_map(std::net::SocketAddr::from);
+        let ip = (any::<std::net::IpAddr>(), 1..=u16::MAX).prop_map(Address::from);
+        let addr = prop_oneof![ip, some_path()];
         let server = ("[A-Za-z0-9_.-]{1,9}", addr, any::<u16>()).prop_map(|(name, addr, weight)| Server {
             name,
             addr,
@@ -319,14 +324,16 @@ mod tests {
     }
 
     fn some_config() -> impl Strategy<Value = Config> {
-        let listener = (any::<std::net::IpAddr>(), any::<Option<NonZeroU32>>(), any::<Option<NonZeroU32>>());
+        let limit = any::<Option<NonZeroU32>>;
+        let listener = (any::<std::net::IpAddr>(), some_path(), limit(), limit());
         let parts = (some_process(), some_logs(), some_defaults(), some_pool(), some_pool(), listener);
         parts.prop_filter_map("limits that hold together", |parts| {
-            let (process, (log, access), (timeouts, tcp, retry), one, other, (ip, backlog, maxconn)) = parts;
+            let (process, (log, access), (timeouts, tcp, retry), one, other, (ip, path, backlog, maxconn)) =
+                parts;
             let wait = backlog.is_none();
             let listener = Listener {
                 name: other.name.clone(),
-                bind: vec![(ip, 80).into(), (ip, 0).into()],
+                bind: vec![(ip, 80).into(), path, (ip, 0).into()],
                 pool: 1,
                 backlog,
                 accept_balance: if wait { AcceptBalance::LeastLoaded } else { AcceptBalance::Reuseport },

@@ -15,11 +15,11 @@ mod tables;
 mod tests;
 mod value;
 
-use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use address::Address;
 pub use dump::dump;
 pub use report::{Place, Problem, Report};
 
@@ -80,6 +80,14 @@ pub struct Process {
     pub buffer_budget: u64,
     /// `[process.drain]`
     pub drain: Drain,
+}
+
+impl Process {
+    /// The least `buffer_budget` for so many workers: each needs room for one read.
+    #[must_use]
+    pub fn least_budget(&self, workers: u16) -> u64 {
+        u64::from(workers) * u64::from(self.buffer_size)
+    }
 }
 
 impl Default for Process {
@@ -224,6 +232,14 @@ pub struct Timeouts {
     pub half_close: Option<Duration>,
 }
 
+impl Timeouts {
+    /// The limit that holds once one side has ended: without `half_close` it is `idle`.
+    #[must_use]
+    pub fn half_close(&self) -> Option<Duration> {
+        self.half_close.or(self.idle)
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
@@ -291,7 +307,7 @@ pub struct Listener {
     /// NAME
     pub name: String,
     /// `bind`: at least one address.
-    pub bind: Vec<SocketAddr>,
+    pub bind: Vec<Address>,
     /// `pool`: an index into [`Config::pools`].
     pub pool: usize,
     /// `backlog`; `None` is `"auto"`, the system's somaxconn.
@@ -348,7 +364,7 @@ pub struct Server {
     /// `name`, unique in its pool
     pub name: String,
     /// `addr`
-    pub addr: SocketAddr,
+    pub addr: Address,
     /// `weight`: 0 takes no new connections.
     pub weight: u16,
 }

@@ -1,15 +1,15 @@
 //! `[listener.NAME]` and `[pool.NAME]`, and what they say of each other.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::Path;
 
 use toml::de::DeValue;
 
 use super::read::{At, Draft, Reader, Section, Value};
 use super::tables::count_or;
 use super::value::{self, Fault};
-use super::{AcceptBalance, AtMaxconn, Balance, Config, Listener, Pool, Server, address, known};
+use super::{AcceptBalance, Address, AtMaxconn, Balance, Config, Listener, Pool, Server, address, known};
 
 /// Listeners, and pools, in one configuration.
 const MOST_TABLES: usize = 4096;
@@ -25,7 +25,7 @@ const BALANCE_LATER: &[&str] = &["least_conn", "least_time", "source", "sni", "f
 pub(super) struct DraftListener {
     at: At,
     name: String,
-    bind: Vec<(SocketAddr, At)>,
+    bind: Vec<(Address, At)>,
     pool: Option<(String, At)>,
     backlog: Option<NonZeroU32>,
     accept_balance: AcceptBalance,
@@ -227,14 +227,18 @@ impl Reader {
 
     /// Every address may be listened on once.
     fn check_overlaps(&mut self, listeners: &[DraftListener]) {
-        let mut taken: HashMap<u16, Vec<(SocketAddr, At)>> = HashMap::new();
+        let mut taken: HashMap<(u16, &Path), Vec<(&Address, At)>> = HashMap::new();
         for (addr, at) in listeners.iter().flat_map(|listener| &listener.bind) {
-            let others = taken.entry(addr.port()).or_default();
+            let others = taken.entry(addr.place()).or_default();
             if let Some((other, first)) = others.iter().find(|(other, _)| address::overlap(addr, other)) {
                 let message = format!("{addr} is taken by {other} at {}", self.describe(*first));
-                self.problem(*at, Fault::new(message).help("use another port, or addresses that differ"));
+                let help = match addr {
+                    Address::Ip(_) => "use another port, or addresses that differ",
+                    Address::Unix(_) => "use another path",
+                };
+                self.problem(*at, Fault::new(message).help(help));
             }
-            others.push((*addr, *at));
+            others.push((addr, *at));
         }
     }
 }

@@ -50,11 +50,15 @@ fn assert_errors_of_whole(cases: &[(&str, &[&str])]) {
     }
 }
 
+fn ip(text: &str) -> Address {
+    Address::Ip(text.parse().unwrap())
+}
+
 #[test]
 fn the_example_in_the_repository_works() {
     let config = good(include_str!("../../proxy.toml"));
     assert_eq!(config.listeners.len(), 1);
-    assert_eq!(config.listeners[0].bind, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(config.listeners[0].bind, ["127.0.0.1:8080".parse::<std::net::SocketAddr>().unwrap().into()]);
     let servers = config.pools[config.listeners[0].pool].servers.iter();
     let servers: Vec<String> = servers.map(|server| format!("{} {}", server.name, server.addr)).collect();
     assert_eq!(servers, ["alpha 127.0.0.1:9001", "beta 127.0.0.1:9002", "gamma 127.0.0.1:9003"]);
@@ -120,7 +124,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
         retry: Retry { tries: 3, same_server_delay: Duration::from_secs(1) },
         listeners: vec![Listener {
             name: "web".to_owned(),
-            bind: vec!["127.0.0.1:8080".parse().unwrap()],
+            bind: vec!["127.0.0.1:8080".parse::<std::net::SocketAddr>().unwrap().into()],
             pool: 0,
             backlog: None,
             accept_balance: AcceptBalance::LeastLoaded,
@@ -130,11 +134,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
         pools: vec![Pool {
             name: "web".to_owned(),
             balance: Balance::RoundRobin,
-            servers: vec![Server {
-                name: "a".to_owned(),
-                addr: "127.0.0.1:9001".parse().unwrap(),
-                weight: 1,
-            }],
+            servers: vec![Server { name: "a".to_owned(), addr: ip("127.0.0.1:9001"), weight: 1 }],
         }],
     };
     assert_eq!(config, expected);
@@ -249,7 +249,7 @@ server = [{ name = "x", addr = "10.0.0.1:9001" }]
     );
     let listener = Listener {
         name: "a".to_owned(),
-        bind: vec!["0.0.0.0:80".parse().unwrap(), "[::]:80".parse().unwrap()],
+        bind: vec![ip("0.0.0.0:80"), ip("[::]:80")],
         pool: 1,
         backlog: NonZeroU32::new(128),
         accept_balance: AcceptBalance::Reuseport,
@@ -453,7 +453,7 @@ fn errors_in_listeners() {
             "3:20 \"*:80\" is not an IP address",
             "\"0.0.0.0:80\"",
         ),
-        ("pool = \"web\"\nbind = [\"unix:/x\"]", "3:9 `unix:` in `bind` is not supported yet", ""),
+        ("pool = \"web\"\nbind = [\"fd:x\"]", "3:9 `fd:` in `bind` is not supported yet", ""),
         ("bind = [\"[::1]:1\"]\npool = \"wbe\"", "3:8 there is no pool \"wbe\"", "did you mean \"web\"?"),
         ("bind = [\"[::1]:1\"]\npool = \"other\"", "3:8 there is no pool", "write a table [pool.other]"),
         (
@@ -466,6 +466,11 @@ fn errors_in_listeners() {
             "pool = \"web\"\nbind = [\"[::]:1\", \"[::1]:1\"]",
             "3:19 [::1]:1 is taken by [::]:1 at test:3:9",
             "",
+        ),
+        (
+            "pool = \"web\"\nbind = [\"unix:/x\", \"[::1]:1\", \"unix:/x\"]",
+            "3:30 unix:/x is taken by unix:/x at test:3:9",
+            "use another path",
         ),
         ("pool = \"web\"\nbind = [\"[::1]:1\"]\nbacklog = 0", "4:11 expected \"auto\" or a whole number", ""),
         ("pool = \"web\"\nbind = [\"[::1]:1\"]\nmaxconn = 0", "4:11 expected \"off\" or a whole number", ""),

@@ -61,6 +61,9 @@ impl BackEnds {
 impl BackEnd {
     fn start(server: &config::Server) -> anyhow::Result<Self> {
         let config::Server { name, addr, .. } = server;
+        let addr = addr.ip().with_context(|| {
+            format!("the demo's back ends have IP addresses, and server {name} is at {addr}")
+        })?;
         ensure!(
             addr.ip().is_loopback(),
             "the demo starts its back ends on this machine only, and server {name} is at {addr}: \
@@ -78,7 +81,7 @@ impl BackEnd {
                     .spawn()
             })
             .with_context(|| format!("cannot start back end {name}"))?;
-        let mut back_end = Self { name: name.clone(), addr: *addr, process };
+        let mut back_end = Self { name: name.clone(), addr, process };
         let mut said = String::new();
         if let Some(stdout) = back_end.process.stdout.take() {
             BufReader::new(stdout)

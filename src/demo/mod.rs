@@ -19,7 +19,7 @@ use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 
 pub use back_end::serve;
 
-use crate::config::{self, AccessFormat, Config};
+use crate::config::{self, AccessFormat, Address, Config};
 use crate::say::say;
 use back_end::BackEnds;
 use load::{Load, Summary};
@@ -49,7 +49,8 @@ pub fn built_in() -> Result<Config, config::Report> {
 /// A back end or the proxy that cannot start.
 pub fn run(mut config: Config, time: Option<Duration>) -> anyhow::Result<ExitCode> {
     let listener = config.listeners.first().context("the demo needs a listener")?;
-    let front = reachable(listener.bind[0]);
+    let front = listener.bind.iter().find_map(Address::ip).map(reachable);
+    let front = front.context("the demo needs a listener with an IP address")?;
     let pool = config.pools[listener.pool].clone();
     if time.is_some() {
         config.access.output = None;
@@ -180,6 +181,12 @@ mod tests {
         let config = built_in().unwrap_or_else(|report| panic!("{report}"));
         let names: Vec<_> = config.pools[config.listeners[0].pool].servers.iter().map(|s| &s.name).collect();
         assert_eq!(names, ["alpha", "beta", "gamma"]);
-        assert!(config.listeners.iter().flat_map(|l| &l.bind).all(|addr| addr.ip().is_loopback()));
+        assert!(
+            config
+                .listeners
+                .iter()
+                .flat_map(|l| &l.bind)
+                .all(|addr| addr.ip().is_some_and(|addr| addr.ip().is_loopback()))
+        );
     }
 }

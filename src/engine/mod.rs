@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::relay::{End, Fault, Progress, Side};
-use crate::snapshot::ListenerId;
+use crate::snapshot::{ListenerId, ServerId};
 use crate::worker::Key;
 
 /// What a worker asks of an engine, for one connection.
@@ -26,8 +26,8 @@ use crate::worker::Key;
 pub enum Order {
     /// Connect to a server; an attempt that still runs is abandoned. Answer: [`Event::Dialed`].
     Dial {
-        /// Where it listens.
-        to: SocketAddr,
+        /// Which.
+        to: ServerId,
     },
     /// Move bytes both ways. Answer: [`Event::Ended`].
     Relay,
@@ -53,8 +53,8 @@ pub enum Event<Socket> {
         listener: ListenerId,
         /// Its socket.
         socket: Socket,
-        /// Its address.
-        peer: SocketAddr,
+        /// Its address; none for a client of a unix socket.
+        peer: Option<SocketAddr>,
     },
     /// A listener cannot accept for lack of descriptors or memory; it goes on trying when it is told so.
     AcceptFailed {
@@ -126,8 +126,8 @@ pub trait Engine: Sized {
     /// Stops accepting for a while, or goes on.
     fn pause(&mut self, id: ListenerId, paused: bool);
 
-    /// Accepts what waits in the backlogs, then closes all listeners.
-    fn close_listeners(&mut self, out: &mut VecDeque<Event<Self::Socket>>);
+    /// Accepts what waits in the backlogs, `most` at most, then closes all listeners.
+    fn close_listeners(&mut self, most: usize, out: &mut VecDeque<Event<Self::Socket>>);
 
     /// Takes charge of an accepted socket.
     ///

@@ -181,7 +181,7 @@ impl AccessLines {
             Field::Listener => out.extend_from_slice(names.0.as_bytes()),
             Field::Client => {
                 out.extend_from_slice(self.quote);
-                write_address(out, record.client);
+                write_client(out, record.client);
                 out.extend_from_slice(self.quote);
             }
             Field::Pool => out.extend_from_slice(names.1.as_bytes()),
@@ -258,9 +258,10 @@ fn write_hex(out: &mut Vec<u8>, number: u64) {
     }
 }
 
-fn write_address(out: &mut Vec<u8>, address: SocketAddr) {
-    match address {
-        SocketAddr::V4(address) => {
+fn write_client(out: &mut Vec<u8>, client: Option<SocketAddr>) {
+    match client {
+        None => out.extend_from_slice(b"unix"),
+        Some(SocketAddr::V4(address)) => {
             for (index, octet) in address.ip().octets().into_iter().enumerate() {
                 if index > 0 {
                     out.push(b'.');
@@ -270,7 +271,7 @@ fn write_address(out: &mut Vec<u8>, address: SocketAddr) {
             out.push(b':');
             write_number(out, address.port().into());
         }
-        SocketAddr::V6(address) => write!(out, "{address}").expect("a Vec takes every byte"),
+        Some(SocketAddr::V6(address)) => write!(out, "{address}").expect("a Vec takes every byte"),
     }
 }
 

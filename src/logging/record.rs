@@ -17,8 +17,8 @@ pub struct Record {
     pub listener: ListenerId,
     /// The server it was relayed to, or the last one that was tried; none when it was rejected before.
     pub server: Option<ServerId>,
-    /// The client's address.
-    pub client: SocketAddr,
+    /// The client's address; none for a client of a unix socket.
+    pub client: Option<SocketAddr>,
     /// Attempts to reach a server.
     pub tries: u8,
     /// From accept to the server's connection; `None` when none was reached.

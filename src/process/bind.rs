@@ -2,16 +2,14 @@
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 
-use mio::net::TcpListener;
-
-use crate::config::{Config, Listener, Tcp};
+use crate::config::{self, Address, Config, Tcp};
 use crate::snapshot::ListenerId;
-use crate::sys::{self, net};
+use crate::sys;
+use crate::sys::net::{self, Listener};
 
 /// The listening sockets of one worker.
-pub(super) type Sockets = Vec<(ListenerId, TcpListener)>;
+pub(super) type Sockets = Vec<(ListenerId, Listener)>;
 
 /// Every address that cannot be had, with the reason.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +21,9 @@ pub struct BindError(String);
 pub(super) fn all(config: &Config, workers: u16) -> Result<Vec<Sockets>, BindError> {
     let mut problems = String::new();
     for listener in &config.listeners {
-        for at in listener.bind.iter().filter(|at| at.port() != 0) {
-            if let Err(error) = net::probe(*at) {
-                explain(&mut problems, listener, *at, &error);
+        for at in listener.bind.iter().filter(|at| at.ip().is_none_or(|at| at.port() != 0)) {
+            if let Err(error) = net::probe(at) {
+                explain(&mut problems, listener, at, &error);
             }
         }
     }
@@ -36,13 +34,13 @@ pub(super) fn all(config: &Config, workers: u16) -> Result<Vec<Sockets>, BindErr
     for (index, listener) in config.listeners.iter().enumerate() {
         let id = ListenerId(u16::try_from(index).expect("configuration limits the number of listeners"));
         for at in &listener.bind {
-            match share(*at, backlog(listener), &config.tcp, workers) {
+            match share(at, backlog(listener), &config.tcp, workers) {
                 Ok(shared) => {
                     for (worker, socket) in sockets.iter_mut().zip(shared) {
                         worker.push((id, socket));
                     }
                 }
-                Err(error) => explain(&mut problems, listener, *at, &error),
+                Err(error) => explain(&mut problems, listener, at, &error),
             }
         }
     }
@@ -50,36 +48,49 @@ pub(super) fn all(config: &Config, workers: u16) -> Result<Vec<Sockets>, BindErr
 }
 
 /// Names and addresses of all listeners, for the log: what port 0 became is known only now.
-pub(super) fn addresses<'a>(config: &'a Config, sockets: &[Sockets]) -> Vec<(&'a str, SocketAddr)> {
+pub(super) fn addresses<'a>(config: &'a Config, sockets: &[Sockets]) -> Vec<(&'a str, Address)> {
     let first_worker = sockets.first().into_iter().flatten();
     first_worker
         .filter_map(|(id, socket)| {
             let name = config.listeners[usize::from(id.0)].name.as_str();
-            Some((name, socket.local_addr().ok()?))
+            Some((name, socket.address().ok()?))
         })
         .collect()
 }
 
-/// One socket for each worker on the same address. Port 0 is given a number by the first.
-fn share(at: SocketAddr, backlog: i32, tcp: &Tcp, workers: u16) -> io::Result<Vec<TcpListener>> {
+/// One socket for each worker on the same address. Port 0 is given a number by the first. A path can have one
+/// socket only: the first worker's, which hands connections over if `accept_balance` says so.
+fn share(at: &Address, backlog: i32, tcp: &Tcp, workers: u16) -> io::Result<Vec<Listener>> {
     let shared = workers > 1;
     let first = net::listen(at, backlog, shared, tcp)?;
-    let at = first.local_addr()?;
+    let at = first.address()?;
     let mut sockets = vec![first];
+    if at.ip().is_none() {
+        return Ok(sockets);
+    }
     for _ in 1..workers {
-        sockets.push(net::listen(at, backlog, shared, tcp)?);
+        sockets.push(net::listen(&at, backlog, shared, tcp)?);
     }
     Ok(sockets)
 }
 
 /// `auto` asks for as much as there is: the kernel cuts it to `net.core.somaxconn` (listen(2)).
-fn backlog(listener: &Listener) -> i32 {
+fn backlog(listener: &config::Listener) -> i32 {
     listener.backlog.map_or(i32::MAX, |backlog| backlog.get().try_into().unwrap_or(i32::MAX))
 }
 
-fn explain(out: &mut String, listener: &Listener, at: SocketAddr, error: &io::Error) {
+fn explain(out: &mut String, listener: &config::Listener, at: &Address, error: &io::Error) {
     let name = &listener.name;
-    let (cause, help) = match error.kind() {
+    let (cause, help) = match at {
+        Address::Ip(_) => reason_of_port(at, error),
+        Address::Unix(_) => reason_of_path(at, error),
+    };
+    let _ = writeln!(out, "listener {name}: cannot listen on {at}: {cause}\n  = help: {help}");
+}
+
+/// Why a port cannot be had, and what to do about it.
+fn reason_of_port(at: &Address, error: &io::Error) -> (String, &'static str) {
+    match error.kind() {
         ErrorKind::AddrInUse => match sys::holder_of(at) {
             Some(holder) => (format!("in use by {holder}"), "stop it, or choose another port"),
             None => (
@@ -97,6 +108,28 @@ fn explain(out: &mut String, listener: &Listener, at: SocketAddr, error: &io::Er
             "`ip address` shows those that there are",
         ),
         _ => (error.to_string(), "nothing was bound; mend the cause and start again"),
-    };
-    let _ = writeln!(out, "listener {name}: cannot listen on {at}: {cause}\n  = help: {help}");
+    }
+}
+
+/// Why a path cannot be had, and what to do about it.
+fn reason_of_path(at: &Address, error: &io::Error) -> (String, &'static str) {
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            let holder = sys::holder_of(at).unwrap_or_else(|| "another process".to_string());
+            (format!("in use by {holder}"), "stop it, or choose another path")
+        }
+        ErrorKind::AlreadyExists => (
+            "there is a file that is no socket".to_string(),
+            "it may be precious, so it stays: remove it, or choose another path",
+        ),
+        ErrorKind::NotFound => {
+            ("its directory does not exist".to_string(), "make it, or choose another path")
+        }
+        ErrorKind::PermissionDenied => (
+            format!("not permitted ({error})"),
+            "this user must be allowed to write in the directory; RuntimeDirectory= in the systemd unit \
+             makes one below /run",
+        ),
+        _ => (error.to_string(), "nothing was bound; mend the cause and start again"),
+    }
 }

@@ -20,19 +20,12 @@ pub enum Fault {
     NoFiles,
     /// No kernel memory (ENOMEM, ENOBUFS).
     NoMemory,
-    /// Not permitted (EACCES, EPERM): usually a firewall rule.
+    /// The queue of a unix socket is full, and nobody tells when it is not (EAGAIN of a connect, unix(7)).
+    Busy,
+    /// Not permitted (EACCES, EPERM): usually a firewall rule, or the mode of a unix socket's file.
     Denied,
     /// Anything else, with its errno.
     Other(i32),
-}
-
-/// Whose fault it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
-    /// The server or the way to it.
-    Upstream,
-    /// This process or this host: the server must not suffer for it.
-    Us,
 }
 
 /// What to do after a failed attempt to reach a server.
@@ -40,30 +33,16 @@ pub enum Blame {
 pub enum Retry {
     /// Another server may do better.
     Next,
-    /// The same server, a little later: only our own resources were short.
+    /// The same server, a little later: it is there, or only our own resources were short.
     Same,
 }
 
 impl Fault {
-    /// Whose fault a failed connect is.
-    #[must_use]
-    pub fn blame(self) -> Blame {
-        match self {
-            Self::NoPorts | Self::NoFiles | Self::NoMemory | Self::Denied => Blame::Us,
-            Self::Refused
-            | Self::Unreachable
-            | Self::TimedOut
-            | Self::Reset
-            | Self::Closed
-            | Self::Other(_) => Blame::Upstream,
-        }
-    }
-
     /// What to do after a failed connect. A port shortage is per destination, so another server helps.
     #[must_use]
     pub fn retry(self) -> Retry {
         match self {
-            Self::NoFiles | Self::NoMemory => Retry::Same,
+            Self::NoFiles | Self::NoMemory | Self::Busy => Retry::Same,
             _ => Retry::Next,
         }
     }
@@ -80,6 +59,7 @@ impl std::fmt::Display for Fault {
             Self::NoPorts => f.write_str("no free local port"),
             Self::NoFiles => f.write_str("no free file descriptor"),
             Self::NoMemory => f.write_str("no kernel memory"),
+            Self::Busy => f.write_str("the queue of the socket is full"),
             Self::Denied => f.write_str("not permitted"),
             Self::Other(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
         }

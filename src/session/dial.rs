@@ -7,7 +7,7 @@ use crate::snapshot::{PoolId, ServerId, Snapshot};
 use crate::tick::Tick;
 use std::time::Duration;
 
-/// The wait when descriptors or kernel memory are short here: no server's fault, and soon over.
+/// The wait when descriptors or kernel memory are short here, or a server's queue is full: soon over.
 const SHORTAGE_WAIT: Duration = Duration::from_millis(100);
 
 /// The state of reaching a server for one client.
@@ -16,7 +16,7 @@ pub(super) struct Dial {
     /// Servers that failed; they are passed over while there are others.
     tried: [ServerId; TRIED_MAX],
     tried_count: u8,
-    /// Attempts that reached for a server; a shortage here is none.
+    /// Attempts that reached a server or failed to; those that have to be made again are none.
     attempts: u8,
     /// How the last attempt failed.
     fault: Option<Fault>,
@@ -128,7 +128,7 @@ impl Dial {
         match self.fault {
             None => Cause::NoServer,
             Some(Fault::Refused | Fault::Reset | Fault::Closed) => Cause::ConnectRefused,
-            Some(Fault::TimedOut) => Cause::ConnectTimeout,
+            Some(Fault::TimedOut | Fault::Busy) => Cause::ConnectTimeout,
             Some(Fault::Unreachable) => Cause::ConnectUnreachable,
             Some(Fault::NoPorts) => Cause::NoSourcePort,
             Some(Fault::NoFiles | Fault::NoMemory) => Cause::NoResources,

@@ -70,7 +70,7 @@ pub struct Context<'a> {
 #[derive(Debug)]
 pub struct Session {
     id: u64,
-    client: SocketAddr,
+    client: Option<SocketAddr>,
     began: Tick,
     connect_ms: Option<u32>,
     server: Option<ServerId>,
@@ -109,9 +109,9 @@ struct Spare {
 }
 
 impl Session {
-    /// A connection that was just accepted, and what to do first.
+    /// A connection that was just accepted, and what to do first. A client of a unix socket has no address.
     #[must_use]
-    pub fn new(id: u64, listener: ListenerId, client: SocketAddr, cx: Context<'_>) -> (Self, Order) {
+    pub fn new(id: u64, listener: ListenerId, client: Option<SocketAddr>, cx: Context<'_>) -> (Self, Order) {
         let mut session = Self {
             id,
             client,
@@ -224,7 +224,7 @@ impl Session {
         match next {
             Next::Dial(server) => {
                 self.count(server, cx);
-                Some(Order::Dial { to: cx.snapshot.server(server).addr })
+                Some(Order::Dial { to: server })
             }
             Next::Wait => None,
             Next::GiveUp(cause) => Some(self.give_up(cause)),
@@ -288,8 +288,8 @@ impl Session {
 
 fn failure(by: Side, fault: Fault) -> Cause {
     match (by, fault) {
-        (Side::Client, Fault::TimedOut) => Cause::ClientVanished,
-        (Side::Server, Fault::TimedOut) => Cause::ServerVanished,
+        (Side::Client, Fault::TimedOut | Fault::Unreachable) => Cause::ClientVanished,
+        (Side::Server, Fault::TimedOut | Fault::Unreachable) => Cause::ServerVanished,
         (Side::Client, _) => Cause::ClientReset,
         (Side::Server, _) => Cause::ServerReset,
     }
@@ -310,7 +310,7 @@ impl Spare {
             side,
             look: cx.now.after(UNSENT_WAIT_MIN),
             wait: UNSENT_WAIT_MIN,
-            gives_up: cx.snapshot.timeouts.half_close.map(|limit| cx.now.after(limit)),
+            gives_up: cx.snapshot.timeouts.half_close().map(|limit| cx.now.after(limit)),
         }
     }
 

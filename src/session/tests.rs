@@ -62,7 +62,7 @@ impl Life {
     fn new(config: &Config) -> Self {
         let snapshot = Snapshot::new(config, 1000);
         let cx = Context { now: Tick(0), snapshot: &snapshot };
-        let client = (Ipv4Addr::LOCALHOST, 40_000).into();
+        let client = Some((Ipv4Addr::LOCALHOST, 40_000).into());
         let (session, first) = Session::new(7, ListenerId(0), client, cx);
         Self { snapshot, session, first }
     }
@@ -109,7 +109,7 @@ impl Life {
 
 /// The order to dial the `index`-th server.
 fn dial(index: u16) -> Option<Order> {
-    Some(Order::Dial { to: (Ipv4Addr::LOCALHOST, PORT + index).into() })
+    Some(Order::Dial { to: ServerId(index.into()) })
 }
 
 #[test]
@@ -239,7 +239,11 @@ fn without_limits_an_attempt_has_no_deadline() {
 
 #[test]
 fn a_shortage_here_is_waited_out_and_is_no_try() {
-    for fault in [Fault::NoFiles, Fault::NoMemory] {
+    for (fault, cause) in [
+        (Fault::NoFiles, Cause::NoResources),
+        (Fault::NoMemory, Cause::NoResources),
+        (Fault::Busy, Cause::ConnectTimeout),
+    ] {
         let mut life = Life::new(&config(&[1]));
         let mut now = 0;
         // A hundred and one milliseconds a wait, and 10 s for all.
@@ -251,7 +255,7 @@ fn a_shortage_here_is_waited_out_and_is_no_try() {
             assert_eq!(life.record().tries, 1);
         }
         let order = life.at(now, Input::Dialed(Err(fault)));
-        life.assert_given_up(order, Cause::NoResources, 0);
+        life.assert_given_up(order, cause, 0);
     }
 }
 
@@ -432,7 +436,7 @@ fn an_idle_relay_is_stopped_and_a_busy_one_is_not() {
 fn the_record_tells_the_whole_life() {
     let config = config(&[1, 1]);
     let snapshot = Snapshot::new(&config, 1000);
-    let client = "[2001:db8::7]:40000".parse().expect("an address");
+    let client = Some("[2001:db8::7]:40000".parse().expect("an address"));
     let at = |tick| Context { now: Tick(tick), snapshot: &snapshot };
     let (mut session, _) = Session::new(1 << 48 | 9, ListenerId(0), client, at(1_000));
     assert_eq!(session.listener(), ListenerId(0));

@@ -8,6 +8,9 @@ mod holder;
 mod limits;
 pub mod net;
 mod pool;
+mod socket;
+#[cfg(unix)]
+mod unix;
 
 pub use clock::Clock;
 pub use holder::holder_of;

@@ -10,7 +10,8 @@ use mio::net::{TcpListener, TcpStream};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::config::Tcp;
+pub use super::socket::{Listener, Stream};
+use crate::config::{Address, Tcp};
 use crate::relay::Fault;
 
 /// A proof that an operation on a socket can do nothing until an event says otherwise. Only this room
@@ -53,8 +54,8 @@ pub enum Sent {
 /// What came of a [`Net::accept`].
 #[derive(Debug)]
 pub enum Accepted<Stream> {
-    /// A connection.
-    Client(Stream, SocketAddr),
+    /// A connection, and the client's address unless it came over a unix socket.
+    Client(Stream, Option<SocketAddr>),
     /// None is waiting.
     Nothing(WouldBlock),
     /// One was given up by its client before we took it; the next may be fine (accept(2)).
@@ -94,7 +95,7 @@ pub trait Net {
     ///
     /// # Errors
     /// The fault, when it is known at once.
-    fn dial(&self, to: SocketAddr, tcp: &Tcp) -> Result<(Self::Stream, bool), Fault>;
+    fn dial(&self, to: &Address, tcp: &Tcp) -> Result<(Self::Stream, bool), Fault>;
 
     /// Whether a connect that [`Net::dial`] began has ended: `Ok(false)` while it has not. An event alone
     /// proves nothing.
@@ -111,9 +112,11 @@ pub trait Net {
     fn pending_error(stream: &Self::Stream) -> Option<Fault>;
 
     /// Lets the close of a socket send RST instead of FIN; whatever was not acknowledged is destroyed then.
+    /// A unix socket knows no reset: its peer sees an end, or a reset if bytes of its own were not read.
     fn reset_on_close(stream: &Self::Stream);
 
-    /// Whether bytes that were sent are still on their way to a peer that is there.
+    /// Whether bytes that were sent are still on their way to a peer that is there, and a reset would
+    /// destroy them. Never for a unix socket, whose bytes are with the peer as soon as they are sent.
     fn is_delivering(stream: &Self::Stream) -> bool;
 
     /// How long a peer has been silent although it owes acknowledgements and was asked again at least
@@ -128,11 +131,13 @@ pub trait Net {
 pub struct Os;
 
 impl Net for Os {
-    type Stream = TcpStream;
-    type Listener = TcpListener;
+    type Stream = Stream;
+    type Listener = Listener;
 
-    fn recv(stream: &TcpStream, buffer: &mut [u8], short_is_drained: bool) -> Received {
+    fn recv(stream: &Stream, buffer: &mut [u8], short_is_drained: bool) -> Received {
         let room = buffer.len();
+        // A read of a unix socket stops behind a message that carries descriptors, and no edge follows.
+        let short_is_drained = short_is_drained && matches!(stream, Stream::Tcp(_));
         loop {
             return match (&mut &*stream).read(buffer) {
                 Ok(count) => match NonZeroU32::new(small(count)) {
@@ -148,7 +153,7 @@ impl Net for Os {
         }
     }
 
-    fn send(stream: &TcpStream, bytes: &[u8]) -> Sent {
+    fn send(stream: &Stream, bytes: &[u8]) -> Sent {
         loop {
             return match (&mut &*stream).write(bytes) {
                 Ok(count) => match NonZeroU32::new(small(count)) {
@@ -163,41 +168,54 @@ impl Net for Os {
         }
     }
 
-    fn finish(stream: &TcpStream) -> Result<(), Fault> {
+    fn finish(stream: &Stream) -> Result<(), Fault> {
         stream.shutdown(Shutdown::Write).map_err(|error| match error.kind() {
-            // ENOTCONN: a reset came first (shutdown(2) on a socket in state CLOSE).
-            ErrorKind::NotConnected => Fault::Reset,
+            // ENOTCONN: a reset came first (shutdown(2) on a socket in state CLOSE). Which kind of reset is
+            // still to be asked for.
+            ErrorKind::NotConnected => Self::pending_error(stream).unwrap_or(Fault::Reset),
             _ => fault(&error),
         })
     }
 
-    fn accept(listener: &TcpListener) -> Accepted<TcpStream> {
+    fn accept(listener: &Listener) -> Accepted<Stream> {
         match listener.accept() {
             Ok((stream, peer)) => Accepted::Client(stream, peer),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Accepted::Nothing(WouldBlock(())),
             Err(error) => match fault(&error) {
                 // accept(2) passes on the network errors of a connection that died in the backlog.
-                Fault::Reset | Fault::Unreachable | Fault::TimedOut | Fault::Denied => Accepted::Gone,
+                Fault::Reset | Fault::Unreachable | Fault::TimedOut => Accepted::Gone,
                 other => Accepted::Failed(other),
             },
         }
     }
 
-    fn dial(&self, to: SocketAddr, tcp: &Tcp) -> Result<(TcpStream, bool), Fault> {
+    fn dial(&self, to: &Address, tcp: &Tcp) -> Result<(Stream, bool), Fault> {
+        let to = match to {
+            Address::Ip(to) => *to,
+            #[cfg(unix)]
+            Address::Unix(path) => return super::unix::dial(path).map(|stream| (stream, true)),
+            #[cfg(not(unix))]
+            Address::Unix(_) => return Err(fault(&ErrorKind::Unsupported.into())),
+        };
         let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))
             .map_err(|error| fault(&error))?;
         set_options(&socket, tcp).map_err(|error| fault(&error))?;
-        let connected = match socket.connect(&to.into()) {
-            Ok(()) => true,
-            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => false,
+        let connecting = match socket.connect(&to.into()) {
+            Ok(()) => false,
+            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => true,
             Err(error) => return Err(fault(&error)),
         };
-        Ok((TcpStream::from_std(socket.into()), connected))
+        let stream = Stream::Tcp(TcpStream::from_std(socket.into()));
+        let connected = !connecting && Self::dialed(&stream)?;
+        Ok((stream, connected))
     }
 
-    fn dialed(stream: &TcpStream) -> Result<bool, Fault> {
-        // getpeername(2) knows no peer before the handshake is over.
-        match stream.peer_addr() {
+    fn dialed(stream: &Stream) -> Result<bool, Fault> {
+        // There is no peer before the handshake is over.
+        match stream.peer() {
+            // A connect to a free port of this host can be given that very port as its own, and meet itself
+            // (RFC 9293, simultaneous open): nobody listens there.
+            Ok(Some(peer)) if stream.local() == Some(peer) => Err(Fault::Refused),
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotConnected => {
                 Self::pending_error(stream).map_or(Ok(false), Err)
@@ -206,33 +224,43 @@ impl Net for Os {
         }
     }
 
-    fn failure_before_relay(stream: &TcpStream) -> Option<Fault> {
-        match stream.peek(&mut [0]) {
+    fn failure_before_relay(stream: &Stream) -> Option<Fault> {
+        match stream.peek() {
             Ok(_) => None,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => None,
             Err(error) => Some(fault(&error)),
         }
     }
 
-    fn pending_error(stream: &TcpStream) -> Option<Fault> {
+    fn pending_error(stream: &Stream) -> Option<Fault> {
         match stream.take_error() {
             Ok(None) => None,
             Ok(Some(error)) | Err(error) => Some(fault(&error)),
         }
     }
 
-    fn reset_on_close(stream: &TcpStream) {
-        // A failure means that the connection is gone already.
-        let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    fn reset_on_close(stream: &Stream) {
+        if let Stream::Tcp(socket) = stream {
+            // A failure means that the connection is gone already.
+            let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        }
     }
 
-    fn is_delivering(stream: &TcpStream) -> bool {
-        // A connection that was reset keeps its count of bytes for ever; it has no peer any more.
-        unacknowledged(stream) > 0 && stream.peer_addr().is_ok()
+    fn is_delivering(stream: &Stream) -> bool {
+        match stream {
+            // A connection that was reset keeps its count of bytes for ever; it has no peer any more.
+            Stream::Tcp(socket) => unacknowledged(socket) > 0 && socket.peer_addr().is_ok(),
+            #[cfg(unix)]
+            Stream::Unix(_) => false,
+        }
     }
 
-    fn silence(stream: &TcpStream) -> Option<Duration> {
-        silence(stream)
+    fn silence(stream: &Stream) -> Option<Duration> {
+        match stream {
+            Stream::Tcp(socket) => silence(socket),
+            #[cfg(unix)]
+            Stream::Unix(_) => None,
+        }
     }
 }
 
@@ -305,24 +333,39 @@ fn silence_of(info: &libc::tcp_info) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Binds and listens. With `shared`, other sockets of this process may listen on the same address, and the
-/// kernel spreads connections over them (`SO_REUSEPORT`, socket(7)).
+/// Binds and listens. With `shared`, other sockets of this process may listen on the same port, and the
+/// kernel spreads connections over them (`SO_REUSEPORT`, socket(7)); a path has one socket always. A socket's
+/// file that is left from a process that is gone is replaced.
 ///
 /// # Errors
-/// The operating system's.
-pub fn listen(at: SocketAddr, backlog: i32, shared: bool, tcp: &Tcp) -> io::Result<TcpListener> {
+/// The operating system's, or as [`probe`] has them.
+pub fn listen(at: &Address, backlog: i32, shared: bool, tcp: &Tcp) -> io::Result<Listener> {
+    let at = match at {
+        Address::Ip(at) => *at,
+        #[cfg(unix)]
+        Address::Unix(path) => return super::unix::listen(path, backlog),
+        #[cfg(not(unix))]
+        Address::Unix(_) => return Err(ErrorKind::Unsupported.into()),
+    };
     let socket = bind(at, shared)?;
     set_options(&socket, tcp)?;
     socket.listen(backlog)?;
-    Ok(TcpListener::from_std(socket.into()))
+    Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
 }
 
-/// Whether `at` is free: binds it alone and lets it go. Sharing would hide that another process has it.
+/// Whether `at` is free. A port is bound alone and let go, as sharing would hide that another process has it.
 ///
 /// # Errors
-/// The operating system's, when it is not free.
-pub fn probe(at: SocketAddr) -> io::Result<()> {
-    bind(at, false).map(drop)
+/// The operating system's, when it is not free. For a path AddrInUse means that somebody listens there, and
+/// AlreadyExists that it is not a socket's.
+pub fn probe(at: &Address) -> io::Result<()> {
+    match at {
+        Address::Ip(at) => bind(*at, false).map(drop),
+        #[cfg(unix)]
+        Address::Unix(path) => super::unix::probe(path),
+        #[cfg(not(unix))]
+        Address::Unix(_) => Err(ErrorKind::Unsupported.into()),
+    }
 }
 
 fn bind(at: SocketAddr, shared: bool) -> io::Result<Socket> {
@@ -377,6 +420,9 @@ pub fn fault(error: &io::Error) -> Fault {
     if code == Some(Errno::NOBUFS.raw_os_error()) {
         return Fault::NoMemory;
     }
+    if code == Some(Errno::HOSTDOWN.raw_os_error()) {
+        return Fault::Unreachable;
+    }
     match error.kind() {
         ErrorKind::ConnectionRefused => Fault::Refused,
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
@@ -402,6 +448,7 @@ mod tests {
             (Errno::CONNREFUSED, Fault::Refused),
             (Errno::HOSTUNREACH, Fault::Unreachable),
             (Errno::NETUNREACH, Fault::Unreachable),
+            (Errno::HOSTDOWN, Fault::Unreachable),
             (Errno::TIMEDOUT, Fault::TimedOut),
             (Errno::CONNRESET, Fault::Reset),
             (Errno::PIPE, Fault::Closed),

@@ -91,8 +91,11 @@ fn who_leaves(engine: &'static str, idle_first: &str) -> Vec<&'static str> {
     ends(&mut busy, began);
     ends(&mut idle, began);
     assert_ends_well(&mut gate);
-    let is_idle = |address| idle.iter().any(|client| client.address() == address);
-    gate.accesses(10).iter().map(|access| if is_idle(access.client) { "idle" } else { "busy" }).collect()
+    let is_idle = |address: &str| idle.iter().any(|client| client.address().to_string() == address);
+    gate.first_accesses(10)
+        .iter()
+        .map(|access| if is_idle(&access.client) { "idle" } else { "busy" })
+        .collect()
 }
 
 pub(crate) fn without_spread_they_leave_at_once(engine: &'static str) {

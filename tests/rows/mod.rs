@@ -11,4 +11,5 @@ pub(crate) mod limits;
 pub(crate) mod resets;
 pub(crate) mod stuck;
 pub(crate) mod timeouts;
+pub(crate) mod unix;
 pub(crate) mod vanished;

@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write as _};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -20,7 +21,7 @@ use super::peer::{End, Peer, got};
 pub(crate) struct Config {
     engine: &'static str,
     workers: u16,
-    bind: &'static str,
+    bind: String,
     process: String,
     access: String,
     listener: String,
@@ -35,7 +36,7 @@ impl Config {
         Self {
             engine,
             workers: 1,
-            bind: "127.0.0.1:0",
+            bind: "127.0.0.1:0".to_owned(),
             process: String::new(),
             access: String::new(),
             listener: String::new(),
@@ -52,8 +53,8 @@ impl Config {
     }
 
     /// Another address to listen on.
-    pub(crate) fn bind(mut self, address: &'static str) -> Self {
-        self.bind = address;
+    pub(crate) fn bind(mut self, address: impl Display) -> Self {
+        self.bind = address.to_string();
         self
     }
 
@@ -64,12 +65,12 @@ impl Config {
     }
 
     /// One more server; they are named `s0`, `s1` and so on.
-    pub(crate) fn server(self, address: SocketAddr) -> Self {
+    pub(crate) fn server(self, address: impl Display) -> Self {
         self.weighted(address, 1)
     }
 
     /// One more server with that weight.
-    pub(crate) fn weighted(mut self, address: SocketAddr, weight: u16) -> Self {
+    pub(crate) fn weighted(mut self, address: impl Display, weight: u16) -> Self {
         let number = self.servers.len();
         self.servers.push(format!("{{ name = \"s{number}\", addr = \"{address}\", weight = {weight} }}"));
         self
@@ -124,7 +125,7 @@ impl Display for Config {
 /// The running program. Dropping it kills it.
 pub(crate) struct Gate {
     child: Child,
-    address: SocketAddr,
+    address: String,
     log: Lines,
     access: Lines,
     _directory: TempDir,
@@ -134,10 +135,10 @@ pub(crate) struct Gate {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Access {
     pub(crate) listener: String,
-    pub(crate) client: SocketAddr,
+    pub(crate) client: String,
     pub(crate) pool: String,
     pub(crate) server: Option<String>,
-    pub(crate) server_addr: Option<SocketAddr>,
+    pub(crate) server_addr: Option<String>,
     pub(crate) tries: u32,
     pub(crate) connect_ms: Option<u64>,
     pub(crate) duration_ms: u64,
@@ -161,7 +162,7 @@ impl Gate {
         let (mut child, log, access, directory) = spawn(preparation, config);
         let listening = |line: &str| {
             let (_, rest) = line.split_once("listening on ")?;
-            rest.split(['"', ' ', ',']).next()?.parse().ok()
+            rest.split(['"', ' ', ',']).next().map(str::to_owned)
         };
         let Some(address) = log.find(PATIENCE, listening) else {
             let _ = child.kill();
@@ -176,7 +177,7 @@ impl Gate {
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+        self.address.parse().expect("it listens on an IP address")
     }
 
     /// Its process id.
@@ -186,18 +187,22 @@ impl Gate {
 
     /// A client's connection to it.
     pub(crate) fn connect(&self) -> Peer {
+        if let Some(path) = self.address.strip_prefix("unix:") {
+            return Peer::unix_client(UnixStream::connect(path).expect("the listener takes connections"));
+        }
         Peer::client(
-            TcpStream::connect_timeout(&self.address, PATIENCE).expect("the listener takes connections"),
+            TcpStream::connect_timeout(&self.address(), PATIENCE).expect("the listener takes connections"),
         )
     }
 
     /// A client that must be reset without getting a byte; gives its address. A reset that comes at once can
     /// meet the client in its connect, a later one in its read.
     pub(crate) fn resets_a_client(&self) -> SocketAddr {
-        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::new(self.address.ip(), 0).into()).unwrap();
+        let target = self.address();
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(target.ip(), 0).into()).unwrap();
         let client = socket.local_addr().unwrap().as_socket().unwrap();
-        match socket.connect(&self.address.into()) {
+        match socket.connect(&target.into()) {
             Ok(()) => {
                 let mut peer = Peer::client(socket.into());
                 peer.receive_to_end();
@@ -221,8 +226,9 @@ impl Gate {
         assert_eq!(client.leave(), got(bytes, End::Fin));
     }
 
-    /// The access line of the connection of that client.
-    pub(crate) fn access(&self, client: SocketAddr) -> Access {
+    /// The access line of the connection of that client: an address, or `"unix"` for the first of those.
+    pub(crate) fn access(&self, client: impl Display) -> Access {
+        let client = client.to_string();
         let of_client = |line: &str| {
             let access: Access = serde_json::from_str(line)
                 .unwrap_or_else(|error| panic!("not an access line ({error}): {line}"));
@@ -231,14 +237,15 @@ impl Gate {
         self.access.find(PATIENCE, of_client).unwrap_or_else(|| panic!("no access line of {client}"))
     }
 
-    /// Waits until the access log has that many lines, and gives all.
-    pub(crate) fn accesses(&self, count: usize) -> Vec<Access> {
+    /// Waits for the access lines of so many connections.
+    pub(crate) fn first_accesses(&self, count: usize) -> Vec<Access> {
         let began = Instant::now();
         while self.access.all().len() < count {
-            assert!(began.elapsed() < PATIENCE, "{} access lines of {count}", self.access.all().len());
+            assert!(began.elapsed() < PATIENCE, "fewer than {count} connections were logged");
             thread::sleep(Duration::from_millis(5));
         }
-        self.access.all().iter().map(|line| serde_json::from_str(line).expect("an access line")).collect()
+        let lines = self.access.all();
+        lines.iter().map(|line| serde_json::from_str(line).expect("an access line")).collect()
     }
 
     /// Lines in its own log so far.

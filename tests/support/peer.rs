@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -122,10 +124,25 @@ impl Peer {
         Self::new(stream, Author::Server, Author::Client)
     }
 
+    /// The end that connected, over a unix socket. All that it does but what is named after TCP or asks for
+    /// an address is the same there.
+    pub(crate) fn unix_client(stream: UnixStream) -> Self {
+        Self::any(OwnedFd::from(stream).into(), Author::Client, Author::Server)
+    }
+
+    /// The end that accepted, over a unix socket.
+    pub(crate) fn unix_server(stream: UnixStream) -> Self {
+        Self::any(OwnedFd::from(stream).into(), Author::Server, Author::Client)
+    }
+
     fn new(stream: TcpStream, writes: Author, reads: Author) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self::any(stream, writes, reads)
+    }
+
+    fn any(stream: TcpStream, writes: Author, reads: Author) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
         let buffer = vec![0; CHUNK];
         let incoming = Incoming { author: reads, start: 0, buffer, bytes: 0, wrong_at: None, end: End::Left };
         Self { stream, incoming, writes, sent: 0 }

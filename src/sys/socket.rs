@@ -1,0 +1,160 @@
+//! Sockets of either kind, TCP and unix, as one type: what is relayed does not care.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream};
+#[cfg(unix)]
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+
+#[cfg(unix)]
+use super::unix::SocketFile;
+use crate::config::Address;
+
+/// A connection, or one that is about to be.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a unix socket.
+    #[cfg(unix)]
+    Unix(UnixStream),
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Listener {
+    /// On a port.
+    Tcp(TcpListener),
+    /// On a path; the file goes before the socket is closed.
+    #[cfg(unix)]
+    Unix(SocketFile, UnixListener),
+}
+
+/// Does the same with whichever socket it is.
+macro_rules! either {
+    ($stream:expr, $socket:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($socket) => $call,
+            #[cfg(unix)]
+            Stream::Unix($socket) => $call,
+        }
+    };
+}
+
+impl Stream {
+    pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        either!(self, socket => socket.shutdown(how))
+    }
+
+    pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        either!(self, socket => socket.take_error())
+    }
+
+    /// The address of the peer; of a unix socket only whether there is one.
+    ///
+    /// # Errors
+    /// The operating system's: before the connection is there it is `NotConnected`.
+    pub(super) fn peer(&self) -> io::Result<Option<SocketAddr>> {
+        match self {
+            Self::Tcp(socket) => socket.peer_addr().map(Some),
+            #[cfg(unix)]
+            Self::Unix(socket) => socket.peer_addr().map(|_| None),
+        }
+    }
+
+    /// The own address, unless it is a unix socket.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().ok(),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Looks at the next byte and leaves it there.
+    pub(super) fn peek(&self) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.peek(&mut [0]),
+            #[cfg(unix)]
+            Self::Unix(socket) => socket2::SockRef::from(socket).peek(&mut [std::mem::MaybeUninit::uninit()]),
+        }
+    }
+}
+
+impl Read for &Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        either!(self, socket => (&mut &*socket).read(buffer))
+    }
+}
+
+impl Write for &Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        either!(self, socket => (&mut &*socket).write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Listener {
+    /// Where it listens: what port 0 became.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn address(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().map(Address::Ip),
+            #[cfg(unix)]
+            Self::Unix(file, _) => Ok(Address::Unix(file.path().to_owned())),
+        }
+    }
+
+    /// Takes one connection; the clients of a unix socket have no address.
+    pub(super) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(socket) => socket.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(peer))),
+            #[cfg(unix)]
+            Self::Unix(_, socket) => super::unix::accept(socket).map(|stream| (stream, None)),
+        }
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(socket) => socket,
+            #[cfg(unix)]
+            Self::Unix(_, socket) => socket,
+        }
+    }
+}
+
+impl Source for Stream {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        either!(self, socket => socket.register(registry, token, interests))
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        either!(self, socket => socket.reregister(registry, token, interests))
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        either!(self, socket => socket.deregister(registry))
+    }
+}
+
+impl Source for Listener {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.source().register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.source().reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.source().deregister(registry)
+    }
+}

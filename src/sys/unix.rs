@@ -1,0 +1,186 @@
+//! What is particular to unix sockets: their files, and how they connect.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use mio::net::{UnixListener, UnixStream};
+use rustix::io::Errno;
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use super::net::fault;
+use super::socket::{Listener, Stream};
+use crate::relay::Fault;
+
+/// The file of a listening socket. Dropping it removes the file, unless another one has taken its place.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let file = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: file.dev(), inode: file.ino() })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Our socket is still open, so no other file can have got its inode.
+        let is_ours =
+            Self::of(&self.path).is_ok_and(|now| (now.device, now.inode) == (self.device, self.inode));
+        if is_ours && let Err(error) = fs::remove_file(&self.path) {
+            log::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// Begins to connect, which on a unix socket also ends it, one way or the other.
+pub(super) fn dial(path: &Path) -> Result<Stream, Fault> {
+    let connect = || -> io::Result<Socket> {
+        let socket = socket()?;
+        socket.connect(&SockAddr::unix(path)?)?;
+        Ok(socket)
+    };
+    match connect() {
+        Ok(socket) => Ok(Stream::Unix(UnixStream::from_std(socket.into()))),
+        Err(error) => Err(match error.kind() {
+            // A full queue. TCP would go on trying; here nothing is under way, and no event will come.
+            ErrorKind::WouldBlock => Fault::Busy,
+            ErrorKind::NotFound => Fault::Refused,
+            _ => fault(&error),
+        }),
+    }
+}
+
+/// Takes one connection. Unlike those of TCP, it inherits no option of its listener.
+pub(super) fn accept(listener: &UnixListener) -> io::Result<Stream> {
+    let (stream, _) = listener.accept()?;
+    set_options(&SockRef::from(&stream))?;
+    Ok(Stream::Unix(stream))
+}
+
+/// Binds and listens. The file that a process left behind which listens no more is replaced.
+pub(super) fn listen(path: &Path, backlog: i32) -> io::Result<Listener> {
+    probe(path)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = socket()?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile::of(path)?;
+    socket.listen(backlog)?;
+    Ok(Listener::Unix(file, UnixListener::from_std(socket.into())))
+}
+
+/// Whether `path` is free, or nobody listens there any more. Changes nothing, but whoever listens there
+/// meets a client that leaves at once.
+///
+/// # Errors
+/// AddrInUse when somebody listens there, AlreadyExists for a file that is no socket; or the operating
+/// system's.
+pub(super) fn probe(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        // Its directory must be there.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::metadata(path.parent().unwrap_or(path)).map(drop)
+        }
+        Err(error) => Err(error),
+        Ok(file) if !file.file_type().is_socket() => Err(ErrorKind::AlreadyExists.into()),
+        Ok(_) => match socket()?.connect(&SockAddr::unix(path)?) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+            // A full queue, or a socket for datagrams: somebody is there.
+            Err(error)
+                if error.kind() != ErrorKind::WouldBlock
+                    && error.raw_os_error() != Some(Errno::PROTOTYPE.raw_os_error()) =>
+            {
+                Err(error)
+            }
+            _ => Err(ErrorKind::AddrInUse.into()),
+        },
+    }
+}
+
+fn socket() -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    set_options(&socket)?;
+    Ok(socket)
+}
+
+/// An urgent byte, which unix sockets have on Linux, stays at its place in the stream. Systems that have
+/// none there may not know the option either.
+fn set_options(socket: &Socket) -> io::Result<()> {
+    if cfg!(target_os = "linux") { socket.set_out_of_band_inline(true) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener as Plain;
+
+    use super::*;
+
+    #[test]
+    fn a_file_goes_with_its_listener() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        let listener = listen(&path, 1).unwrap();
+        assert!(path.exists());
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_another_listener_put_there_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        let listener = listen(&path, 1).unwrap();
+        fs::remove_file(&path).unwrap();
+        let other = Plain::bind(&path).unwrap();
+        drop(listener);
+        assert!(path.exists());
+        drop(other);
+    }
+
+    #[test]
+    fn only_what_nobody_listens_on_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        let kind = |path: &Path| listen(path, 1).map(drop).map_err(|error| error.kind());
+        let live = Plain::bind(&path).unwrap();
+        assert_eq!(kind(&path), Err(ErrorKind::AddrInUse));
+        drop(live);
+        assert!(path.exists(), "left behind");
+        assert_eq!(probe(&path).map_err(|error| error.kind()), Ok(()));
+        assert!(path.exists(), "a probe changes nothing");
+        assert_eq!(kind(&path), Ok(()));
+        fs::write(&path, "precious").unwrap();
+        assert_eq!(kind(&path), Err(ErrorKind::AlreadyExists));
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        assert_eq!(kind(&directory.path().join("no/a")), Err(ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn a_full_queue_is_not_a_refusal() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        assert_eq!(dial(&path).unwrap_err(), Fault::Refused, "no file");
+        let listener = socket().unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        assert_eq!(dial(&path).unwrap_err(), Fault::Refused, "nobody listens");
+        listener.listen(0).unwrap();
+        let _first = dial(&path).unwrap();
+        assert_eq!(dial(&path).unwrap_err(), Fault::Busy);
+        assert_eq!(probe(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
+        drop(listener.accept().unwrap());
+        assert!(dial(&path).is_ok());
+    }
+}
