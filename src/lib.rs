@@ -1,22 +1,22 @@
 //! tidegate: a TCP load balancer.
 //!
-//! The rooms, in the order in which data flows through them. Arrows point one way only: a room uses the
-//! rooms below it in this list, never those above.
+//! The rooms. Arrows point one way only: a room uses the rooms below it in this list, never those above
+//! (`tests/tidy.rs` sees to it, and knows the few cycles that are left).
 //!
 //! | room | what it does |
 //! |---|---|
 //! | [`cli`] | the commands: `run`, `check`, `demo` |
 //! | `demo` | the main job on an embedded default, with back ends and a load of its own (feature `lab`) |
-//! | [`config`] | `proxy.toml` as the user writes it, and every error in it at once |
 //! | [`process`] | start-up, signals, the end: what happens once in a process |
-//! | [`logging`] | log lines and access records leave through here, never blocking a worker |
 //! | [`worker`] | one share-nothing loop per CPU: table, timers, admission |
+//! | [`logging`] | log lines and access records leave through here, never blocking a worker |
 //! | [`engine`] | how the kernel is asked to move bytes |
 //! | [`session`] | pure: accept, pick, dial and retry, relay, close |
-//! | [`balance`] | pure: which server is next |
-//! | [`relay`] | pure: the two directions of a connection, counted |
 //! | [`snapshot`] | what workers read: immutable, with dense ids |
+//! | [`balance`] | pure: which server is next |
 //! | [`sys`] | the only room that talks to the operating system, and the only one with `unsafe` |
+//! | [`config`] | `proxy.toml` as the user writes it, and every error in it at once |
+//! | [`relay`] | pure: the two directions of a connection, counted |
 //!
 //! `docs/ARCHITECTURE.md` in the repository tells the reasons.
 

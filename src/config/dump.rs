@@ -208,7 +208,7 @@ mod tests {
     use proptest::option;
     use proptest::prelude::*;
 
-    use super::super::{Drain, Keepalive, Log, Retry, Server, Timeouts, parse};
+    use super::super::{Address, Drain, Keepalive, Log, Retry, Server, Timeouts, parse};
     use super::*;
 
     const LEVELS: [log::LevelFilter; 6] = [

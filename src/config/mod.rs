@@ -82,6 +82,14 @@ pub struct Process {
     pub drain: Drain,
 }
 
+impl Process {
+    /// The least `buffer_budget` for so many workers: each needs room for one read.
+    #[must_use]
+    pub fn least_budget(&self, workers: u16) -> u64 {
+        u64::from(workers) * u64::from(self.buffer_size)
+    }
+}
+
 impl Default for Process {
     fn default() -> Self {
         Self {
@@ -222,6 +230,14 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// `half_close`: quiet after one side has sent its FIN.
     pub half_close: Option<Duration>,
+}
+
+impl Timeouts {
+    /// The limit that holds once one side has ended: without `half_close` it is `idle`.
+    #[must_use]
+    pub fn half_close(&self) -> Option<Duration> {
+        self.half_close.or(self.idle)
+    }
 }
 
 impl Default for Timeouts {

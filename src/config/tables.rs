@@ -79,11 +79,10 @@ impl Reader {
         *slot = CpuAffinity::Cpus(cpus);
     }
 
-    /// Each worker needs room for one full buffer at least.
     pub(super) fn check_budget(&mut self, draft: &Draft) {
         let process = &draft.process;
         let workers = process.workers.map_or(1, NonZeroU16::get);
-        let least = u64::from(workers) * u64::from(process.buffer_size);
+        let least = process.least_budget(workers);
         if process.buffer_budget < least {
             let message = format!(
                 "buffer_budget is {} KiB, less than the {} KiB that {workers} workers with a buffer_size of {} KiB need",

@@ -50,11 +50,15 @@ fn assert_errors_of_whole(cases: &[(&str, &[&str])]) {
     }
 }
 
+fn ip(text: &str) -> Address {
+    Address::Ip(text.parse().unwrap())
+}
+
 #[test]
 fn the_example_in_the_repository_works() {
     let config = good(include_str!("../../proxy.toml"));
     assert_eq!(config.listeners.len(), 1);
-    assert_eq!(config.listeners[0].bind, ["127.0.0.1:8080".parse::<std::net::SocketAddr>().unwrap().into()]);
+    assert_eq!(config.listeners[0].bind, [ip("127.0.0.1:8080")]);
     let servers = config.pools[config.listeners[0].pool].servers.iter();
     let servers: Vec<String> = servers.map(|server| format!("{} {}", server.name, server.addr)).collect();
     assert_eq!(servers, ["alpha 127.0.0.1:9001", "beta 127.0.0.1:9002", "gamma 127.0.0.1:9003"]);
@@ -120,7 +124,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
         retry: Retry { tries: 3, same_server_delay: Duration::from_secs(1) },
         listeners: vec![Listener {
             name: "web".to_owned(),
-            bind: vec!["127.0.0.1:8080".parse::<std::net::SocketAddr>().unwrap().into()],
+            bind: vec![ip("127.0.0.1:8080")],
             pool: 0,
             backlog: None,
             accept_balance: AcceptBalance::LeastLoaded,
@@ -130,11 +134,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
         pools: vec![Pool {
             name: "web".to_owned(),
             balance: Balance::RoundRobin,
-            servers: vec![Server {
-                name: "a".to_owned(),
-                addr: "127.0.0.1:9001".parse().unwrap(),
-                weight: 1,
-            }],
+            servers: vec![Server { name: "a".to_owned(), addr: ip("127.0.0.1:9001"), weight: 1 }],
         }],
     };
     assert_eq!(config, expected);
@@ -249,7 +249,7 @@ server = [{ name = "x", addr = "10.0.0.1:9001" }]
     );
     let listener = Listener {
         name: "a".to_owned(),
-        bind: vec!["0.0.0.0:80".parse().unwrap(), "[::]:80".parse().unwrap()],
+        bind: vec![ip("0.0.0.0:80"), ip("[::]:80")],
         pool: 1,
         backlog: NonZeroU32::new(128),
         accept_balance: AcceptBalance::Reuseport,

@@ -126,8 +126,8 @@ pub trait Engine: Sized {
     /// Stops accepting for a while, or goes on.
     fn pause(&mut self, id: ListenerId, paused: bool);
 
-    /// Accepts what waits in the backlogs, then closes all listeners.
-    fn close_listeners(&mut self, out: &mut VecDeque<Event<Self::Socket>>);
+    /// Accepts what waits in the backlogs, `most` at most, then closes all listeners.
+    fn close_listeners(&mut self, most: usize, out: &mut VecDeque<Event<Self::Socket>>);
 
     /// Takes charge of an accepted socket.
     ///

@@ -7,29 +7,26 @@ mod bind;
 mod room;
 #[cfg(all(test, unix))]
 mod tests;
+mod threads;
 
+use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use mio::Waker;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::config::{Config, CpuAffinity};
-use crate::engine::{ByMio, Engine, Reactor};
-use crate::logging;
-use crate::snapshot::{ListenerId, Snapshot};
-use crate::sys::net::{Listener, Stream};
-use crate::sys::{self, Clock, Os};
-use crate::worker::{Crew, Setup, Worker};
+use crate::logging::{self, Recorder};
+use crate::snapshot::Snapshot;
+use crate::sys::net::Stream;
+use crate::sys::{self, Clock};
+use crate::worker::{Crew, Setup};
+use threads::Threads;
 
 /// How long the end of the process may wait for the last log lines to be written.
 const LOG_WAIT: Duration = Duration::from_secs(1);
-
-/// How often a drain is reported.
-const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Why the process cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -68,52 +65,61 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         || u16::try_from(quota.min(cpus.len())).unwrap_or(u16::MAX).max(1),
         std::num::NonZeroU16::get,
     );
-    let room = room::check(config, workers)?;
+    let room = room::check(config, workers, &cpus)?;
     let sockets = bind::all(config, workers)?;
-    let addresses = bind::addresses(config, &sockets);
     let snapshot = Arc::new(Snapshot::new(config, room.maxconn));
     let (logging, recorders) = logging::start(config, &snapshot, usize::from(workers), clock)?;
-    let signals =
-        Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2]).map_err(RunError::Signals)?;
 
     let version = env!("CARGO_PKG_VERSION");
     log::info!("tidegate {version}: workers {workers}, engine mio, maxconn {}", room.maxconn);
     room.report();
+    let result = serve(config, &snapshot, &cpus, sockets, recorders, clock);
+    log::info!("stopped");
+    let lost = logging.stop(LOG_WAIT);
+    if lost > 0 {
+        complain(format_args!("{lost} log lines were lost: their output failed or could not keep up"));
+    }
+    result
+}
+
+/// Starts the workers, all or none, and waits until they have ended.
+fn serve(
+    config: &Config,
+    snapshot: &Arc<Snapshot>,
+    cpus: &[u32],
+    sockets: Vec<bind::Sockets>,
+    recorders: Vec<Recorder>,
+    clock: Clock,
+) -> Result<(), RunError> {
+    let signals =
+        Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2]).map_err(RunError::Signals)?;
+    let addresses = bind::addresses(config, &sockets);
+    let workers = u16::try_from(sockets.len()).expect("as many as are configured");
     let (crew, mailboxes) = Crew::new(workers);
     let crew = Arc::new(crew);
-    let mut threads = Threads::new();
+    let mut threads = Threads::new(config, clock);
     let parts = sockets.into_iter().zip(recorders).zip(mailboxes);
     for (number, ((sockets, recorder), mailbox)) in (0..workers).zip(parts) {
         let setup = Setup {
             number,
-            snapshot: Arc::clone(&snapshot),
+            snapshot: Arc::clone(snapshot),
             crew: Arc::clone(&crew),
             mailbox,
             recorder,
             drain: config.process.drain,
         };
-        let cpu = pinned_cpu(&config.process.cpu_affinity, &cpus, number);
-        if let Err(cause) = threads.start(config, workers, setup, clock, sockets, cpu) {
-            crew.stop();
-            return Err(RunError::Worker { number, cause });
-        }
+        let cpu = pinned_cpu(&config.process.cpu_affinity, cpus, number);
+        threads.start(setup, sockets, cpu).map_err(|cause| RunError::Worker { number, cause })?;
     }
     for (name, address) in addresses {
         log::info!("listener {name}: listening on {address}");
     }
-    let watched = Arc::clone(&snapshot);
-    let draining = Arc::clone(&crew);
+    let (watched, draining) = (Arc::clone(snapshot), Arc::clone(&crew));
     thread::Builder::new()
         .name("signals".to_string())
         .spawn(move || obey(signals, &draining, &watched))
         .map_err(RunError::Signals)?;
-    let result = threads.join(&crew, &snapshot);
-    log::info!("stopped");
-    let lost = logging.stop(LOG_WAIT);
-    if lost > 0 {
-        eprintln!("tidegate: {lost} log lines were lost because their output could not keep up");
-    }
-    result
+    threads.join(&crew, snapshot)
 }
 
 /// The CPU of a worker, if it is to stay on one.
@@ -126,91 +132,6 @@ fn pinned_cpu(affinity: &CpuAffinity, allowed: &[u32], worker: u16) -> Option<u3
     cpus.get(usize::from(worker) % cpus.len().max(1)).copied()
 }
 
-/// The worker threads.
-struct Threads {
-    started: Vec<(u16, thread::JoinHandle<std::io::Result<()>>)>,
-    /// Each thread holds a sender until it ends; nothing is ever sent.
-    working: mpsc::Sender<()>,
-    ended: mpsc::Receiver<()>,
-}
-
-impl Threads {
-    fn new() -> Self {
-        let (working, ended) = mpsc::channel();
-        Self { started: Vec::new(), working, ended }
-    }
-
-    /// Starts a worker, and waits until it is ready to accept.
-    fn start(
-        &mut self,
-        config: &Config,
-        workers: u16,
-        setup: Setup<Stream>,
-        clock: Clock,
-        sockets: Vec<(ListenerId, Listener)>,
-        cpu: Option<u32>,
-    ) -> std::io::Result<()> {
-        let number = setup.number;
-        let snapshot = Arc::clone(&setup.snapshot);
-        let buffer_size = config.process.buffer_size as usize;
-        let budget = usize::try_from(config.process.buffer_budget / u64::from(workers)).unwrap_or(usize::MAX);
-        let crew = Arc::clone(&setup.crew);
-        let working = self.working.clone();
-        let (ready, is_ready) = mpsc::channel::<std::io::Result<Arc<Waker>>>();
-        let join = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            let _working = working;
-            // An engine is built on the thread that uses it: completion engines bind to it.
-            let start = || -> std::io::Result<_> {
-                if let Some(cpu) = cpu {
-                    sys::pin_to(cpu)?;
-                }
-                let (selector, waker) = ByMio::new()?;
-                let mut engine = Reactor::new(selector, Os, snapshot, buffer_size, budget);
-                for (id, socket) in sockets {
-                    engine.listen(id, socket)?;
-                }
-                Ok((engine, waker))
-            };
-            match start() {
-                Ok((engine, waker)) => {
-                    let _ = ready.send(Ok(waker));
-                    Worker::new(setup, engine).run(clock)
-                }
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                    Ok(())
-                }
-            }
-        })?;
-        self.started.push((number, join));
-        let waker = is_ready.recv().map_err(|_| std::io::Error::other("its thread ended at once"))??;
-        crew.join(number, waker);
-        Ok(())
-    }
-
-    /// Waits until every worker has ended, and tells how far a drain has come meanwhile.
-    fn join(self, crew: &Crew<Stream>, snapshot: &Snapshot) -> Result<(), RunError> {
-        let mut told = snapshot.connections.count();
-        drop(self.working);
-        while self.ended.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
-            let left = snapshot.connections.count();
-            if crew.is_draining() && left > 0 && left != told {
-                log::info!("draining: {left} connections left");
-                told = left;
-            }
-        }
-        let mut result = Ok(());
-        for (number, thread) in self.started {
-            // A panic has ended the process already.
-            if let Ok(Err(cause)) = thread.join() {
-                log::error!("worker {number}: {cause}");
-                result = Err(RunError::Worker { number, cause });
-            }
-        }
-        result
-    }
-}
-
 /// A proxy that has lost a thread would leave a part of its clients unserved: better that whoever watches
 /// this process starts it anew. Prints what a panic prints, and one line more.
 fn abort_on_panic() {
@@ -219,9 +140,16 @@ fn abort_on_panic() {
         print(panic);
         let thread = thread::current();
         let name = thread.name().unwrap_or("a thread");
-        eprintln!("tidegate: {name} panicked: this is a bug; the process ends rather than go on without it");
+        complain(format_args!(
+            "{name} panicked: this is a bug; the process ends rather than go on without it"
+        ));
         std::process::abort();
     }));
+}
+
+/// Says something on the standard error, where there may be nobody to hear it any more.
+fn complain(text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "tidegate: {text}");
 }
 
 /// Does what signals ask, until the process ends.

@@ -1,6 +1,6 @@
 //! Whether the connections that are allowed fit the descriptors that there are.
 
-use crate::config::Config;
+use crate::config::{Config, CpuAffinity};
 use crate::sys;
 
 /// Descriptors for everything but connections: logs, selectors, listeners, and for each worker those
@@ -38,6 +38,16 @@ pub enum RoomError {
         /// The most that fits.
         fits: u64,
     },
+    /// A worker cannot run where it should.
+    #[error(
+        "process.cpu_affinity names CPU {cpu}, which this process may not use\n  = help: it may use {allowed:?}"
+    )]
+    Cpu {
+        /// As configured.
+        cpu: u32,
+        /// By affinity.
+        allowed: Vec<u32>,
+    },
     /// A worker's share of the buffers does not hold a single read.
     #[error(
         "process.buffer_budget = {budget} bytes gives each of {workers} workers less than \
@@ -69,9 +79,14 @@ pub enum RoomError {
 
 /// Raises the descriptor limit as far as it goes and holds `maxconn` against it, and the buffers against
 /// the number of workers, which may be known only now.
-pub(super) fn check(config: &Config, workers: u16) -> Result<Room, RoomError> {
+pub(super) fn check(config: &Config, workers: u16, cpus: &[u32]) -> Result<Room, RoomError> {
+    if let CpuAffinity::Cpus(wanted) = &config.process.cpu_affinity
+        && let Some(cpu) = wanted.iter().find(|cpu| !cpus.contains(cpu))
+    {
+        return Err(RoomError::Cpu { cpu: *cpu, allowed: cpus.to_vec() });
+    }
     let (budget, buffer_size) = (config.process.buffer_budget, config.process.buffer_size);
-    let needed = sys::Pool::smallest_limit(buffer_size as usize) as u64 * u64::from(workers);
+    let needed = config.process.least_budget(workers);
     if budget < needed {
         return Err(RoomError::Buffers { budget, workers, buffer_size, needed });
     }

@@ -28,15 +28,6 @@ pub enum Fault {
     Other(i32),
 }
 
-/// Whose fault it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
-    /// The server or the way to it.
-    Upstream,
-    /// This process or this host: the server must not suffer for it.
-    Us,
-}
-
 /// What to do after a failed attempt to reach a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
@@ -47,21 +38,6 @@ pub enum Retry {
 }
 
 impl Fault {
-    /// Whose fault a failed connect is.
-    #[must_use]
-    pub fn blame(self) -> Blame {
-        match self {
-            Self::NoPorts | Self::NoFiles | Self::NoMemory | Self::Denied => Blame::Us,
-            Self::Refused
-            | Self::Unreachable
-            | Self::TimedOut
-            | Self::Reset
-            | Self::Closed
-            | Self::Busy
-            | Self::Other(_) => Blame::Upstream,
-        }
-    }
-
     /// What to do after a failed connect. A port shortage is per destination, so another server helps.
     #[must_use]
     pub fn retry(self) -> Retry {

@@ -5,7 +5,7 @@ mod flow;
 #[cfg(test)]
 mod tests;
 
-pub use fault::{Blame, Fault, Retry};
+pub use fault::{Fault, Retry};
 pub use flow::{Flow, Input, Op, OpSet, Outcome, Output};
 
 /// One of the two peers of a connection.

@@ -288,8 +288,8 @@ impl Session {
 
 fn failure(by: Side, fault: Fault) -> Cause {
     match (by, fault) {
-        (Side::Client, Fault::TimedOut) => Cause::ClientVanished,
-        (Side::Server, Fault::TimedOut) => Cause::ServerVanished,
+        (Side::Client, Fault::TimedOut | Fault::Unreachable) => Cause::ClientVanished,
+        (Side::Server, Fault::TimedOut | Fault::Unreachable) => Cause::ServerVanished,
         (Side::Client, _) => Cause::ClientReset,
         (Side::Server, _) => Cause::ServerReset,
     }
@@ -310,7 +310,7 @@ impl Spare {
             side,
             look: cx.now.after(UNSENT_WAIT_MIN),
             wait: UNSENT_WAIT_MIN,
-            gives_up: cx.snapshot.timeouts.half_close.map(|limit| cx.now.after(limit)),
+            gives_up: cx.snapshot.timeouts.half_close().map(|limit| cx.now.after(limit)),
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::config::Timeouts;
 use crate::engine::Sight;
 use crate::relay::{Dir, End, Fault, Progress, Side};
 use crate::snapshot::Snapshot;
@@ -23,8 +22,8 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn new(snapshot: &Snapshot) -> Self {
-        let Timeouts { idle, half_close, .. } = snapshot.timeouts;
-        Self { idle, half_close, dead_peer: snapshot.tcp.dead_peer }
+        let timeouts = &snapshot.timeouts;
+        Self { idle: timeouts.idle, half_close: timeouts.half_close(), dead_peer: snapshot.tcp.dead_peer }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who listens on an address: for the message when it is not free.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use crate::config::Address;
@@ -29,18 +29,42 @@ pub fn holder_of(at: &Address) -> Option<String> {
     None
 }
 
-/// The inodes of listening sockets on that port: proc_pid_net(5), `tcp` and `tcp6`; state 0A is LISTEN.
+/// The inodes of listening sockets that keep `at` from being bound: on its port, and on its address or on
+/// one that stands for all. An IPv6 socket on all addresses may have the IPv4 ones too.
 fn inodes_of_port(at: SocketAddr) -> Vec<String> {
-    let file = if at.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let port = format!(":{:04X}", at.port());
-    text.lines()
-        .filter_map(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let listens = fields.get(1)?.ends_with(&port) && *fields.get(3)? == "0A";
-            listens.then(|| (*fields.get(9)?).to_string().into())?
-        })
-        .collect()
+    let files = ["/proc/net/tcp", "/proc/net/tcp6"];
+    files.iter().flat_map(|file| inodes(&std::fs::read_to_string(file).unwrap_or_default(), at)).collect()
+}
+
+/// proc_pid_net(5), `tcp` and `tcp6`: the second field is the address, the fourth the state, 0A is LISTEN,
+/// and the tenth the inode.
+fn inodes(table: &str, at: SocketAddr) -> Vec<String> {
+    let inode = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (ip, port) = address(fields.get(1)?)?;
+        let covers = ip == at.ip()
+            || ip.is_unspecified()
+            || (at.ip().is_unspecified() && ip.is_ipv4() == at.is_ipv4());
+        let listens = port == at.port() && covers && *fields.get(3)? == "0A";
+        listens.then(|| fields.get(9).map(ToString::to_string))?
+    };
+    table.lines().filter_map(inode).collect()
+}
+
+/// An address as the kernel writes it: 32-bit words in hexadecimal, each in the byte order of the machine.
+fn address(text: &str) -> Option<(IpAddr, u16)> {
+    let (ip, port) = text.split_once(':')?;
+    let words: Option<Vec<u8>> = (0..ip.len() / 8)
+        .map(|word| u32::from_str_radix(ip.get(word * 8..word * 8 + 8)?, 16).ok().map(u32::to_ne_bytes))
+        .collect::<Option<Vec<_>>>()
+        .map(|words| words.concat());
+    let bytes = words?;
+    let ip = match bytes.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+        16 => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical(),
+        _ => return None,
+    };
+    Some((ip, u16::from_str_radix(port, 16).ok()?))
 }
 
 /// The inodes of sockets on that path that take connections: proc_pid_net(5), `unix`; of the flags,
@@ -81,5 +105,25 @@ mod tests {
         assert!(holder.ends_with(&format!("(pid {})", std::process::id())), "{holder}");
         drop(listener);
         assert_eq!(holder_of(&at), None);
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn the_table_is_read_by_address_and_port() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+             0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 11 1\n   \
+             1: 0900007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 22 1\n   \
+             2: 00000000000000000000000000000000:1F91 0:0 0A 0:0 0:0 0 0 0 33 1\n   \
+             3: 0100007F:1F90 0100007F:C000 01 00000000:00000000 00:00000000 00000000     0        0 44 1\n";
+        for (at, expected) in [
+            ("127.0.0.1:8080", vec!["11"]),
+            ("127.0.0.9:8080", vec!["22"]),
+            ("127.0.0.2:8080", vec![]),
+            ("0.0.0.0:8080", vec!["11", "22"]),
+            ("[::1]:8081", vec!["33"]),
+            ("127.0.0.1:8081", vec!["33"]),
+        ] {
+            assert_eq!(inodes(table, at.parse().expect("an address")), expected, "{at}");
+        }
     }
 }

@@ -170,8 +170,9 @@ impl Net for Os {
 
     fn finish(stream: &Stream) -> Result<(), Fault> {
         stream.shutdown(Shutdown::Write).map_err(|error| match error.kind() {
-            // ENOTCONN: a reset came first (shutdown(2) on a socket in state CLOSE).
-            ErrorKind::NotConnected => Fault::Reset,
+            // ENOTCONN: a reset came first (shutdown(2) on a socket in state CLOSE). Which kind of reset is
+            // still to be asked for.
+            ErrorKind::NotConnected => Self::pending_error(stream).unwrap_or(Fault::Reset),
             _ => fault(&error),
         })
     }
@@ -182,7 +183,7 @@ impl Net for Os {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Accepted::Nothing(WouldBlock(())),
             Err(error) => match fault(&error) {
                 // accept(2) passes on the network errors of a connection that died in the backlog.
-                Fault::Reset | Fault::Unreachable | Fault::TimedOut | Fault::Denied => Accepted::Gone,
+                Fault::Reset | Fault::Unreachable | Fault::TimedOut => Accepted::Gone,
                 other => Accepted::Failed(other),
             },
         }
@@ -199,12 +200,14 @@ impl Net for Os {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))
             .map_err(|error| fault(&error))?;
         set_options(&socket, tcp).map_err(|error| fault(&error))?;
-        let connected = match socket.connect(&to.into()) {
-            Ok(()) => true,
-            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => false,
+        let connecting = match socket.connect(&to.into()) {
+            Ok(()) => false,
+            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => true,
             Err(error) => return Err(fault(&error)),
         };
-        Ok((Stream::Tcp(TcpStream::from_std(socket.into())), connected))
+        let stream = Stream::Tcp(TcpStream::from_std(socket.into()));
+        let connected = !connecting && Self::dialed(&stream)?;
+        Ok((stream, connected))
     }
 
     fn dialed(stream: &Stream) -> Result<bool, Fault> {
@@ -400,6 +403,9 @@ pub fn fault(error: &io::Error) -> Fault {
     if code == Some(Errno::NOBUFS.raw_os_error()) {
         return Fault::NoMemory;
     }
+    if code == Some(Errno::HOSTDOWN.raw_os_error()) {
+        return Fault::Unreachable;
+    }
     match error.kind() {
         ErrorKind::ConnectionRefused => Fault::Refused,
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
@@ -425,6 +431,7 @@ mod tests {
             (Errno::CONNREFUSED, Fault::Refused),
             (Errno::HOSTUNREACH, Fault::Unreachable),
             (Errno::NETUNREACH, Fault::Unreachable),
+            (Errno::HOSTDOWN, Fault::Unreachable),
             (Errno::TIMEDOUT, Fault::TimedOut),
             (Errno::CONNRESET, Fault::Reset),
             (Errno::PIPE, Fault::Closed),

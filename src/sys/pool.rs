@@ -5,8 +5,8 @@ use bytes::{Buf, BufMut, BytesMut};
 /// Sizes of buffers: 4 KiB, and each four times the one before.
 const CLASS_MIN: usize = 4 * 1024;
 const CLASSES: usize = 7;
-/// Buffers of each size that are kept for the next one who needs them.
-const SPARE_MAX: usize = 16;
+/// Bytes of buffers that are kept for the next one who needs them, as far as the limit allows.
+const SPARE_MAX: usize = 4 << 20;
 
 /// A buffer that belongs to one direction of one connection until it is given back to its pool.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ impl Lease {
 pub struct Pool {
     free: [Vec<BytesMut>; CLASSES],
     out: usize,
+    /// Bytes of the free ones.
+    spare: usize,
     limit: usize,
 }
 
@@ -40,13 +42,7 @@ impl Pool {
     /// A pool that gives out at most `limit` bytes at a time.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { free: std::array::from_fn(|_| Vec::new()), out: 0, limit }
-    }
-
-    /// The least limit with which a read of `most` bytes is possible.
-    #[must_use]
-    pub fn smallest_limit(most: usize) -> usize {
-        size(class(most))
+        Self { free: std::array::from_fn(|_| Vec::new()), out: 0, spare: 0, limit }
     }
 
     /// The most that may be read now so that what a target does not take is sure to find a buffer, at
@@ -66,7 +62,19 @@ impl Pool {
         let class = class(bytes.len());
         self.out += size(class);
         debug_assert!(self.out <= self.limit, "more was read than there was room for");
-        let mut buffer = self.free[class].pop().unwrap_or_else(|| BytesMut::with_capacity(size(class)));
+        let mut buffer = match self.free[class].pop() {
+            Some(spare) => {
+                self.spare -= size(class);
+                spare
+            }
+            None => {
+                if self.out + self.spare > self.limit {
+                    self.free.iter_mut().for_each(Vec::clear);
+                    self.spare = 0;
+                }
+                BytesMut::with_capacity(size(class))
+            }
+        };
         buffer.put_slice(bytes);
         Lease { bytes: buffer, class }
     }
@@ -77,7 +85,9 @@ impl Pool {
         self.out -= size(class);
         bytes.clear();
         // `advance` moved the start of the buffer: what is before it must be won back.
-        if self.free[class].len() < SPARE_MAX && bytes.try_reclaim(size(class)) {
+        let most = SPARE_MAX.min(self.limit - self.out);
+        if self.spare + size(class) <= most && bytes.try_reclaim(size(class)) {
+            self.spare += size(class);
             self.free[class].push(bytes);
         }
     }
@@ -144,10 +154,17 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_spare_buffers_are_kept() {
-        let mut pool = Pool::new(1 << 20);
-        let leases: Vec<Lease> = (0..SPARE_MAX + 5).map(|_| pool.keep(b"x")).collect();
+    fn spare_buffers_and_those_given_out_stay_within_the_limit() {
+        let mut pool = Pool::new(64 << 10);
+        let small: Vec<Lease> = (0..16).map(|_| pool.keep(b"x")).collect();
+        small.into_iter().for_each(|lease| pool.give(lease));
+        assert_eq!((pool.spare, pool.free[0].len()), (64 << 10, 16));
+        let large = pool.keep(&[1; 5000]);
+        assert_eq!((pool.out(), pool.spare), (16 << 10, 0));
+        pool.give(large);
+        let mut pool = Pool::new(64 << 20);
+        let leases: Vec<Lease> = (0..20).map(|_| pool.keep(&vec![1; 1 << 20])).collect();
         leases.into_iter().for_each(|lease| pool.give(lease));
-        assert_eq!(pool.free[0].len(), SPARE_MAX);
+        assert_eq!(pool.spare, SPARE_MAX);
     }
 }

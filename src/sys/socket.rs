@@ -53,9 +53,24 @@ impl Stream {
         either!(self, socket => socket.take_error())
     }
 
-    /// Says whether it is connected: getpeername(2).
+    /// Whether it is connected, getpeername(2), and to another socket than itself.
+    ///
+    /// # Errors
+    /// NotConnected while it is not; ConnectionRefused when it met itself.
     pub(super) fn has_peer(&self) -> io::Result<()> {
-        either!(self, socket => socket.peer_addr().map(drop))
+        match self {
+            // A connect to a free port of this host can be given that very port as its own, and meet itself
+            // (RFC 9293, simultaneous open): nobody listens there.
+            Self::Tcp(socket) => {
+                let peer = socket.peer_addr()?;
+                if socket.local_addr().is_ok_and(|own| own == peer) {
+                    return Err(io::ErrorKind::ConnectionRefused.into());
+                }
+                Ok(())
+            }
+            #[cfg(unix)]
+            Self::Unix(socket) => socket.peer_addr().map(drop),
+        }
     }
 
     /// Looks at the next byte and leaves it there.

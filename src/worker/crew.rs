@@ -1,6 +1,6 @@
 //! What the workers of a process know of each other.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 
@@ -19,12 +19,16 @@ pub struct Crew<Socket> {
     phase: AtomicU8,
     /// Workers whose listeners are open: as long as there is one, connections may be handed over.
     listening: AtomicUsize,
+    /// Who was last told that there is room.
+    told: AtomicUsize,
     members: Vec<Member<Socket>>,
 }
 
 #[derive(Debug)]
 struct Member<Socket> {
     connections: Limit,
+    /// It has clients that wait for a limit.
+    waiting: AtomicBool,
     mailbox: SyncSender<Client<Socket>>,
     waker: OnceLock<Arc<Waker>>,
 }
@@ -50,16 +54,28 @@ impl<Socket> Crew<Socket> {
         let (members, mailboxes) = (0..workers)
             .map(|_| {
                 let (mailbox, received) = sync_channel(MAILBOX);
-                let member = Member { connections: Limit::new(u32::MAX), mailbox, waker: OnceLock::new() };
+                let member = Member {
+                    connections: Limit::new(u32::MAX),
+                    waiting: AtomicBool::new(false),
+                    mailbox,
+                    waker: OnceLock::new(),
+                };
                 (member, received)
             })
             .unzip();
         let crew = Self {
             phase: AtomicU8::new(Phase::Serving as u8),
             listening: AtomicUsize::new(usize::from(workers)),
+            told: AtomicUsize::new(0),
             members,
         };
         (crew, mailboxes)
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.members.len()
     }
 
     /// A worker is ready: this wakes it.
@@ -107,6 +123,26 @@ impl<Socket> Crew<Socket> {
     /// Whether connections may still be handed over.
     pub(super) fn is_listening(&self) -> bool {
         self.listening.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether clients of a worker wait for a limit.
+    pub(super) fn set_waiting(&self, worker: u16, waits: bool) {
+        self.members[usize::from(worker)].waiting.store(waits, Ordering::Relaxed);
+    }
+
+    /// Tells the next worker whose clients wait that `by` has made room; `false` when none waits but `by`.
+    pub(super) fn wake_waiting(&self, by: u16) -> bool {
+        let count = self.members.len();
+        let last = self.told.load(Ordering::Relaxed);
+        let mut turns = (1..=count).map(|step| (last + step) % count);
+        let next = turns.find(|index| self.members[*index].waiting.load(Ordering::Relaxed));
+        let Some(next) = next else { return false };
+        self.told.store(next, Ordering::Relaxed);
+        let is_other = next != usize::from(by);
+        if is_other {
+            self.members[next].wake();
+        }
+        is_other
     }
 
     /// The connections of a worker.

@@ -17,13 +17,16 @@ pub struct Client<Socket> {
     pub(super) listener: ListenerId,
     pub(super) socket: Socket,
     pub(super) peer: Option<SocketAddr>,
+    /// It counts among the connections of the process: those who wait for their listener's limit do, since
+    /// they hold a descriptor.
+    pub(super) counted: bool,
 }
 
 /// A worker's gate.
 #[derive(Debug)]
 pub(super) struct Gate<Socket> {
-    /// Clients that were accepted in the same turn in which a limit was reached: at most as many as are
-    /// accepted in a turn from each listening socket, since from then on listeners rest.
+    /// Clients that were accepted in the same turn in which a limit was reached. Those that wait for the
+    /// process's limit are at most as many as are accepted in a turn, since from then on listeners rest.
     pub(super) lobby: VecDeque<Client<Socket>>,
     /// Listeners rest until then.
     retry: Option<Tick>,
@@ -50,16 +53,22 @@ impl<Socket> Gate<Socket> {
     }
 }
 
-/// Counts one more connection of `listener`, or says `false` at a limit.
-pub(super) fn take(snapshot: &Snapshot, listener: ListenerId) -> bool {
-    if !snapshot.connections.take() {
-        return false;
+/// Which limit a client has met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// The process's.
+    Process,
+    /// Its listener's.
+    Listener,
+}
+
+/// Counts a client as one more connection of the process and of its listener.
+pub(super) fn take<Socket>(snapshot: &Snapshot, client: &mut Client<Socket>) -> Result<(), Full> {
+    if !client.counted && !snapshot.connections.take() {
+        return Err(Full::Process);
     }
-    let taken = snapshot.listener(listener).connections.take();
-    if !taken {
-        snapshot.connections.give();
-    }
-    taken
+    client.counted = true;
+    snapshot.listener(client.listener).connections.take().then_some(()).ok_or(Full::Listener)
 }
 
 /// Counts one less.

@@ -28,7 +28,7 @@ use crate::snapshot::{ListenerId, Snapshot};
 use crate::sys::Clock;
 use crate::tick::Tick;
 use crew::Phase;
-use gate::Gate;
+use gate::{Full, Gate};
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -71,6 +71,8 @@ pub struct Worker<E: Engine> {
     /// Keys whose timer has gone off; kept for its memory only.
     due: Vec<Key>,
     now: Tick,
+    /// Room was made in this turn, and another worker was told of it.
+    yields: bool,
     /// Connections so far: the next one's number.
     accepted: u64,
     drain: Drain,
@@ -118,6 +120,7 @@ impl<E: Engine> Worker<E> {
             gate: Gate::new(),
             events: VecDeque::new(),
             due: Vec::new(),
+            yields: false,
             accepted: 0,
             drain: Drain::No,
         }
@@ -178,7 +181,9 @@ impl<E: Engine> Worker<E> {
     fn settle(&mut self) {
         while let Some(event) = self.events.pop_front() {
             match event {
-                Event::Accepted { listener, socket, peer } => self.admit(Client { listener, socket, peer }),
+                Event::Accepted { listener, socket, peer } => {
+                    self.admit(Client { listener, socket, peer, counted: false });
+                }
                 Event::AcceptFailed { listener, fault } => self.accept_failed(listener, fault),
                 Event::Dialed { key, result } => self.input(key, Input::Dialed(result)),
                 Event::ClientLeft { key } => self.input(key, Input::ClientLeft),
@@ -235,54 +240,74 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Lets a client in, or has it wait or rejects it where a limit is reached.
-    fn admit(&mut self, client: Client<E::Socket>) {
+    fn admit(&mut self, mut client: Client<E::Socket>) {
         let listener = self.setup.snapshot.listener(client.listener);
-        if gate::take(&self.setup.snapshot, client.listener) {
-            let Setup { crew, number, .. } = &self.setup;
-            let mine = match listener.accept_balance {
-                AcceptBalance::LeastLoaded if !self.has_closed() => {
-                    crew.hand_over(*number, client, self.id())
+        let full = match gate::take(&self.setup.snapshot, &mut client) {
+            Ok(()) => {
+                let Setup { crew, number, .. } = &self.setup;
+                let mine = match listener.accept_balance {
+                    AcceptBalance::LeastLoaded if !self.has_closed() => {
+                        crew.hand_over(*number, client, self.id())
+                    }
+                    AcceptBalance::LeastLoaded | AcceptBalance::Reuseport => crew.keep(*number, client),
+                };
+                if let Some(client) = mine {
+                    self.open(client);
                 }
-                AcceptBalance::LeastLoaded | AcceptBalance::Reuseport => crew.keep(*number, client),
-            };
-            if let Some(client) = mine {
-                self.open(client);
+                return;
             }
-            return;
-        }
+            Err(full) => full,
+        };
         match listener.at_maxconn {
             AtMaxconn::Wait => {
-                self.engine.pause(client.listener, true);
                 self.gate.lobby.push_back(client);
                 self.gate.rest(self.now);
+                self.pause(full == Full::Process);
             }
-            AtMaxconn::Reject => {
-                self.engine.reject(client.socket);
-                self.accepted += 1;
-                self.setup.recorder.push(Record {
-                    id: self.id(),
-                    worker: self.setup.number,
-                    listener: client.listener,
-                    server: None,
-                    client: client.peer,
-                    tries: 0,
-                    connect_ms: None,
-                    began: self.now,
-                    ended: self.now,
-                    bytes_in: 0,
-                    bytes_out: 0,
-                    cause: Cause::Maxconn,
-                });
-            }
+            AtMaxconn::Reject => self.turn_away(client, Cause::Maxconn),
         }
+    }
+
+    /// Listeners rest for whose clients others wait already; all whose clients may wait if `all`.
+    fn pause(&mut self, all: bool) {
+        for (index, listener) in self.setup.snapshot.listeners.iter().enumerate() {
+            let id = ListenerId(u16::try_from(index).expect("ids are dense"));
+            let waits = self.gate.lobby.iter().any(|waiting| waiting.listener == id);
+            self.engine.pause(id, waits || (all && listener.at_maxconn == AtMaxconn::Wait));
+        }
+        self.setup.crew.set_waiting(self.setup.number, !self.gate.lobby.is_empty());
+    }
+
+    /// Resets a client that has no connection yet, and tells of it.
+    fn turn_away(&mut self, client: Client<E::Socket>, cause: Cause) {
+        if client.counted {
+            self.setup.snapshot.connections.give();
+        }
+        self.engine.reject(client.socket);
+        self.accepted += 1;
+        self.setup.recorder.push(Record {
+            id: self.id(),
+            worker: self.setup.number,
+            listener: client.listener,
+            server: None,
+            client: client.peer,
+            tries: 0,
+            connect_ms: None,
+            began: self.now,
+            ended: self.now,
+            bytes_in: 0,
+            bytes_out: 0,
+            cause,
+        });
     }
 
     /// Takes what other workers hand to this one.
     fn receive(&mut self) {
         while let Ok(client) = self.setup.mailbox.try_recv() {
             if self.drain == Drain::Killed {
-                self.release(client.listener);
-                self.engine.reject(client.socket);
+                self.setup.snapshot.listener(client.listener).connections.give();
+                self.setup.crew.connections(self.setup.number).give();
+                self.turn_away(client, Cause::Drain);
             } else {
                 self.open(client);
             }
@@ -292,7 +317,7 @@ impl<E: Engine> Worker<E> {
 
     /// Begins the connection of a client that is let in and counted.
     fn open(&mut self, client: Client<E::Socket>) {
-        let Client { listener, socket, peer } = client;
+        let Client { listener, socket, peer, .. } = client;
         let key = self.table.vacant().expect("the table holds as many as the process may have");
         let mut io = match self.engine.open(key, socket) {
             Ok(io) => io,
@@ -341,6 +366,8 @@ impl<E: Engine> Worker<E> {
             self.timers.remove(armed, key);
         }
         self.release(conn.session.listener());
+        // Those who wait at other workers have their turn, too.
+        self.yields |= self.setup.crew.wake_waiting(self.setup.number);
         conn.session.uncount(&self.setup.snapshot);
         self.setup.recorder.push(conn.session.record(self.setup.number, self.now));
     }
@@ -351,9 +378,12 @@ impl<E: Engine> Worker<E> {
         }
         if self.setup.snapshot.accept_failures.may_speak(self.now) {
             let name = &self.setup.snapshot.listener(listener).name;
-            log::error!(
-                "listener {name}: cannot accept: {fault}; trying again every 50 ms, and connections that are there go on"
-            );
+            let then = if self.setup.crew.is_draining() {
+                "stopping: clients in the backlog are reset"
+            } else {
+                "trying again every 50 ms, and connections that are there go on"
+            };
+            log::error!("listener {name}: cannot accept: {fault}; {then}");
         }
     }
 
@@ -363,7 +393,7 @@ impl<E: Engine> Worker<E> {
             let snapshot = &self.setup.snapshot;
             snapshot.connections.has_room() && snapshot.listener(first.listener).connections.has_room()
         });
-        if !self.gate.reopens(self.now, room) {
+        if !self.gate.reopens(self.now, room && !std::mem::take(&mut self.yields)) {
             return;
         }
         for _ in 0..self.gate.lobby.len() {
@@ -371,12 +401,11 @@ impl<E: Engine> Worker<E> {
                 self.admit(client);
             }
         }
-        for id in 0..self.setup.snapshot.listeners.len() {
-            let id = ListenerId(u16::try_from(id).expect("ids are dense"));
-            if self.gate.lobby.iter().all(|waiting| waiting.listener != id) {
-                self.engine.pause(id, false);
-            }
+        let is_full = !self.setup.snapshot.connections.has_room();
+        if is_full {
+            self.gate.rest(self.now);
         }
+        self.pause(is_full);
         self.settle();
     }
 
@@ -411,7 +440,10 @@ impl<E: Engine> Worker<E> {
     /// Accepts no more, and has the connections leave evenly over the time that is set for it, those that
     /// are idle first.
     fn close_listeners(&mut self, hard_stop: Option<Tick>) {
-        self.engine.close_listeners(&mut self.events);
+        // More than may be let in would take the descriptors that those need.
+        let limit = &self.setup.snapshot.connections;
+        let room = limit.most().saturating_sub(limit.count()) as usize;
+        self.engine.close_listeners(room, &mut self.events);
         self.settle();
         self.setup.crew.stop_listening();
         self.drain = Drain::Leaving(hard_stop);
@@ -437,8 +469,8 @@ impl<E: Engine> Worker<E> {
 
     fn kill(&mut self) {
         self.drain = Drain::Killed;
-        for client in self.gate.lobby.drain(..) {
-            self.engine.reject(client.socket);
+        while let Some(client) = self.gate.lobby.pop_front() {
+            self.turn_away(client, Cause::Drain);
         }
         for key in self.table.keys() {
             self.input(key, Input::Kill);

@@ -20,6 +20,7 @@ const SHORTAGE: Event<TcpStream> = Event::AcceptFailed { listener: ListenerId(0)
 #[derive(Debug, Default)]
 struct Puppet {
     orders: Vec<Order>,
+    /// What it was told last of each listener.
     paused: Vec<(ListenerId, bool)>,
     listeners_closed: bool,
     /// Connects that wait when the listeners are closed.
@@ -41,10 +42,12 @@ impl Engine for Puppet {
     }
 
     fn pause(&mut self, id: ListenerId, paused: bool) {
+        self.paused.retain(|(other, _)| *other != id);
         self.paused.push((id, paused));
+        self.paused.sort_by_key(|(id, _)| id.0);
     }
 
-    fn close_listeners(&mut self, out: &mut VecDeque<Event<TcpStream>>) {
+    fn close_listeners(&mut self, _: usize, out: &mut VecDeque<Event<TcpStream>>) {
         assert!(!std::mem::replace(&mut self.listeners_closed, true), "closed twice");
         out.extend(self.backlog.drain(..).map(|socket| accepted(0, socket)));
     }
@@ -134,7 +137,9 @@ impl Stage {
     fn check(&self) {
         let open = self.worker.table.len();
         let counted = open + self.elsewhere as usize;
-        assert_eq!(self.snapshot.connections.count() as usize, counted, "a limit was taken or given twice");
+        let waiting = self.worker.gate.lobby.iter().filter(|client| client.counted).count();
+        let total = self.snapshot.connections.count() as usize;
+        assert_eq!(total, counted + waiting, "a limit was taken or given twice");
         let of_listeners: u32 = self.snapshot.listeners.iter().map(|one| one.connections.count()).sum();
         assert_eq!(of_listeners as usize, counted);
         assert!(self.worker.events.is_empty());
@@ -145,7 +150,7 @@ impl Stage {
 
     /// Another worker takes a connection.
     fn take_elsewhere(&mut self) {
-        assert!(gate::take(&self.snapshot, ListenerId(0)));
+        assert!(self.snapshot.connections.take() && self.snapshot.listener(ListenerId(0)).connections.take());
         self.elsewhere += 1;
     }
 
@@ -202,7 +207,7 @@ fn a_connection_goes_its_way_and_leaves_nothing_behind() {
     let key = stage.key();
     stage.turn(2, [Event::Dialed { key, result: Ok(()) }]);
     stage.turn(3, [Event::Ended { key, end: End::Clean, moved: [5, 6], unsent: false }]);
-    let to = ServerId(0);
+    let to = crate::snapshot::ServerId(0);
     assert_eq!(stage.orders(), [Order::Dial { to }, Order::Relay, Order::Close]);
     assert!(stage.worker.table.is_empty());
     stage.turn(4, [Event::Closed { key }, Event::Dialed { key, result: Ok(()) }]);
@@ -230,12 +235,16 @@ fn at_the_limit_a_client_waits_until_another_has_left() {
     // The one who has waited longest is let in at once; the other still waits, and its listener rests.
     stage.turn(2, [Event::ClientLeft { key: first }]);
     assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (1, 1));
-    assert_eq!(stage.engine().paused, [(ListenerId(1), true), (ListenerId(0), false)]);
+    assert_eq!(stage.engine().paused, [(ListenerId(0), true), (ListenerId(1), true)]);
     let second = stage.key();
     assert_ne!(first, second);
     stage.engine().paused.clear();
     stage.turn(3, [Event::ClientLeft { key: second }]);
     assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (1, 0));
+    assert_eq!(stage.engine().paused, [(ListenerId(0), true), (ListenerId(1), true)]);
+    let third = stage.key();
+    stage.turn(4, [Event::ClientLeft { key: third }]);
+    stage.turn(60, []);
     assert_eq!(stage.engine().paused, [(ListenerId(0), false), (ListenerId(1), false)]);
 }
 
@@ -257,7 +266,7 @@ fn a_listener_has_a_limit_of_its_own() {
     let mut stage = Stage::new(&config(Some(1), "wait"), 10);
     stage.turn(1, [client(0), client(0), client(1)]);
     assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (2, 1));
-    assert_eq!(stage.engine().paused, [(ListenerId(0), true)]);
+    assert_eq!(stage.engine().paused, [(ListenerId(0), true), (ListenerId(1), false)]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the kernel tells of a process, and of a connection's send queue.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::thread;
@@ -41,6 +42,23 @@ pub(crate) fn private_bytes(pid: u32) -> u64 {
     let line = rollup.lines().find(|line| line.starts_with("Private_Dirty:")).expect("smaps_rollup has it");
     let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     kibibytes * 1024
+}
+
+/// The descriptors that each selector (epoll) of the process watches, by the selector's own number.
+pub(crate) fn watched(pid: u32) -> BTreeMap<u64, Vec<u64>> {
+    let is_selector = |number: &u64| {
+        let link = fs::read_link(format!("/proc/{pid}/fd/{number}"));
+        link.is_ok_and(|target| target.to_string_lossy() == "anon_inode:[eventpoll]")
+    };
+    let selectors = descriptor_numbers(pid).into_iter().filter(is_selector);
+    selectors
+        .map(|number| {
+            let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).expect("it is open");
+            let targets = info.lines().filter_map(|line| line.strip_prefix("tfd:"));
+            let targets = targets.map(|line| line.split_whitespace().next().unwrap().parse().unwrap());
+            (number, targets.collect())
+        })
+        .collect()
 }
 
 /// CPU time that the process used while `span` went by, user and system, in clock ticks of 10 ms.

@@ -20,15 +20,15 @@ use std::time::Duration;
 
 use super::store::Store;
 use super::{Engine, Event, Order, Pace, Sight, Slots, drive};
-use crate::relay::{Dir, End, Op, Relay, Side};
+use crate::relay::{Dir, End, Fault, Op, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
-use crate::sys::net::{self, Accepted};
+use crate::sys::net::Accepted;
 use crate::sys::{Net, Os, Pool};
 use crate::worker::Key;
 use latch::Latch;
 use wire::{Socket, Wire, Workshop};
 
-/// Connections accepted from one listening socket in a turn: a storm of new ones must not starve the old.
+/// Connections accepted in a turn: a storm of new ones must not starve the old.
 const ACCEPTS_PER_TURN: usize = 16;
 /// Reads for one connection in a turn: 2 MiB with the default buffer.
 const FILLS_PER_TURN: u32 = 8;
@@ -42,6 +42,8 @@ pub struct Reactor<S, N: Net = Os> {
     /// Where the servers are, and the options of their sockets.
     snapshot: Arc<Snapshot>,
     listeners: Vec<Listening<N>>,
+    /// The listener that is asked first in this turn.
+    first_listener: usize,
     /// Connections that ran out of budget with more to do.
     ready: VecDeque<Key>,
     /// Connections that wait for a buffer.
@@ -93,6 +95,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
             workshop: Workshop { scratch: vec![0; buffer_size].into_boxed_slice(), pool: Pool::new(budget) },
             snapshot,
             listeners: Vec::new(),
+            first_listener: 0,
             ready: VecDeque::new(),
             starved: Vec::new(),
             reports: Vec::new(),
@@ -115,9 +118,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         let result = self.net.dial(to, &self.snapshot.tcp).and_then(|(stream, connected)| {
             let socket = io.server.insert(Socket::new(stream));
             let token = key.token(Side::Server as usize == 1);
-            self.selector
-                .add(Source::Stream(&mut socket.stream), token)
-                .map_err(|error| net::fault(&error))?;
+            self.selector.add(Source::Stream(&mut socket.stream), token).map_err(|_| Fault::NoMemory)?;
             Ok(connected)
         });
         match result {
@@ -136,10 +137,10 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         let before = self.workshop.pool.out();
         let mut wire = Wire::<N>::new([client, server], stores, &mut self.workshop, S::SHORT_READ_IS_DRAINED);
         let pace = drive(relay, &mut wire, FILLS_PER_TURN);
-        if wire.starved && !std::mem::replace(starved, true) {
-            self.starved.push(key);
-        }
+        let waits = wire.starved;
         match pace {
+            // What it wants is tried again when buffers come back.
+            Pace::Quiet if waits && !std::mem::replace(starved, true) => self.starved.push(key),
             Pace::Quiet => {}
             Pace::OutOfBudget => {
                 if !mutant!(BudgetForgotten) && !std::mem::replace(queued, true) {
@@ -157,7 +158,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
     fn ended(&mut self, key: Key, io: &mut Io<N>, end: End, out: &mut VecDeque<Event<N::Stream>>) {
         if let Phase::Relaying(relay) = &io.phase {
             let moved = Dir::BOTH.map(|dir| relay.flow(dir).moved());
-            out.push_back(Event::Ended { key, end, moved, unsent: relay.holds_bytes() });
+            out.push_back(Event::Ended { key, end, moved, unsent: relay.holds_bytes() || io.starved });
         }
         self.rest(io);
     }
@@ -219,8 +220,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         }
         socket.plain &= !report.special;
         match &mut io.phase {
-            Phase::Resting => {}
-            Phase::Dialing => self.report_dialing(key, io, side, report.error, out),
+            Phase::Resting | Phase::Dialing => self.report_dialing(key, io, side, report.error, out),
             Phase::Relaying(_) => {
                 resume(io);
                 self.pump(key, io, out);
@@ -238,6 +238,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         }
     }
 
+    /// Before and between attempts, too: a client that has gone needs no further one.
     fn report_dialing(
         &mut self,
         key: Key,
@@ -247,13 +248,15 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         out: &mut VecDeque<Event<N::Stream>>,
     ) {
         match (side, &io.server) {
-            (Side::Server, Some(server)) => match N::dialed(&server.stream) {
-                Ok(false) if !mutant!(ConnectBelieved) => {}
-                result => {
-                    io.phase = Phase::Resting;
-                    out.push_back(Event::Dialed { key, result: result.map(drop) });
+            (Side::Server, Some(server)) if matches!(io.phase, Phase::Dialing) => {
+                match N::dialed(&server.stream) {
+                    Ok(false) if !mutant!(ConnectBelieved) => {}
+                    result => {
+                        io.phase = Phase::Resting;
+                        out.push_back(Event::Dialed { key, result: result.map(drop) });
+                    }
                 }
-            },
+            }
             (Side::Client, _) if error && N::failure_before_relay(&io.client.stream).is_some() => {
                 io.phase = Phase::Resting;
                 out.push_back(Event::ClientLeft { key });
@@ -277,9 +280,14 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
     }
 
     fn accept(&mut self, out: &mut VecDeque<Event<N::Stream>>) {
-        for listening in &mut self.listeners {
+        let mut left = ACCEPTS_PER_TURN;
+        // Each turn begins with another one, so that a busy listener does not starve the next.
+        let count = self.listeners.len();
+        self.first_listener = (self.first_listener + 1) % count.max(1);
+        for index in 0..count {
+            let listening = &mut self.listeners[(self.first_listener + index) % count];
             if !listening.paused || mutant!(PausedListenerSpins) {
-                listening.accept(ACCEPTS_PER_TURN, out);
+                left -= listening.accept(left, out);
             }
         }
     }
@@ -293,10 +301,11 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
 }
 
 impl<N: Net> Listening<N> {
-    fn accept(&mut self, most: usize, out: &mut VecDeque<Event<N::Stream>>) {
-        for _ in 0..most {
+    /// Tries at most `most` times, and says how often it did.
+    fn accept(&mut self, most: usize, out: &mut VecDeque<Event<N::Stream>>) -> usize {
+        for tried in 0..most {
             if !self.waiting.is_ready() {
-                return;
+                return tried;
             }
             match N::accept(&self.socket) {
                 Accepted::Client(socket, peer) => {
@@ -309,10 +318,11 @@ impl<N: Net> Listening<N> {
                     // stays ready, and the worker says when to try again.
                     self.paused = true;
                     out.push_back(Event::AcceptFailed { listener: self.id, fault });
-                    return;
+                    return tried + 1;
                 }
             }
         }
+        most
     }
 }
 
@@ -348,10 +358,11 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
         }
     }
 
-    fn close_listeners(&mut self, out: &mut VecDeque<Event<N::Stream>>) {
+    fn close_listeners(&mut self, most: usize, out: &mut VecDeque<Event<N::Stream>>) {
+        let mut left = most;
         for mut listening in self.listeners.drain(..) {
             listening.waiting.raise();
-            listening.accept(usize::MAX, out);
+            left -= listening.accept(left, out);
             self.selector.remove(Source::Listener(&mut listening.socket));
         }
     }
@@ -424,7 +435,8 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
         self.reports = reports;
         for _ in 0..self.ready.len() {
             let Some(key) = self.ready.pop_front() else { break };
-            if let Some(io) = slots.io(key) {
+            // A key can be there twice, out of budget and fed; the second finds that it was served.
+            if let Some(io) = slots.io(key).filter(|io| io.queued || io.starved) {
                 (io.queued, io.starved) = (false, false);
                 resume(io);
                 self.pump(key, io, out);
@@ -438,6 +450,8 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
         let Io { client, server: Some(server), phase: Phase::Relaying(relay), .. } = io else { return None };
         let sides = [(Side::Client, client), (Side::Server, server)];
         let silent = sides.into_iter().filter_map(|(side, socket)| Some((side, N::silence(&socket.stream)?)));
-        Some(Sight { progress: relay.progress(), silence: silent.max_by_key(|(_, silence)| *silence) })
+        let mut progress = relay.progress();
+        progress.held |= io.starved;
+        Some(Sight { progress, silence: silent.max_by_key(|(_, silence)| *silence) })
     }
 }

@@ -1,0 +1,135 @@
+//! The worker threads: started one by one, let go together, awaited to the last.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use mio::Waker;
+
+use super::{RunError, bind};
+use crate::config::Config;
+use crate::engine::{ByMio, Engine, Reactor};
+use crate::snapshot::Snapshot;
+use crate::sys::net::Stream;
+use crate::sys::{self, Clock, Os};
+use crate::worker::{Crew, Setup, Worker};
+
+/// How often a drain is reported.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// The threads of all workers.
+pub(super) struct Threads<'a> {
+    config: &'a Config,
+    clock: Clock,
+    started: Vec<Started>,
+    /// Each thread holds a sender until it ends; nothing is ever sent.
+    working: mpsc::Sender<()>,
+    ended: mpsc::Receiver<()>,
+}
+
+struct Started {
+    number: u16,
+    thread: thread::JoinHandle<io::Result<()>>,
+    /// Lets it begin; a thread whose sender is dropped before ends without having accepted anybody.
+    go: mpsc::Sender<()>,
+}
+
+impl<'a> Threads<'a> {
+    pub(super) fn new(config: &'a Config, clock: Clock) -> Self {
+        let (working, ended) = mpsc::channel();
+        Self { config, clock, started: Vec::new(), working, ended }
+    }
+
+    /// Starts a worker, and waits until it is ready to accept. It begins when [`Threads::join`] is called.
+    pub(super) fn start(
+        &mut self,
+        setup: Setup<Stream>,
+        sockets: bind::Sockets,
+        cpu: Option<u32>,
+    ) -> io::Result<()> {
+        let number = setup.number;
+        let crew = Arc::clone(&setup.crew);
+        let working = self.working.clone();
+        let clock = self.clock;
+        let build = self.engine(&setup, sockets, cpu);
+        let (ready, is_ready) = mpsc::channel();
+        let (go, may_go) = mpsc::channel();
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let _working = working;
+            let engine = match build() {
+                Ok((engine, waker)) => {
+                    let _ = ready.send(Ok(waker));
+                    engine
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return Ok(());
+                }
+            };
+            if may_go.recv().is_err() {
+                return Ok(());
+            }
+            let crew = Arc::clone(&setup.crew);
+            // A proxy that has lost a worker would leave a part of its clients unserved.
+            Worker::new(setup, engine).run(clock).inspect_err(|error| {
+                log::error!("worker {number} cannot wait for its sockets: {error}; the process ends");
+                crew.stop();
+            })
+        })?;
+        self.started.push(Started { number, thread, go });
+        let waker = is_ready.recv().map_err(|_| io::Error::other("its thread ended at once"))??;
+        crew.join(number, waker);
+        Ok(())
+    }
+
+    /// Builds an engine on the thread that uses it: completion engines bind to it.
+    fn engine(
+        &self,
+        setup: &Setup<Stream>,
+        sockets: bind::Sockets,
+        cpu: Option<u32>,
+    ) -> impl FnOnce() -> io::Result<(Reactor<ByMio>, Arc<Waker>)> + Send + 'static {
+        let snapshot = Arc::clone(&setup.snapshot);
+        let buffer_size = self.config.process.buffer_size as usize;
+        let budget = self.config.process.buffer_budget / setup.crew.size() as u64;
+        move || {
+            if let Some(cpu) = cpu {
+                sys::pin_to(cpu)?;
+            }
+            let (selector, waker) = ByMio::new()?;
+            let budget = usize::try_from(budget).unwrap_or(usize::MAX);
+            let mut engine = Reactor::new(selector, Os, snapshot, buffer_size, budget);
+            for (id, socket) in sockets {
+                engine.listen(id, socket)?;
+            }
+            Ok((engine, waker))
+        }
+    }
+
+    /// Lets all workers begin, and waits until every one has ended; tells how far a drain has come
+    /// meanwhile.
+    pub(super) fn join(self, crew: &Crew<Stream>, snapshot: &Snapshot) -> Result<(), RunError> {
+        drop(self.working);
+        for started in &self.started {
+            let _ = started.go.send(());
+        }
+        let mut told = snapshot.connections.count();
+        while self.ended.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
+            let left = snapshot.connections.count();
+            if crew.is_draining() && left > 0 && left != told {
+                log::info!("draining: {left} connections left");
+                told = left;
+            }
+        }
+        let mut result = Ok(());
+        for Started { number, thread, .. } in self.started {
+            // A panic has ended the process already.
+            if let Ok(Err(cause)) = thread.join() {
+                result = Err(RunError::Worker { number, cause });
+            }
+        }
+        result
+    }
+}
