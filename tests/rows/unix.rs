@@ -163,7 +163,8 @@ pub(crate) fn bytes_behind_a_descriptor_arrive(engine: &'static str) {
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut message = SendAncillaryBuffer::new(&mut room);
     let socket = client.socket();
-    assert!(message.push(SendAncillaryMessage::ScmRights(&[socket.as_fd()])));
+    let descriptors = [socket.as_fd()];
+    assert!(message.push(SendAncillaryMessage::ScmRights(&descriptors)));
     let sent = sendmsg(socket.as_fd(), &[IoSlice::new(b"abc")], &mut message, SendFlags::empty());
     assert_eq!(sent, Ok(3));
     assert_eq!(socket.send(b"def").unwrap(), 3);
