@@ -140,6 +140,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         }
         match pace {
             Pace::Quiet => {}
+        wire.forget_undeliverable(relay);
             Pace::OutOfBudget => {
                 if !mutant!(BudgetForgotten) && !std::mem::replace(queued, true) {
                     self.ready.push_back(key);

@@ -3,7 +3,7 @@
 use super::latch::Latch;
 use crate::engine::store::Store;
 use crate::engine::{Attempt, Port};
-use crate::relay::{Dir, Op, Outcome};
+use crate::relay::{Dir, Op, Outcome, Relay};
 use crate::sys::net::{Received, Sent};
 use crate::sys::{Net, Pool};
 
@@ -57,6 +57,16 @@ impl<'a, N: Net> Wire<'a, N> {
 
     fn fill(&mut self, dir: Dir) -> Attempt {
         debug_assert!(self.fresh.is_none(), "the scratch buffer still holds another read");
+    /// Gives back the memory of what no target will take any more: it may be the last, and what the failed
+    /// peer still has to say needs it.
+    pub(super) fn forget_undeliverable(&mut self, relay: &Relay) {
+        if let Some(failed) = relay.broken()
+            && !mutant!(BufferForFailed)
+        {
+            self.stores[failed.outbound().other().index()].clear(&mut self.workshop.pool);
+        }
+    }
+
         if matches!(self.stores[dir.index()], Store::Tail(_)) {
             #[cfg(feature = "sim")]
             if mutant!(FullClearsLatch) {
