@@ -83,7 +83,7 @@ pub enum Event<Socket> {
         end: End,
         /// Bytes delivered, by [`crate::relay::Dir::index`].
         moved: [u64; 2],
-        /// Whether bytes that were taken from a peer were not given to the other.
+        /// Whether bytes of a peer, taken from it or known to wait, were not given to the other.
         unsent: bool,
     },
     /// Both sockets are gone.

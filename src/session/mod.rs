@@ -43,7 +43,7 @@ pub enum Input {
         end: End,
         /// Bytes delivered, by [`crate::relay::Dir::index`].
         moved: [u64; 2],
-        /// Bytes were taken from a peer and not given to the other.
+        /// Bytes of a peer, taken from it or known to wait, were not given to the other.
         unsent: bool,
     },
     /// The session's deadline has passed; with how far its relay has come.

@@ -157,7 +157,9 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
     fn ended(&mut self, key: Key, io: &mut Io<N>, end: End, out: &mut VecDeque<Event<N::Stream>>) {
         if let Phase::Relaying(relay) = &io.phase {
             let moved = Dir::BOTH.map(|dir| relay.flow(dir).moved());
-            out.push_back(Event::Ended { key, end, moved, unsent: relay.holds_bytes() });
+            // Who waits for a buffer has bytes in the kernel, or a FIN.
+            let unsent = relay.holds_bytes() || (io.starved && !mutant!(StarvedIsIdle));
+            out.push_back(Event::Ended { key, end, moved, unsent });
         }
         self.rest(io);
     }
