@@ -111,6 +111,11 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
             self.selector.remove(Source::Stream(&mut abandoned.stream));
         }
         io.phase = Phase::Resting;
+        // A failure that was reported between two attempts.
+        if io.client.error && N::failure_before_relay(&io.client.stream).is_some() {
+            out.push_back(Event::ClientLeft { key });
+            return;
+        }
         let result = self.net.dial(to, &self.tcp).and_then(|(stream, connected)| {
             let socket = io.server.insert(Socket::new(stream));
             let token = key.token(Side::Server as usize == 1);
@@ -135,12 +140,12 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         let before = self.workshop.pool.out();
         let mut wire = Wire::<N>::new([client, server], stores, &mut self.workshop, S::SHORT_READ_IS_DRAINED);
         let pace = drive(relay, &mut wire, FILLS_PER_TURN);
+        wire.forget_undeliverable(relay);
         if wire.starved && !std::mem::replace(starved, true) {
             self.starved.push(key);
         }
         match pace {
             Pace::Quiet => {}
-        wire.forget_undeliverable(relay);
             Pace::OutOfBudget => {
                 if !mutant!(BudgetForgotten) && !std::mem::replace(queued, true) {
                     self.ready.push_back(key);
@@ -220,6 +225,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
             socket.write.raise();
         }
         socket.plain &= !report.special;
+        socket.error |= report.error;
         match &mut io.phase {
             Phase::Resting => {}
             Phase::Dialing => self.report_dialing(key, io, side, report.error, out),
@@ -233,9 +239,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
                     relay.stop(End::Clean);
                     self.pump(key, io, out);
                 }
-                if report.error && !mutant!(ErrorNotAsked) {
-                    self.report_error(key, io, side, out);
-                }
+                self.report_error(key, io, side, out);
             }
         }
     }
@@ -268,10 +272,11 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
     /// before the target is served: asks for its error, so that the end comes within `half_close`.
     fn report_error(&mut self, key: Key, io: &mut Io<N>, side: Side, out: &mut VecDeque<Event<N::Stream>>) {
         let Io { client, server: Some(server), phase: Phase::Relaying(relay), .. } = io else { return };
-        if relay.broken().is_some() {
+        let socket = if side == Side::Client { client } else { server };
+        let reported = std::mem::take(&mut socket.error) && !mutant!(ErrorNotAsked);
+        if !reported || relay.broken().is_some() {
             return;
         }
-        let socket = if side == Side::Client { client } else { server };
         if let Some(fault) = N::pending_error(&socket.stream) {
             relay.fail(side, fault);
             self.pump(key, io, out);
@@ -384,6 +389,10 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
                 let room = u32::try_from(self.workshop.scratch.len()).expect("configuration limits it");
                 io.phase = Phase::Relaying(Relay::new(room));
                 self.pump(key, io, out);
+                // What was reported before had to wait for this.
+                for side in [Side::Client, Side::Server] {
+                    self.report_error(key, io, side, out);
+                }
             }
             Order::Stop(why) => {
                 if let Phase::Relaying(relay) = &mut io.phase {

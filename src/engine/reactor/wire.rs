@@ -16,11 +16,13 @@ pub(super) struct Socket<Stream> {
     /// Nothing but "readable" and "writable" was ever reported for it. Ends for good with the first FIN,
     /// hang-up, error or urgent byte: from then on only an EAGAIN proves that it is empty.
     pub(super) plain: bool,
+    /// An error was reported for it, which may still have to be asked for.
+    pub(super) error: bool,
 }
 
 impl<Stream> Socket<Stream> {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, read: Latch::new(), write: Latch::new(), plain: true }
+        Self { stream, read: Latch::new(), write: Latch::new(), plain: true, error: false }
     }
 }
 
@@ -55,8 +57,6 @@ impl<'a, N: Net> Wire<'a, N> {
         Self { sockets, stores, workshop, fresh: None, starved: false, trusts_short_reads }
     }
 
-    fn fill(&mut self, dir: Dir) -> Attempt {
-        debug_assert!(self.fresh.is_none(), "the scratch buffer still holds another read");
     /// Gives back the memory of what no target will take any more: it may be the last, and what the failed
     /// peer still has to say needs it.
     pub(super) fn forget_undeliverable(&mut self, relay: &Relay) {
@@ -67,6 +67,8 @@ impl<'a, N: Net> Wire<'a, N> {
         }
     }
 
+    fn fill(&mut self, dir: Dir) -> Attempt {
+        debug_assert!(self.fresh.is_none(), "the scratch buffer still holds another read");
         if matches!(self.stores[dir.index()], Store::Tail(_)) {
             #[cfg(feature = "sim")]
             if mutant!(FullClearsLatch) {
