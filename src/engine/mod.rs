@@ -6,6 +6,8 @@
 
 mod drive;
 mod reactor;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod store;
 
 pub use drive::{Attempt, Pace, Port, drive};
