@@ -62,11 +62,17 @@ mod switches {
         ConnectBelieved,
         /// What a target did not take is dropped.
         TailDropped,
+        /// A peer that is not spared any more is still looked at, at a time that is over.
+        SparedForEver,
+        /// The last buffer is kept for a failed target.
+        BufferForFailed,
+        /// Who waits for a buffer is taken for one who has nothing to say.
+        StarvedIsIdle,
     }
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 18] = [
+        pub const ALL: [Self; 21] = [
             Self::FullClearsLatch,
             Self::ShortReadBelieved,
             Self::FreedInBatch,
@@ -85,6 +91,9 @@ mod switches {
             Self::ErrorNotAsked,
             Self::ConnectBelieved,
             Self::TailDropped,
+            Self::SparedForEver,
+            Self::BufferForFailed,
+            Self::StarvedIsIdle,
         ];
     }
 

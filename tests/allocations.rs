@@ -110,7 +110,7 @@ fn a_session_never_allocates() {
                 Input::Dialed(Err(Fault::NoFiles)),
                 Input::Deadline(None),
                 Input::Dialed(Ok(())),
-                Input::Deadline(Some(Sight { progress, silence: None })),
+                Input::Deadline(Some(Sight { progress, ..Sight::default() })),
                 Input::Ended { end: reset, moved: [id, 2], unsent: true },
                 Input::Deadline(None),
                 Input::Kill,

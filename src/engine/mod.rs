@@ -6,6 +6,8 @@
 
 mod drive;
 mod reactor;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod store;
 
 pub use drive::{Attempt, Pace, Port, drive};
@@ -17,7 +19,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::relay::{End, Fault, Progress, Side};
+use crate::relay::{Dir, End, Fault, Progress, Side};
 use crate::snapshot::{ListenerId, ServerId};
 use crate::worker::Key;
 
@@ -98,6 +100,10 @@ pub enum Event<Socket> {
 pub struct Sight {
     /// How far it has come.
     pub progress: Progress,
+    /// The direction in which the last bytes were delivered.
+    pub last: Option<Dir>,
+    /// Bytes were taken from a peer and not given to the other, or are known to wait.
+    pub held: bool,
     /// A peer that owes acknowledgements although it was asked again, and for how long it has sent none.
     pub silence: Option<(Side, Duration)>,
 }

@@ -115,10 +115,6 @@ pub struct Progress {
     pub moved: [u64; 2],
     /// The peer that still may send after the other has ended or failed; `None` while both may.
     pub waiting_for: Option<Side>,
-    /// The direction in which the last bytes were delivered.
-    pub last: Option<Dir>,
-    /// Bytes were taken from a peer and not given to the other yet.
-    pub held: bool,
 }
 
 /// Both directions of a connection.
@@ -253,6 +249,12 @@ impl Relay {
         }
     }
 
+    /// The direction in which the last bytes were delivered.
+    #[must_use]
+    pub fn last(&self) -> Option<Dir> {
+        self.last
+    }
+
     /// For the idle timer: see [`Progress`].
     #[must_use]
     pub fn progress(&self) -> Progress {
@@ -266,12 +268,7 @@ impl Relay {
             (true, true) => Some(Side::Client),
             (false, false) => None,
         };
-        Progress {
-            moved: Dir::BOTH.map(|dir| self.flow(dir).moved()),
-            waiting_for,
-            last: self.last,
-            held: self.holds_bytes(),
-        }
+        Progress { moved: Dir::BOTH.map(|dir| self.flow(dir).moved()), waiting_for }
     }
 
     fn settle(&mut self) {

@@ -298,8 +298,12 @@ fn failure(by: Side, fault: Fault) -> Cause {
 impl Closing {
     /// Asks for the reset once more; if it has to wait again, longer than before.
     fn reset(&mut self, now: Tick) -> Order {
-        // With nobody to spare it waits no more: a deadline that stayed would be due again at once.
-        self.spare.take_if(|spare| spare.gives_up.is_some_and(|at| at <= now));
+        // Whoever is not spared any more has no deadline either: one in the past would be due for ever.
+        let gives_up = self.spare.take_if(|spare| spare.gives_up.is_some_and(|at| at <= now));
+        if mutant!(SparedForEver) && gives_up.is_some() {
+            self.spare = gives_up;
+            return Order::Reset { spare: None };
+        }
         Order::Reset { spare: self.spare.as_mut().map(|spare| spare.look_later(now)) }
     }
 }

@@ -42,7 +42,7 @@ fn config(weights: &[u16]) -> Config {
 }
 
 fn sight(moved: [u64; 2], waiting_for: Option<Side>) -> Sight {
-    Sight { progress: Progress { moved, waiting_for, ..Progress::default() }, silence: None }
+    Sight { progress: Progress { moved, waiting_for }, ..Sight::default() }
 }
 
 fn ms(ms: u64) -> Duration {

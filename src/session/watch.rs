@@ -62,8 +62,8 @@ impl Watch {
         }
         self.next = self.next_look(now, limits, sight.silence);
         if let Some(leave) = leave {
-            let quiet_at = self.quiet_at().max(leave);
-            if quiet_at <= now && !self.seen.held {
+            let quiet_at = self.quiet_at(sight.last).max(leave);
+            if quiet_at <= now && !sight.held {
                 return Some(End::Drained);
             }
             self.look_by(if quiet_at > now { quiet_at } else { now.after(QUIET_AFTER_ANSWER) });
@@ -90,8 +90,8 @@ impl Watch {
         self.seen == progress && self.since.after(IDLE) <= now
     }
 
-    fn quiet_at(&self) -> Tick {
-        self.since.after(match self.seen.last {
+    fn quiet_at(&self, last: Option<Dir>) -> Tick {
+        self.since.after(match last {
             Some(Dir::Up) => QUIET_AFTER_QUESTION,
             Some(Dir::Down) | None => QUIET_AFTER_ANSWER,
         })
@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn sight(progress: Progress) -> Sight {
-        Sight { progress, silence: None }
+        Sight { progress, ..Sight::default() }
     }
 
     /// Runs the looks that a watch asks for; the relay makes progress at the given ticks.
@@ -192,7 +192,7 @@ mod tests {
             let now = watch.next.expect("a look is due");
             let silence = Duration::from_millis(now.0.saturating_sub(silent_since));
             let silence = (now.0 > silent_since).then_some((Side::Server, silence));
-            if let Some(end) = watch.look(now, Sight { progress: moved(1), silence }, limits, None) {
+            if let Some(end) = watch.look(now, Sight { silence, ..sight(moved(1)) }, limits, None) {
                 break (now.0, end);
             }
         };
@@ -206,20 +206,18 @@ mod tests {
         let limits = limits(60_000, 60_000);
         for (last, quiet) in [(None, 200), (Some(Dir::Down), 200), (Some(Dir::Up), 2_000)] {
             let mut watch = Watch::new(Tick(0), limits);
-            let progress = Progress { last, ..moved(7) };
-            let mut look = |at: Tick, progress| {
-                let end = watch.look(at, sight(progress), limits, Some(Tick(50)));
+            let seen = Sight { last, ..sight(moved(7)) };
+            let mut look = |at: Tick, seen| {
+                let end = watch.look(at, seen, limits, Some(Tick(50)));
                 (end, watch.next.expect("a look is due"))
             };
-            let (end, at) = look(Tick(100), progress);
+            let (end, at) = look(Tick(100), seen);
             assert_eq!(end, None, "it has just moved");
             assert!((100 + quiet..=102 + quiet).contains(&at.0), "{last:?} {at:?}");
-            let (end, later) = look(at, Progress { held: true, ..progress });
+            let (end, later) = look(at, Sight { held: true, ..seen });
             assert_eq!(end, None, "bytes are held");
             assert!(later > at);
-            let (end, last_look) = look(later, progress);
-            assert_eq!(end, None, "it has just moved");
-            assert_eq!(look(last_look, progress).0, Some(End::Drained));
+            assert_eq!(look(later, seen).0, Some(End::Drained));
         }
     }
 

@@ -11,7 +11,6 @@ use super::*;
 use crate::config::{self, Config};
 use crate::engine::{Order, Sight};
 use crate::relay::{End, Progress, Side};
-use crate::snapshot::ServerId;
 
 /// Far more orders than any test needs: a worker that turns in circles is found out.
 const ORDERS_MAX: usize = 100_000;
@@ -84,7 +83,7 @@ impl Engine for Puppet {
     }
 
     fn look(&self, _: &TcpStream) -> Option<Sight> {
-        Some(Sight { progress: self.progress, silence: None })
+        Some(Sight { progress: self.progress, ..Sight::default() })
     }
 }
 

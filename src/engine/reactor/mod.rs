@@ -32,6 +32,8 @@ use wire::{Socket, Wire, Workshop};
 
 /// Connections accepted in a turn: a storm of new ones must not starve the old.
 const ACCEPTS_PER_TURN: usize = 16;
+/// Connections that died in a backlog and are met at a time.
+const GONE_MAX: usize = 64;
 /// Reads for one connection in a turn: 2 MiB with the default buffer.
 const FILLS_PER_TURN: u32 = 8;
 
@@ -147,6 +149,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         let before = self.workshop.pool.out();
         let mut wire = Wire::<N>::new([client, server], stores, &mut self.workshop, S::SHORT_READ_IS_DRAINED);
         let pace = drive(relay, &mut wire, FILLS_PER_TURN);
+        wire.forget_undeliverable(relay);
         let waits = wire.starved;
         match pace {
             // What it wants is tried again when buffers come back.
@@ -169,7 +172,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         if let Phase::Relaying(relay) = &io.phase {
             let moved = Dir::BOTH.map(|dir| relay.flow(dir).moved());
             // Who waits for a buffer has not read all that there is. A reset tells that by itself.
-            let unread = io.starved && !matches!(end, End::Reset { .. });
+            let unread = io.starved && !matches!(end, End::Reset { .. }) && !mutant!(StarvedIsIdle);
             out.push_back(Event::Ended { key, end, moved, unsent: relay.is_short() || unread });
         }
         self.rest(io);
@@ -231,6 +234,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
             socket.write.raise();
         }
         socket.plain &= !report.special;
+        socket.error |= report.error;
         match &mut io.phase {
             Phase::Resting | Phase::Dialing => self.report_dialing(key, io, side, report.error, out),
             Phase::Relaying(_) => {
@@ -243,9 +247,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
                     relay.stop(End::Clean);
                     self.pump(key, io, out);
                 }
-                if report.error && !mutant!(ErrorNotAsked) {
-                    self.report_error(key, io, side, out);
-                }
+                self.report_error(key, io, side, out);
             }
         }
     }
@@ -290,10 +292,11 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
     /// before the target is served: asks for its error, so that the end comes within `half_close`.
     fn report_error(&mut self, key: Key, io: &mut Io<N>, side: Side, out: &mut VecDeque<Event<N::Stream>>) {
         let Io { client, server: Some(server), phase: Phase::Relaying(relay), .. } = io else { return };
-        if relay.broken().is_some() {
+        let socket = if side == Side::Client { client } else { server };
+        let reported = std::mem::take(&mut socket.error) && !mutant!(ErrorNotAsked);
+        if !reported || relay.broken().is_some() {
             return;
         }
-        let socket = if side == Side::Client { client } else { server };
         if let Some(fault) = N::pending_error(&socket.stream) {
             relay.fail(side, fault);
             self.pump(key, io, out);
@@ -322,28 +325,28 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
 }
 
 impl<N: Net> Listening<N> {
-    /// Tries at most `most` times, and says how often it did.
+    /// Accepts at most `most`, and says how many. Meets no more than so many that are gone already, which
+    /// count for nothing but time.
     fn accept(&mut self, most: usize, out: &mut VecDeque<Event<N::Stream>>) -> usize {
-        for tried in 0..most {
-            if !self.waiting.is_ready() {
-                return tried;
-            }
+        let (mut accepted, mut gone) = (0, 0);
+        while accepted < most && gone < GONE_MAX && self.waiting.is_ready() {
             match N::accept(&self.socket) {
                 Accepted::Client(socket, peer) => {
+                    accepted += 1;
                     out.push_back(Event::Accepted { listener: self.id, socket, peer });
                 }
                 Accepted::Nothing(proof) => self.waiting.clear(proof),
-                Accepted::Gone => {}
+                Accepted::Gone => gone += 1,
                 Accepted::Failed(fault) => {
                     // The backlog may still hold connections of which no new event will tell: the latch
                     // stays ready, and the worker says when to try again.
                     self.paused = true;
                     out.push_back(Event::AcceptFailed { listener: self.id, fault });
-                    return tried + 1;
+                    break;
                 }
             }
         }
-        most
+        accepted
     }
 }
 
@@ -414,6 +417,10 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
                 let room = u32::try_from(self.workshop.scratch.len()).expect("configuration limits it");
                 io.phase = Phase::Relaying(Relay::new(room));
                 self.pump(key, io, out);
+                // What was reported before had to wait for this.
+                for side in [Side::Client, Side::Server] {
+                    self.report_error(key, io, side, out);
+                }
             }
             Order::Stop(why) => {
                 if let Phase::Relaying(relay) = &mut io.phase {
@@ -471,8 +478,11 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
         let Io { client, server: Some(server), phase: Phase::Relaying(relay), .. } = io else { return None };
         let sides = [(Side::Client, client), (Side::Server, server)];
         let silent = sides.into_iter().filter_map(|(side, socket)| Some((side, N::silence(&socket.stream)?)));
-        let mut progress = relay.progress();
-        progress.held |= io.starved;
-        Some(Sight { progress, silence: silent.max_by_key(|(_, silence)| *silence) })
+        Some(Sight {
+            progress: relay.progress(),
+            last: relay.last(),
+            held: relay.holds_bytes() || io.starved,
+            silence: silent.max_by_key(|(_, silence)| *silence),
+        })
     }
 }

@@ -3,7 +3,7 @@
 use super::latch::Latch;
 use crate::engine::store::Store;
 use crate::engine::{Attempt, Port};
-use crate::relay::{Dir, Op, Outcome};
+use crate::relay::{Dir, Op, Outcome, Relay};
 use crate::sys::net::{Received, Sent};
 use crate::sys::{Net, Pool};
 
@@ -16,11 +16,13 @@ pub(super) struct Socket<Stream> {
     /// Nothing but "readable" and "writable" was ever reported for it. Ends for good with the first FIN,
     /// hang-up, error or urgent byte: from then on only an EAGAIN proves that it is empty.
     pub(super) plain: bool,
+    /// An error was reported for it, which may still have to be asked for.
+    pub(super) error: bool,
 }
 
 impl<Stream> Socket<Stream> {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, read: Latch::new(), write: Latch::new(), plain: true }
+        Self { stream, read: Latch::new(), write: Latch::new(), plain: true, error: false }
     }
 }
 
@@ -53,6 +55,16 @@ impl<'a, N: Net> Wire<'a, N> {
         trusts_short_reads: bool,
     ) -> Self {
         Self { sockets, stores, workshop, fresh: None, starved: false, trusts_short_reads }
+    }
+
+    /// Gives back the memory of what no target will take any more: it may be the last, and what the failed
+    /// peer still has to say needs it.
+    pub(super) fn forget_undeliverable(&mut self, relay: &Relay) {
+        if let Some(failed) = relay.broken()
+            && !mutant!(BufferForFailed)
+        {
+            self.stores[failed.outbound().other().index()].clear(&mut self.workshop.pool);
+        }
     }
 
     fn fill(&mut self, dir: Dir) -> Attempt {

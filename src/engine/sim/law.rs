@@ -1,0 +1,415 @@
+//! What a proxy must and must not do, checked after every call and before every sleep.
+
+use std::collections::HashMap;
+
+use super::kernel::{OURS, Role, World};
+use super::plan::{Ending, MS, Us};
+
+/// How late anything may be that is due at once: listeners rest for 50 ms, looks at a spared peer are
+/// 250 ms apart.
+const LATE: Us = 600 * MS;
+/// How early a timer may be: its worker looks at the clock once a turn, and a turn takes time.
+const EARLY: Us = 20 * MS;
+/// How long after both peers are gone everything must be over.
+pub(super) const SETTLED: Us = 40_000 * MS;
+
+/// What the laws know of the run.
+#[derive(Debug, Default)]
+pub(super) struct Laws {
+    /// The first law that was broken.
+    pub(super) violation: Option<String>,
+    /// The run has ended: what is closed now is cleared away.
+    pub(super) over: bool,
+    /// Everything useful that was done so far.
+    pub(super) activity: u64,
+    pub(super) pairs: Vec<Pair>,
+    keys: HashMap<usize, usize>,
+    pub(super) dial_failed_at: Option<Us>,
+    pub(super) drained_at: Option<Us>,
+    pub(super) stopped: bool,
+    pub(super) all_gone_at: Option<Us>,
+    /// No buffer is left: who wants to read has to wait.
+    no_room: bool,
+    /// The activity at the last turn, and the turns without any since then.
+    last_activity: u64,
+    idle_since: Us,
+    idle_turns: u32,
+    idle_zero_turns: u32,
+}
+
+/// What the laws know of a socket.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) pair: Option<usize>,
+    pub(super) dialed_at: Us,
+    /// The program knows that it is connected.
+    pub(super) proven: bool,
+    /// It was told of the FIN.
+    pub(super) eof: bool,
+    /// It was told of a failure.
+    pub(super) fault_at: Option<Us>,
+    /// It could not be watched.
+    pub(super) unwatched: bool,
+}
+
+/// A client and its server.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) client: usize,
+    pub(super) server: Option<usize>,
+    began: Us,
+    /// When bytes were last delivered, or the first peer finished: what a timeout counts from.
+    quiet_since: Us,
+    /// When anything happened last.
+    changed_at: Us,
+    dial_failed: bool,
+}
+
+impl Laws {
+    pub(super) fn fail(&mut self, what: String) {
+        if !self.over {
+            self.violation.get_or_insert(what);
+        }
+    }
+}
+
+impl World {
+    /// What the program has left after a turn: whether a buffer is, and for which listeners a client
+    /// could be let in.
+    pub fn observe(&mut self, no_room: bool, lets_in: &[bool]) {
+        self.laws.no_room = no_room;
+        let now = self.now;
+        for (number, (backlog, lets_in)) in self.backlogs.iter_mut().zip(lets_in).enumerate() {
+            if backlog.queue.is_empty() || !backlog.open || !lets_in || backlog.reported_late() {
+                backlog.ignored_since = None;
+            } else if now > *backlog.ignored_since.get_or_insert(now) + LATE {
+                self.laws.fail(format!("listener {number} has clients waiting, and nobody tries to accept"));
+            }
+        }
+    }
+
+    /// The program has ended: checks that it left nothing, and lets everything that follows pass.
+    pub fn end(&mut self) {
+        if self.descriptors > 0 {
+            let left = self.descriptors;
+            self.laws.fail(format!("{left} sockets were left open"));
+        }
+        self.laws.over = true;
+    }
+
+    /// A failure that the one who runs the world has found.
+    pub fn fault(&mut self, what: String) {
+        self.laws.fail(what);
+        self.laws.over = true;
+    }
+
+    fn is_killed(&self) -> bool {
+        let hard_stop = self.laws.drained_at.zip(self.plan.hard_stop);
+        self.laws.stopped || hard_stop.is_some_and(|(drained, limit)| drained + limit <= self.now + EARLY)
+    }
+
+    fn pair(&mut self, conn: usize) -> Option<&mut Pair> {
+        self.conns[conn].laws.pair.map(|pair| &mut self.laws.pairs[pair])
+    }
+
+    fn changed(&mut self, conn: usize) {
+        let now = self.now;
+        if let Some(pair) = self.pair(conn) {
+            pair.changed_at = now;
+        }
+    }
+
+    /// Bytes were delivered.
+    pub(super) fn progressed(&mut self, conn: usize) {
+        self.laws.activity += 1;
+        self.changed(conn);
+        let now = self.now;
+        if let Some(pair) = self.pair(conn) {
+            pair.quiet_since = now;
+        }
+    }
+
+    pub(super) fn saw_fin(&mut self, conn: usize) {
+        if !std::mem::replace(&mut self.conns[conn].laws.eof, true) {
+            self.laws.activity += 1;
+            self.note(conn, "fin seen", 0);
+            self.changed(conn);
+            let is_first = self.other(conn).is_none_or(|other| !self.conns[other].laws.eof);
+            let now = self.now;
+            if let Some(pair) = self.pair(conn).filter(|_| is_first) {
+                pair.quiet_since = now;
+            }
+        }
+    }
+
+    pub(super) fn saw_fault(&mut self, conn: usize) {
+        if self.conns[conn].laws.fault_at.is_none() {
+            self.laws.activity += 1;
+            self.conns[conn].laws.fault_at = Some(self.now);
+            self.changed(conn);
+            let proven = self.conns[conn].laws.proven;
+            if let (false, Some(pair)) = (proven, self.pair(conn)) {
+                pair.dial_failed = true;
+            }
+        }
+    }
+
+    pub(super) fn proves(&mut self, conn: usize) {
+        self.conns[conn].laws.proven = true;
+        self.summary.relayed += 1;
+        self.progressed(conn);
+    }
+
+    /// A token is never used for two connections: a late report for one would reach the other.
+    pub(super) fn law_token(&mut self, conn: usize, token: usize) {
+        let key = token & !1;
+        match self.conns[conn].role {
+            Role::Client => {
+                let pair = Pair {
+                    client: conn,
+                    server: None,
+                    began: self.now,
+                    quiet_since: self.now,
+                    changed_at: self.now,
+                    dial_failed: false,
+                };
+                self.laws.pairs.push(pair);
+                let number = self.laws.pairs.len() - 1;
+                self.conns[conn].laws.pair = Some(number);
+                if self.laws.keys.insert(key, number).is_some() {
+                    self.laws.fail(format!("the token of #{conn} had been another connection's"));
+                }
+            }
+            Role::Server => {
+                let pair = self.laws.keys.get(&key).copied();
+                let Some(number) = pair.filter(|pair| self.conns[self.laws.pairs[*pair].client].owned) else {
+                    self.laws.fail(format!("#{conn} is watched for a client that is not there"));
+                    return;
+                };
+                self.conns[conn].laws.pair = Some(number);
+                self.note(conn, "serves", self.laws.pairs[number].client as u64);
+                self.laws.pairs[number].server = Some(conn);
+                self.laws.pairs[number].quiet_since = self.now;
+                self.laws.pairs[number].changed_at = self.now;
+            }
+        }
+    }
+
+    /// Only what is connected is read and written.
+    pub(super) fn law_proven(&mut self, conn: usize) {
+        if !self.conns[conn].laws.proven {
+            self.laws.fail(format!("#{conn} is used before its connect is proven"));
+        }
+    }
+
+    pub(super) fn law_send_after_fin(&mut self, conn: usize) {
+        if self.conns[conn].ends[OURS].fin {
+            self.laws.fail(format!("#{conn} was sent bytes after its FIN"));
+        }
+    }
+
+    /// Whether everything that the other peer sent, and its end, was given to this one.
+    fn is_whole(&self, conn: usize) -> bool {
+        self.other(conn).is_some_and(|source| {
+            let source = &self.conns[source];
+            source.laws.eof && self.conns[conn].ends[OURS].accepted == source.ends[OURS].arrived
+        })
+    }
+
+    /// A FIN says that everything came: it may be sent only when it did.
+    pub(super) fn law_fin(&mut self, conn: usize) {
+        if !self.is_whole(conn) && !self.is_idle_end(conn) {
+            self.laws.fail(format!("#{conn} got a FIN, but not all that the other peer sent"));
+        }
+    }
+
+    /// Whether a timeout is over for this pair, and nothing that came was kept back from this peer.
+    fn is_idle_end(&self, conn: usize) -> bool {
+        let Some(source) = self.other(conn) else { return false };
+        let (source, target) = (&self.conns[source], &self.conns[conn]);
+        let unharmed = source.laws.fault_at.is_none() && target.laws.fault_at.is_none();
+        self.is_timed_out(conn) && unharmed && target.ends[OURS].accepted == source.ends[OURS].arrived
+    }
+
+    fn is_timed_out(&self, conn: usize) -> bool {
+        let Some(pair) = self.conns[conn].laws.pair.map(|pair| &self.laws.pairs[pair]) else { return false };
+        let ended = [Some(pair.client), pair.server].into_iter().flatten().any(|conn| {
+            let laws = &self.conns[conn].laws;
+            laws.eof || laws.fault_at.is_some()
+        });
+        let limit = if ended { self.plan.half_close } else { self.plan.idle };
+        limit.is_some_and(|limit| pair.quiet_since + limit <= self.now + EARLY)
+    }
+
+    pub(super) fn law_close(&mut self, conn: usize) {
+        if self.laws.over || self.is_killed() {
+            return;
+        }
+        let it = &self.conns[conn];
+        if it.laws.fault_at.is_some() || it.ends[OURS].dead {
+            return;
+        }
+        let broken = match (it.role, self.other(conn)) {
+            _ if it.token.is_none() => (!it.linger && !it.laws.unwatched).then_some("was let in and dropped"),
+            (Role::Server, _) if !it.laws.proven => self.law_abandon(conn),
+            (Role::Client, server) if server.is_none_or(|server| !self.conns[server].laws.proven) => {
+                self.law_give_up(conn)
+            }
+            (_, Some(other)) if it.linger => self.law_reset(conn, other),
+            _ => self.law_clean(conn),
+        };
+        if let Some(broken) = broken {
+            self.laws.fail(format!("#{conn} {broken}"));
+        }
+    }
+
+    /// A running attempt is given its time.
+    fn law_abandon(&self, conn: usize) -> Option<&'static str> {
+        let it = &self.conns[conn];
+        let pair = &self.laws.pairs[it.laws.pair?];
+        let over =
+            |limit: Option<Us>, since: Us| limit.is_some_and(|limit| since + limit <= self.now + EARLY);
+        let client_left = self.conns[pair.client].laws.fault_at.is_some();
+        let fair = it.laws.unwatched
+            || client_left
+            || over(self.plan.connect, it.laws.dialed_at)
+            || over(self.plan.connect_total, pair.began);
+        (!fair).then_some("was given up before its time")
+    }
+
+    /// A client is turned away only when no server could be had.
+    fn law_give_up(&self, conn: usize) -> Option<&'static str> {
+        let it = &self.conns[conn];
+        let pair = &self.laws.pairs[it.laws.pair?];
+        let over = |limit: Option<Us>| limit.is_some_and(|limit| pair.began + limit <= self.now + EARLY);
+        let failed = pair.dial_failed || self.laws.dial_failed_at.is_some_and(|at| at >= pair.began);
+        let fair = failed || over(self.plan.connect) || over(self.plan.connect_total);
+        match (it.linger, fair) {
+            (false, _) => Some("got a FIN although no server was reached"),
+            (true, false) => Some("was reset although no attempt had failed"),
+            (true, true) => None,
+        }
+    }
+
+    /// A peer is reset because the other failed, and only after it has got what the other sent before; or
+    /// because a timeout is over with bytes left.
+    fn law_reset(&self, conn: usize, other: usize) -> Option<&'static str> {
+        let (it, source) = (&self.conns[conn], &self.conns[other]);
+        if self.is_timed_out(conn) {
+            return None;
+        }
+        if source.laws.fault_at.is_none() {
+            return Some("was reset without a reason");
+        }
+        let end = &it.ends[OURS];
+        if end.accepted < source.ends[OURS].arrived {
+            return Some("was reset before it was sent all that the failed peer had sent");
+        }
+        (end.acked < end.accepted).then_some("was reset before it got what was on its way")
+    }
+
+    fn law_clean(&self, conn: usize) -> Option<&'static str> {
+        let it = &self.conns[conn];
+        if it.ends[OURS].unread() > 0 && !self.is_timed_out(conn) {
+            return Some("was closed with bytes unread");
+        }
+        let whole = it.ends[OURS].fin || self.is_whole(conn) || self.is_idle_end(conn);
+        (!whole).then_some("was closed as if it had got everything")
+    }
+
+    /// A turn that does nothing is followed by a wait.
+    pub(super) fn law_spin(&mut self, wait: Option<Us>) {
+        if self.laws.activity != self.laws.last_activity {
+            self.laws.last_activity = self.laws.activity;
+            (self.laws.idle_turns, self.laws.idle_zero_turns, self.laws.idle_since) = (0, 0, self.now);
+            return;
+        }
+        self.laws.idle_turns += 1;
+        self.laws.idle_zero_turns += u32::from(wait == Some(0));
+        if self.laws.idle_zero_turns > 16 {
+            self.laws.fail("the worker turns in circles".into());
+        }
+        if self.laws.idle_turns > 400 {
+            if self.now < self.laws.idle_since + 400 * MS {
+                self.laws.fail("the worker wakes too often for nothing".into());
+            }
+            (self.laws.idle_turns, self.laws.idle_since) = (0, self.now);
+        }
+    }
+
+    /// Who sleeps has nothing to do: every report was delivered, so whatever can be done was forgotten.
+    pub(super) fn law_sleep(&mut self) {
+        let broken = (0..self.laws.pairs.len()).find_map(|pair| self.forgotten(pair));
+        if let Some(broken) = broken {
+            self.laws.fail(broken);
+        }
+    }
+
+    fn forgotten(&self, number: usize) -> Option<String> {
+        let pair = &self.laws.pairs[number];
+        let client = &self.conns[pair.client];
+        if !client.owned || client.laws.pair != Some(number) {
+            return None;
+        }
+        let server = pair.server.filter(|server| self.conns[*server].owned)?;
+        let both = [pair.client, server];
+        if !self.conns[server].laws.proven {
+            let it = &self.conns[server];
+            let known = it.laws.fault_at.is_some() || it.laws.unwatched;
+            let over = it.established || it.ends[OURS].error.is_some();
+            return (over && !known)
+                .then(|| format!("the connect of #{server} has ended, and nobody looked"));
+        }
+        let fault_at = both.iter().filter_map(|conn| self.conns[*conn].laws.fault_at).min();
+        if fault_at.is_none()
+            && let Some(failed) = both.iter().find(|conn| self.conns[**conn].ends[OURS].error.is_some())
+        {
+            return Some(format!("#{failed} has failed, and nobody looked"));
+        }
+        let [up, down] = [[pair.client, server], [server, pair.client]];
+        self.left_to_do(up).or_else(|| self.left_to_do(down)).or_else(|| self.overdue(number, fault_at))
+    }
+
+    /// What could be done in one direction.
+    fn left_to_do(&self, [source, target]: [usize; 2]) -> Option<String> {
+        let (from, to) = (&self.conns[source], &self.conns[target]);
+        let (input, output) = (&from.ends[OURS], &to.ends[OURS]);
+        if output.fin || output.dead || to.laws.fault_at.is_some() || self.is_timed_out(source) {
+            return None;
+        }
+        let broken = from.laws.fault_at.is_some();
+        let held = input.read - output.accepted;
+        let ends = (input.fin_arrived && !from.laws.eof) || (input.error.is_some() && !broken);
+        if held > 0 {
+            return (!to.no_space)
+                .then(|| format!("{held} bytes for #{target} are kept although it takes them"));
+        }
+        if input.unread() > 0 || ends {
+            return (!self.laws.no_room)
+                .then(|| format!("#{source} has something to read, and nobody reads"));
+        }
+        (from.laws.eof && !broken).then(|| format!("#{target} has got everything but the FIN"))
+    }
+
+    /// What should be over by now.
+    fn overdue(&self, number: usize, fault_at: Option<Us>) -> Option<String> {
+        let pair = &self.laws.pairs[number];
+        let late = |limit: Us| self.now > pair.changed_at + limit + limit / 4 + LATE;
+        if let (Some(_), Some(limit)) = (fault_at, self.plan.half_close)
+            && late(2 * limit)
+        {
+            return Some(format!("#{} or its server has failed long ago", pair.client));
+        }
+        let limits = self.plan.idle.zip(self.plan.half_close);
+        (fault_at.is_none() && limits.is_some_and(|(idle, half)| late(idle.max(half))))
+            .then(|| format!("#{} and its server are idle for too long", pair.client))
+    }
+
+    /// At the drain of a quiet run both peers of every connection are gone for long.
+    pub(super) fn law_quiet(&mut self) {
+        let open = self.descriptors;
+        if self.plan.ending == Ending::Quiet && open > 0 {
+            self.laws.fail(format!("{open} sockets are open long after all peers are gone"));
+        }
+    }
+}

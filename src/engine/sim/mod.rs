@@ -1,0 +1,201 @@
+//! A kernel that follows from a seed, to run the real worker, session, relay and reactor on.
+//!
+//! Its sockets behave as Linux's do where it matters; its peers are small scripts that send, read, pause, half
+//! close, reset and vanish; its reports are early, late, doubled, split, stale or about nothing. After every
+//! call it checks what the program did against the [laws](law) that a proxy must keep. Time is virtual: a
+//! run of a minute takes milliseconds, and the same seed is the same run.
+//!
+//! Not simulated: completion engines, level and one-shot triggers, and lost reports, which no selector has yet.
+
+mod calls;
+mod kernel;
+mod law;
+mod plan;
+mod script;
+mod trace;
+
+pub use kernel::{Signal, Summary, World};
+pub use plan::{Dice, Ending, MS, Manner, Plan, Us};
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Readiness, Selector, Source};
+use crate::config::{Address, Tcp};
+use crate::relay::Fault;
+use crate::sys::Net;
+use crate::sys::net::{Accepted, Received, Sent};
+
+/// The world that a run's sockets share.
+#[derive(Clone)]
+pub struct SimNet(Rc<RefCell<World>>);
+
+/// A socket of the program.
+pub struct SimStream {
+    net: SimNet,
+    conn: usize,
+}
+
+/// A listening socket of the program.
+pub struct SimListener {
+    net: SimNet,
+    number: usize,
+}
+
+/// Reports what happens in a world, as epoll does when it is edge-triggered. `TRUSTED`: a short read proves
+/// that a socket is empty.
+#[derive(Debug)]
+pub struct SimSelector<const TRUSTED: bool>(SimNet);
+
+impl SimNet {
+    /// A world of its own.
+    #[must_use]
+    pub fn new(world: World) -> Self {
+        Self(Rc::new(RefCell::new(world)))
+    }
+
+    /// Looks at the world, or changes it.
+    pub fn with<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
+        look(&mut self.0.borrow_mut())
+    }
+
+    /// The `number`-th listening socket.
+    #[must_use]
+    pub fn listener(&self, number: usize) -> SimListener {
+        SimListener { net: self.clone(), number }
+    }
+
+    /// A selector in this world.
+    #[must_use]
+    pub fn selector<const TRUSTED: bool>(&self) -> SimSelector<TRUSTED> {
+        SimSelector(self.clone())
+    }
+
+    fn stream(&self, conn: usize) -> SimStream {
+        SimStream { net: self.clone(), conn }
+    }
+}
+
+impl fmt::Debug for SimNet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SimNet")
+    }
+}
+
+impl fmt::Debug for SimStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimStream({})", self.conn)
+    }
+}
+
+impl fmt::Debug for SimListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimListener({})", self.number)
+    }
+}
+
+impl Drop for SimStream {
+    fn drop(&mut self) {
+        self.net.with(|world| world.close(self.conn));
+    }
+}
+
+impl Drop for SimListener {
+    fn drop(&mut self) {
+        self.net.with(|world| world.close_listener(self.number));
+    }
+}
+
+impl SimStream {
+    fn call<T>(&self, call: impl FnOnce(&mut World, usize) -> T) -> T {
+        self.net.with(|world| {
+            world.pass_time();
+            call(world, self.conn)
+        })
+    }
+}
+
+impl Net for SimNet {
+    type Stream = SimStream;
+    type Listener = SimListener;
+
+    fn recv(stream: &SimStream, buffer: &mut [u8], short_is_drained: bool) -> Received {
+        stream.call(|world, conn| world.recv(conn, buffer, short_is_drained))
+    }
+
+    fn send(stream: &SimStream, bytes: &[u8]) -> Sent {
+        stream.call(|world, conn| world.send(conn, bytes))
+    }
+
+    fn finish(stream: &SimStream) -> Result<(), Fault> {
+        stream.call(World::finish)
+    }
+
+    fn accept(listener: &SimListener) -> Accepted<SimStream> {
+        let accepted = listener.net.with(|world| {
+            world.pass_time();
+            world.accept(listener.number)
+        });
+        match accepted {
+            Accepted::Client(conn, peer) => Accepted::Client(listener.net.stream(conn), peer),
+            Accepted::Nothing(proof) => Accepted::Nothing(proof),
+            Accepted::Gone => Accepted::Gone,
+            Accepted::Failed(fault) => Accepted::Failed(fault),
+        }
+    }
+
+    fn dial(&self, to: &Address, _: &Tcp) -> Result<(SimStream, bool), Fault> {
+        let Address::Ip(to) = *to else { unreachable!("the simulator's servers have IP addresses") };
+        let (conn, connected) = self.with(|world| {
+            world.pass_time();
+            world.dial(to)
+        })?;
+        Ok((self.stream(conn), connected))
+    }
+
+    fn dialed(stream: &SimStream) -> Result<bool, Fault> {
+        stream.call(World::dialed)
+    }
+
+    fn failure_before_relay(stream: &SimStream) -> Option<Fault> {
+        stream.call(World::failure_before_relay)
+    }
+
+    fn pending_error(stream: &SimStream) -> Option<Fault> {
+        stream.call(World::pending_error)
+    }
+
+    fn reset_on_close(stream: &SimStream) {
+        stream.call(World::reset_on_close);
+    }
+
+    fn is_delivering(stream: &SimStream) -> bool {
+        stream.call(World::is_delivering)
+    }
+}
+
+impl<const TRUSTED: bool> Selector<SimNet> for SimSelector<TRUSTED> {
+    const SHORT_READ_IS_DRAINED: bool = TRUSTED;
+
+    fn add(&mut self, source: Source<'_, SimNet>, token: usize) -> io::Result<()> {
+        self.0.with(|world| match source {
+            Source::Stream(stream) => world.watch(stream.conn, token),
+            Source::Listener(listener) => {
+                world.watch_listener(listener.number, token);
+                Ok(())
+            }
+        })
+    }
+
+    fn remove(&mut self, _: Source<'_, SimNet>) {
+        // As with epoll, a socket is forgotten when it is closed.
+    }
+
+    fn select(&mut self, wait: Option<Duration>, out: &mut Vec<Readiness>) -> io::Result<()> {
+        let wait = wait.map(|wait| wait.as_micros() as Us);
+        self.0.with(|world| world.select(wait, out))
+    }
+}

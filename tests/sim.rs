@@ -1,0 +1,310 @@
+//! The real worker, session, relay and reactor on a simulated kernel: a whole run follows from a seed.
+//!
+//! `cargo test --test sim` runs 256 seeds. `TIDEGATE_SEED=0x2a` runs one and prints what happened,
+//! `TIDEGATE_SEEDS=30000 cargo test --release --test sim` runs so many: more than a million connections.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests may read clocks and lock.
+
+use std::cell::Cell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tidegate::config::{
+    AcceptBalance, Address, AtMaxconn, Balance, Config, Drain, Listener, Pool, Process, Retry, Server,
+    Timeouts,
+};
+use tidegate::engine::sim::{Dice, Plan, Signal, SimNet, SimSelector, SimStream, Summary, Us, World};
+use tidegate::engine::{Engine, Reactor, Selector};
+use tidegate::logging::Recorder;
+use tidegate::mutant::{self, Mutant};
+use tidegate::snapshot::{ListenerId, Snapshot};
+use tidegate::tick::Tick;
+use tidegate::worker::{Census, Crew, Mailbox, Setup, Worker};
+
+/// Seeds of a plain `cargo test`.
+const SEEDS: u64 = 256;
+/// Nobody is asked to leave within a run: the laws are those of connections that end by themselves.
+const LEAVING: Duration = Duration::from_hours(1_000);
+/// More turns than any run needs.
+const TURNS_MAX: u64 = 3_000_000;
+
+/// How a run went.
+struct Run {
+    seed: u64,
+    plan: Plan,
+    summary: Summary,
+    violation: Option<String>,
+    words: Vec<String>,
+}
+
+fn wait(limit: Us) -> Duration {
+    Duration::from_micros(limit)
+}
+
+fn ip(address: &Address) -> SocketAddr {
+    match address {
+        Address::Ip(address) => *address,
+        Address::Unix(path) => unreachable!("{path:?} is not simulated"),
+    }
+}
+
+/// What the user would have written for this weather.
+fn configuration(plan: &Plan) -> Config {
+    let server = |number: usize| Server {
+        name: format!("s{number}"),
+        addr: SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 8000 + number as u16)).into(),
+        weight: 1,
+    };
+    let listener = |number: usize| Listener {
+        name: format!("l{number}"),
+        bind: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9000 + number as u16)).into()],
+        pool: 0,
+        backlog: None,
+        accept_balance: AcceptBalance::Reuseport,
+        maxconn: plan.listener_maxconn.filter(|_| number == 0).and_then(NonZeroU32::new),
+        at_maxconn: if plan.rejects { AtMaxconn::Reject } else { AtMaxconn::Wait },
+    };
+    Config {
+        process: Process {
+            drain: Drain { spread: LEAVING, hard_stop: plan.hard_stop.map(wait), ..Drain::default() },
+            ..Process::default()
+        },
+        log: tidegate::config::Log::default(),
+        access: tidegate::config::Access::default(),
+        timeouts: Timeouts {
+            connect: plan.connect.map(wait),
+            connect_total: plan.connect_total.map(wait),
+            idle: plan.idle.map(wait),
+            half_close: plan.half_close.map(wait),
+        },
+        tcp: tidegate::config::Tcp::default(),
+        retry: Retry { tries: plan.tries, same_server_delay: wait(plan.retry_delay) },
+        listeners: (0..plan.listeners).map(listener).collect(),
+        pools: vec![Pool {
+            name: "p".into(),
+            balance: Balance::RoundRobin,
+            servers: (0..plan.servers.len()).map(server).collect(),
+        }],
+    }
+}
+
+/// Runs one seed, with a bug switched on or without.
+fn run(seed: u64, bug: Option<Mutant>, readable: bool) -> Run {
+    let mut dice = Dice::new(seed);
+    let plan = Plan::draw(&mut dice);
+    let config = configuration(&plan);
+    let servers: Vec<SocketAddr> = config.pools[0].servers.iter().map(|server| ip(&server.addr)).collect();
+    let (crew, mut mailboxes) = Crew::new(1);
+    let crew = Arc::new(crew);
+    let told = Arc::clone(&crew);
+    let signals = move |signal| match signal {
+        Signal::Drain => told.drain(),
+        Signal::Stop => told.stop(),
+    };
+    let net = SimNet::new(World::new(plan.clone(), dice, &servers, signals, readable));
+    mutant::switch(bug);
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        if plan.short_read_is_drained {
+            play::<SimSelector<true>>(&net, net.selector(), &plan, &config, (crew, mailboxes.remove(0)));
+        } else {
+            play::<SimSelector<false>>(&net, net.selector(), &plan, &config, (crew, mailboxes.remove(0)));
+        }
+    }));
+    mutant::switch(None);
+    let panicked = played.err().map(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        format!("panicked: {}", text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?"))
+    });
+    net.with(|world| Run {
+        seed,
+        plan,
+        summary: world.summary(),
+        violation: world.violation().map(str::to_owned).or(panicked),
+        words: world.words().to_vec(),
+    })
+}
+
+/// Runs a worker from its first turn to its last, and looks at what it leaves.
+fn play<S: Selector<SimNet>>(
+    net: &SimNet,
+    selector: S,
+    plan: &Plan,
+    config: &Config,
+    (crew, mailbox): (Arc<Crew<SimStream>>, Mailbox<SimStream>),
+) {
+    let snapshot = Arc::new(Snapshot::new(config, plan.maxconn));
+    let mut engine =
+        Reactor::new(selector, net.clone(), Arc::clone(&snapshot), plan.buffer_size, plan.budget);
+    for number in 0..plan.listeners {
+        let id = ListenerId(u16::try_from(number).expect("one or two"));
+        engine.listen(id, net.listener(number)).expect("listeners are always watched");
+    }
+    let setup = Setup {
+        number: 0,
+        snapshot: Arc::clone(&snapshot),
+        crew,
+        mailbox,
+        recorder: Recorder::off(),
+        drain: config.process.drain,
+    };
+    let mut worker = Worker::new(setup, engine);
+    for turn in 0.. {
+        let result = worker.turn(|| Tick(net.with(|world| world.now()) / 1_000));
+        let no_room = worker.engine().pool().room(plan.buffer_size) == 0;
+        let lets_in: Vec<bool> = snapshot
+            .listeners
+            .iter()
+            .map(|listener| snapshot.connections.has_room() && listener.connections.has_room())
+            .collect();
+        net.with(|world| world.observe(no_room, &lets_in));
+        match result {
+            Ok(true) if turn < TURNS_MAX => {}
+            Ok(true) => return net.with(|world| world.fault("there is no end to it".into())),
+            Ok(false) => break,
+            Err(error) => return net.with(|world| world.fault(error.to_string())),
+        }
+    }
+    let nothing = Census { slots: 0, timers: 0, waiting: 0 };
+    let leased = worker.engine().pool().out();
+    let counted: u32 = snapshot.listeners.iter().map(|listener| listener.connections.count()).sum();
+    net.with(|world| {
+        if worker.census() != nothing || leased != 0 || counted + snapshot.connections.count() != 0 {
+            world.fault(format!("left: {:?}, {leased} bytes leased, {counted} counted", worker.census()));
+        }
+    });
+    net.with(World::end);
+}
+
+/// Panics inside a run are its result, not the test's.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                print(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = work();
+    QUIET.set(false);
+    result
+}
+
+fn number_of(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    Some(parsed.unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
+}
+
+/// Prints a run that went wrong, or that somebody wants to see.
+fn show(run: &Run) {
+    println!("{:#?}", run.plan);
+    for line in &run.words {
+        println!("{line}");
+    }
+    println!("seed {:#x}: {:?}", run.seed, run.summary);
+    println!("seed {:#x}: {}", run.seed, run.violation.as_deref().unwrap_or("no law was broken"));
+}
+
+/// Runs many seeds on all processors; returns the sums, and the broken ones.
+fn run_all(seeds: u64) -> (Summary, Vec<(u64, String)>) {
+    let next = AtomicU64::new(0);
+    let work = || {
+        let (mut sum, mut broken) = (Summary::default(), Vec::new());
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                return (sum, broken);
+            }
+            let run = quietly(|| run(seed, None, false));
+            sum.clients += run.summary.clients;
+            sum.relayed += run.summary.relayed;
+            sum.bytes += run.summary.bytes;
+            sum.time += run.summary.time;
+            broken.extend(run.violation.map(|violation| (seed, violation)));
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("runs do not panic")).fold(
+            (Summary::default(), Vec::new()),
+            |(mut sum, mut broken), (more, violations)| {
+                sum.clients += more.clients;
+                sum.relayed += more.relayed;
+                sum.bytes += more.bytes;
+                sum.time += more.time;
+                broken.extend(violations);
+                broken.sort();
+                (sum, broken)
+            },
+        )
+    })
+}
+
+#[test]
+fn no_seed_breaks_a_law() {
+    if let Some(seed) = number_of("TIDEGATE_SEED") {
+        let run = run(seed, None, true);
+        show(&run);
+        assert_eq!(run.violation, None, "seed {seed:#x}");
+        return;
+    }
+    let seeds = number_of("TIDEGATE_SEEDS").unwrap_or(SEEDS);
+    let began = Instant::now();
+    let (sum, broken) = run_all(seeds);
+    println!(
+        "{} connections ({} relayed, {} bytes) in {seeds} seeds: {} violations, {:.1} s for {:.0} s of virtual time",
+        sum.clients,
+        sum.relayed,
+        sum.bytes,
+        broken.len(),
+        began.elapsed().as_secs_f64(),
+        sum.time as f64 / 1e6,
+    );
+    for (seed, violation) in broken.iter().take(20) {
+        println!("TIDEGATE_SEED={seed:#x}: {violation}");
+    }
+    assert!(broken.is_empty(), "{} of {seeds} seeds broke a law", broken.len());
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let mut hashes: Vec<u64> = (0..16)
+        .map(|seed| {
+            let first = run(seed, None, false).summary.hash;
+            assert_eq!(first, run(seed, None, true).summary.hash, "seed {seed:#x}");
+            first
+        })
+        .collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 16, "different seeds are different runs");
+}
+
+#[test]
+fn every_mutant_is_caught() {
+    let mut escaped = Vec::new();
+    for bug in Mutant::ALL {
+        let caught = (0..SEEDS).find_map(|seed| {
+            let run = quietly(|| run(seed, Some(bug), false));
+            run.violation.map(|violation| (seed, violation))
+        });
+        match caught {
+            Some((seed, violation)) => println!("{bug:?}: seed {seed:#x}: {violation}"),
+            None => escaped.push(bug),
+        }
+    }
+    assert!(escaped.is_empty(), "not caught within {SEEDS} seeds: {escaped:?}");
+}
