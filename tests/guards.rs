@@ -80,7 +80,7 @@ fn instructions_of_a_session() {
                     balance = \"round_robin\"\n\
                     server = [{ name = \"a\", addr = \"127.0.0.1:1\" }, { name = \"b\", addr = \"127.0.0.1:2\" }]\n";
         let snapshot = Snapshot::new(&tidegate::config::parse(text, "guard").expect("it is right"), 10);
-        let client = SocketAddr::from(([127, 0, 0, 1], 9));
+        let client = Some(SocketAddr::from(([127, 0, 0, 1], 9)));
         for round in 0..rounds {
             let cx = Context { now: Tick(round), snapshot: &snapshot };
             let (mut session, dial) = Session::new(round, ListenerId(0), Some(client), cx);

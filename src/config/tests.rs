@@ -58,7 +58,7 @@ fn ip(text: &str) -> Address {
 fn the_example_in_the_repository_works() {
     let config = good(include_str!("../../proxy.toml"));
     assert_eq!(config.listeners.len(), 1);
-    assert_eq!(config.listeners[0].bind, ["127.0.0.1:8080".parse::<std::net::SocketAddr>().unwrap().into()]);
+    assert_eq!(config.listeners[0].bind, [ip("127.0.0.1:8080")]);
     let servers = config.pools[config.listeners[0].pool].servers.iter();
     let servers: Vec<String> = servers.map(|server| format!("{} {}", server.name, server.addr)).collect();
     assert_eq!(servers, ["alpha 127.0.0.1:9001", "beta 127.0.0.1:9002", "gamma 127.0.0.1:9003"]);
@@ -124,7 +124,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
         retry: Retry { tries: 3, same_server_delay: Duration::from_secs(1) },
         listeners: vec![Listener {
             name: "web".to_owned(),
-            bind: vec!["127.0.0.1:8080".parse::<std::net::SocketAddr>().unwrap().into()],
+            bind: vec![ip("127.0.0.1:8080")],
             pool: 0,
             backlog: None,
             accept_balance: AcceptBalance::LeastLoaded,

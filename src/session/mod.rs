@@ -175,10 +175,10 @@ impl Session {
         self.listener
     }
 
-    /// Whether nothing has happened on its relay since it was last looked at.
+    /// Whether its relay is known to have been quiet for a while: since it was last looked at.
     #[must_use]
-    pub fn is_idle(&self, sight: Sight) -> bool {
-        matches!(&self.state, State::Relaying(watch) if watch.is_unchanged(sight.progress))
+    pub fn is_idle(&self, now: Tick, sight: Sight) -> bool {
+        matches!(&self.state, State::Relaying(watch) if watch.is_idle(now, sight.progress))
     }
 
     /// What there is to tell of it, now that its sockets are closed.

@@ -461,7 +461,8 @@ impl<E: Engine> Worker<E> {
         let mut leaving: Vec<(bool, Key)> = Vec::with_capacity(self.table.len());
         for key in self.table.keys() {
             let Some(conn) = self.table.get_mut(key) else { continue };
-            let is_idle = self.engine.look(&conn.io).is_some_and(|sight| conn.session.is_idle(sight));
+            let is_idle =
+                self.engine.look(&conn.io).is_some_and(|sight| conn.session.is_idle(self.now, sight));
             leaving.push((is_idle, key));
         }
         if self.setup.drain.idle_first {

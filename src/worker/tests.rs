@@ -210,7 +210,7 @@ fn a_connection_goes_its_way_and_leaves_nothing_behind() {
     let key = stage.key();
     stage.turn(2, [Event::Dialed { key, result: Ok(()) }]);
     stage.turn(3, [Event::Ended { key, end: End::Clean, moved: [5, 6], unsent: false }]);
-    let to = ServerId(0);
+    let to = crate::snapshot::ServerId(0);
     assert_eq!(stage.orders(), [Order::Dial { to }, Order::Relay, Order::Close]);
     assert!(stage.worker.table.is_empty());
     stage.turn(4, [Event::Closed { key }, Event::Dialed { key, result: Ok(()) }]);
