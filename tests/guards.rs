@@ -83,7 +83,7 @@ fn instructions_of_a_session() {
         let client = Some(SocketAddr::from(([127, 0, 0, 1], 9)));
         for round in 0..rounds {
             let cx = Context { now: Tick(round), snapshot: &snapshot };
-            let (mut session, dial) = Session::new(round, ListenerId(0), Some(client), cx);
+            let (mut session, dial) = Session::new(round, ListenerId(0), client, cx);
             let relay = session.handle(Input::Dialed(Ok(())), cx);
             let ended = Input::Ended { end: RelayEnd::Clean, moved: [1, 2], unsent: false };
             let close = session.handle(ended, cx);
