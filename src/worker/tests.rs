@@ -11,7 +11,6 @@ use super::*;
 use crate::config::{self, Config};
 use crate::engine::{Order, Sight};
 use crate::relay::{End, Progress, Side};
-use crate::snapshot::ServerId;
 
 /// Far more orders than any test needs: a worker that turns in circles is found out.
 const ORDERS_MAX: usize = 100_000;
