@@ -60,8 +60,8 @@ mod switches {
         ErrorNotAsked,
         /// Any event proves a connect.
         ConnectBelieved,
-        /// What a target did not take is dropped.
-        TailDropped,
+        /// What a target did not take is sent from its beginning again.
+        TailRepeats,
         /// A peer that is not spared any more is still looked at, at a time that is over.
         SparedForEver,
         /// The last buffer is kept for a failed target.
@@ -90,7 +90,7 @@ mod switches {
             Self::CountDrifts,
             Self::ErrorNotAsked,
             Self::ConnectBelieved,
-            Self::TailDropped,
+            Self::TailRepeats,
             Self::SparedForEver,
             Self::BufferForFailed,
             Self::StarvedIsIdle,

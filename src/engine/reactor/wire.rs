@@ -118,7 +118,8 @@ impl<'a, N: Net> Wire<'a, N> {
         let bytes = &self.workshop.scratch[..count];
         let (taken, attempt) = write::<N>(target, bytes);
         if taken < count && !matches!(attempt, Attempt::Done(Outcome::Fault(_))) {
-            self.stores[dir.index()] = Store::Tail(self.workshop.pool.keep(&bytes[taken..]));
+            let rest = if mutant!(TailRepeats) { &bytes[..count - taken] } else { &bytes[taken..] };
+            self.stores[dir.index()] = Store::Tail(self.workshop.pool.keep(rest));
         }
         attempt
     }
@@ -130,7 +131,7 @@ impl<'a, N: Net> Wire<'a, N> {
             unreachable!("bytes are queued in neither the scratch buffer nor a tail");
         };
         let (taken, attempt) = write::<N>(target, lease.bytes());
-        lease.advance(if mutant!(TailDropped) && taken > 0 { lease.bytes().len() } else { taken });
+        lease.advance(taken);
         if lease.bytes().is_empty() {
             store.clear(&mut self.workshop.pool);
         }

@@ -577,8 +577,12 @@ impl World {
             self.send_reset(conn, to);
             return;
         }
+        let was_empty = end.unread() == 0;
         end.arrived = upto;
         end.fin_arrived |= fin;
+        if to == OURS && was_empty {
+            self.conns[conn].laws.fresh_at = self.now;
+        }
         let at = self.arrival(conn, 1 - to);
         self.at(at, Happening::Acked { conn, to: 1 - to, upto, fin });
         if to == OURS {

@@ -48,6 +48,8 @@ pub(super) struct Seen {
     pub(super) eof: bool,
     /// It was told of a failure.
     pub(super) fault_at: Option<Us>,
+    /// When the first of its unread bytes arrived.
+    pub(super) fresh_at: Us,
     /// It could not be watched.
     pub(super) unwatched: bool,
 }
@@ -228,7 +230,10 @@ impl World {
         let Some(source) = self.other(conn) else { return false };
         let (source, target) = (&self.conns[source], &self.conns[conn]);
         let unharmed = source.laws.fault_at.is_none() && target.laws.fault_at.is_none();
-        self.is_timed_out(conn) && unharmed && target.ends[OURS].accepted == source.ends[OURS].arrived
+        let (input, given) = (&source.ends[OURS], target.ends[OURS].accepted);
+        // What comes while the timeout is acted upon comes too late.
+        let too_late = given == input.read && self.now < source.laws.fresh_at + EARLY;
+        self.is_timed_out(conn) && unharmed && (given == input.arrived || too_late)
     }
 
     fn is_timed_out(&self, conn: usize) -> bool {
@@ -327,13 +332,17 @@ impl World {
         self.laws.idle_turns += 1;
         self.laws.idle_zero_turns += u32::from(wait == Some(0));
         if self.laws.idle_zero_turns > 16 {
-            self.laws.fail("the worker turns in circles".into());
+            // A listener that lacks descriptors is tried every 50 ms.
+            if self.now < self.laws.idle_since + 16 * 25 * MS {
+                self.laws.fail("the worker turns in circles".into());
+            }
+            (self.laws.idle_turns, self.laws.idle_zero_turns, self.laws.idle_since) = (0, 0, self.now);
         }
         if self.laws.idle_turns > 400 {
             if self.now < self.laws.idle_since + 400 * MS {
                 self.laws.fail("the worker wakes too often for nothing".into());
             }
-            (self.laws.idle_turns, self.laws.idle_since) = (0, self.now);
+            (self.laws.idle_turns, self.laws.idle_zero_turns, self.laws.idle_since) = (0, 0, self.now);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Its sockets behave as Linux's do where it matters; its peers are small scripts that send, read, pause, half
 //! close, reset and vanish; its reports are early, late, doubled, split, stale or about nothing. After every
-//! call it checks what the program did against the [laws](law) that a proxy must keep. Time is virtual: a
+//! call it checks what the program did against the laws that a proxy must keep. Time is virtual: a
 //! run of a minute takes milliseconds, and the same seed is the same run.
 //!
 //! Not simulated: completion engines, level and one-shot triggers, and lost reports, which no selector has yet.
