@@ -62,8 +62,6 @@ mod switches {
         ConnectBelieved,
         /// What a target did not take is sent from its beginning again.
         TailRepeats,
-        /// A peer that is not spared any more is still looked at, at a time that is over.
-        SparedForEver,
         /// The last buffer is kept for a failed target.
         BufferForFailed,
         /// Who waits for a buffer is taken for one who has nothing to say.
@@ -72,7 +70,7 @@ mod switches {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 21] = [
+        pub const ALL: [Self; 20] = [
             Self::FullClearsLatch,
             Self::ShortReadBelieved,
             Self::FreedInBatch,
@@ -91,7 +89,6 @@ mod switches {
             Self::ErrorNotAsked,
             Self::ConnectBelieved,
             Self::TailRepeats,
-            Self::SparedForEver,
             Self::BufferForFailed,
             Self::StarvedIsIdle,
         ];

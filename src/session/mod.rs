@@ -299,11 +299,7 @@ impl Closing {
     /// Asks for the reset once more; if it has to wait again, longer than before.
     fn reset(&mut self, now: Tick) -> Order {
         // Whoever is not spared any more has no deadline either: one in the past would be due for ever.
-        let gives_up = self.spare.take_if(|spare| spare.gives_up.is_some_and(|at| at <= now));
-        if mutant!(SparedForEver) && gives_up.is_some() {
-            self.spare = gives_up;
-            return Order::Reset { spare: None };
-        }
+        self.spare.take_if(|spare| spare.gives_up.is_some_and(|at| at <= now));
         Order::Reset { spare: self.spare.as_mut().map(|spare| spare.look_later(now)) }
     }
 }

@@ -242,7 +242,7 @@ impl World {
             let laws = &self.conns[conn].laws;
             laws.eof || laws.fault_at.is_some()
         });
-        let limit = if ended { self.plan.half_close } else { self.plan.idle };
+        let limit = if ended { self.plan.half_close() } else { self.plan.idle };
         limit.is_some_and(|limit| pair.quiet_since + limit <= self.now + EARLY)
     }
 
@@ -318,7 +318,9 @@ impl World {
         if it.ends[OURS].unread() > 0 && !self.is_timed_out(conn) {
             return Some("was closed with bytes unread");
         }
-        let whole = it.ends[OURS].fin || self.is_whole(conn) || self.is_idle_end(conn);
+        // Who is let in while the process stops is to leave at the next quiet moment.
+        let leaves = self.laws.drained_at.is_some();
+        let whole = it.ends[OURS].fin || self.is_whole(conn) || self.is_idle_end(conn) || leaves;
         (!whole).then_some("was closed as if it had got everything")
     }
 
@@ -404,12 +406,12 @@ impl World {
     fn overdue(&self, number: usize, fault_at: Option<Us>) -> Option<String> {
         let pair = &self.laws.pairs[number];
         let late = |limit: Us| self.now > pair.changed_at + limit + limit / 4 + LATE;
-        if let (Some(_), Some(limit)) = (fault_at, self.plan.half_close)
+        if let (Some(_), Some(limit)) = (fault_at, self.plan.half_close())
             && late(2 * limit)
         {
             return Some(format!("#{} or its server has failed long ago", pair.client));
         }
-        let limits = self.plan.idle.zip(self.plan.half_close);
+        let limits = self.plan.idle.zip(self.plan.half_close());
         (fault_at.is_none() && limits.is_some_and(|(idle, half)| late(idle.max(half))))
             .then(|| format!("#{} and its server are idle for too long", pair.client))
     }

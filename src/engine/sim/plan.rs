@@ -155,6 +155,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The limit once one side has ended: without one of its own it is that of idleness.
+    pub(super) fn half_close(&self) -> Option<Us> {
+        self.half_close.or(self.idle)
+    }
+
     /// The weather of a seed.
     #[must_use]
     pub fn draw(dice: &mut Dice) -> Self {
