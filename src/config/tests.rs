@@ -469,7 +469,7 @@ fn errors_in_listeners() {
         ),
         (
             "pool = \"web\"\nbind = [\"unix:/x\", \"[::1]:1\", \"unix:/x\"]",
-            "3:30 unix:/x is taken by unix:/x at test:3:9",
+            "3:31 unix:/x is taken by unix:/x at test:3:9",
             "use another path",
         ),
         ("pool = \"web\"\nbind = [\"[::1]:1\"]\nbacklog = 0", "4:11 expected \"auto\" or a whole number", ""),
