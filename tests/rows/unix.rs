@@ -89,10 +89,10 @@ fn shown(path: &Path) -> String {
 }
 
 /// Plays one connection each way; client and server must see what is expected.
-fn every_way(engine: &'static str, expected: [Transcript; 2], script: impl Fn(&Scene) -> [Transcript; 2]) {
+fn every_way(engine: &'static str, expected: &[Transcript; 2], script: impl Fn(&Scene) -> [Transcript; 2]) {
     for way in WAYS {
         let scene = Scene::new(engine, way);
-        assert_eq!(script(&scene), expected, "{way:?}");
+        assert_eq!(&script(&scene), expected, "{way:?}");
         let access = &scene.gate.first_accesses(1)[0];
         assert_eq!(access.cause, "done", "{way:?}");
         assert_eq!([access.bytes_out, access.bytes_in], [expected[0].bytes, expected[1].bytes], "{way:?}");
@@ -103,7 +103,7 @@ fn every_way(engine: &'static str, expected: [Transcript; 2], script: impl Fn(&S
 }
 
 pub(crate) fn echo_8_mib_over_unix_sockets(engine: &'static str) {
-    every_way(engine, [got(8 * MIB, End::Fin), got(8 * MIB, End::Fin)], |scene| {
+    every_way(engine, &[got(8 * MIB, End::Fin), got(8 * MIB, End::Fin)], |scene| {
         let [mut client, mut server] = scene.pair();
         client.expect_echo();
         at_once(|| server.echo(), || client.exchange(8 * MIB, CHUNK));
@@ -112,7 +112,7 @@ pub(crate) fn echo_8_mib_over_unix_sockets(engine: &'static str) {
 }
 
 pub(crate) fn one_byte_questions_and_answers_over_unix_sockets(engine: &'static str) {
-    every_way(engine, [got(1_000, End::Fin), got(1_000, End::Fin)], |scene| {
+    every_way(engine, &[got(1_000, End::Fin), got(1_000, End::Fin)], |scene| {
         let [mut client, mut server] = scene.pair();
         for _ in 0..1_000 {
             client.send(1);
@@ -125,7 +125,7 @@ pub(crate) fn one_byte_questions_and_answers_over_unix_sockets(engine: &'static 
 }
 
 pub(crate) fn half_closed_by_the_client_over_unix_sockets(engine: &'static str) {
-    every_way(engine, [got(MIB, End::Fin), got(1_000, End::Fin)], |scene| {
+    every_way(engine, &[got(MIB, End::Fin), got(1_000, End::Fin)], |scene| {
         let [mut client, mut server] = scene.pair();
         client.send(1_000);
         client.finish();
@@ -137,7 +137,7 @@ pub(crate) fn half_closed_by_the_client_over_unix_sockets(engine: &'static str) 
 }
 
 pub(crate) fn half_closed_by_the_server_over_unix_sockets(engine: &'static str) {
-    every_way(engine, [got(0, End::Fin), got(MIB, End::Fin)], |scene| {
+    every_way(engine, &[got(0, End::Fin), got(MIB, End::Fin)], |scene| {
         let [mut client, mut server] = scene.pair();
         server.finish();
         client.receive_to_end();
