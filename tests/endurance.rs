@@ -19,7 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::PATIENCE;
 use support::gate::{Config, Gate};
 use support::peer::{End, Peer, got};
-use support::process::{cpu_ticks_over, descriptors, descriptors_settle, private_bytes};
+use support::process::{anonymous_bytes, cpu_ticks_over, descriptors, descriptors_settle};
 use support::servers::{Server, listen};
 use support::stage::{Stage, at_once};
 
@@ -86,13 +86,13 @@ fn connections_one_after_the_other_leave_nothing_behind() {
         for _ in 0..500 {
             gate.echo(100);
         }
-        let before = private_bytes(gate.pid());
+        let before = anonymous_bytes(gate.pid());
         let began = Instant::now();
         for _ in 0..connections {
             gate.echo(100);
         }
         let rate = connections as f64 / began.elapsed().as_secs_f64();
-        let growth = private_bytes(gate.pid()).saturating_sub(before);
+        let growth = anonymous_bytes(gate.pid()).saturating_sub(before);
         println!("{engine}: {connections} connections, {rate:.0} a second, {growth} bytes of memory more");
         assert_eq!(server.accepted(), connections + 500);
         // The ring of access records takes up to 0.8 MiB once, as it is first used.
@@ -111,9 +111,9 @@ fn idle_connections_cost_little_memory_and_no_time() {
         let gate = Gate::start(&config.server(listener.local_addr().unwrap()));
         let base = descriptors(gate.pid());
         let first = used(gate.address(), &listener);
-        let before = private_bytes(gate.pid());
+        let before = anonymous_bytes(gate.pid());
         let held: Vec<_> = (0..count).map(|_| used(gate.address(), &listener)).collect();
-        let each = private_bytes(gate.pid()).saturating_sub(before) / count;
+        let each = anonymous_bytes(gate.pid()).saturating_sub(before) / count;
         let ticks = cpu_ticks_over(gate.pid(), Duration::from_secs(2));
         println!(
             "{engine}: {count} idle connections, {each} bytes of memory each, {ticks} ticks of CPU in 2 s"

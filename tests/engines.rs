@@ -82,6 +82,17 @@ macro_rules! table {
                 fifty_stuck_servers
                 fifty_stuck_clients
                 more_stuck_readers_than_the_budget_has_buffers;
+            balance:
+                p2c_keeps_servers_even
+                p2c_follows_the_weights
+                p2c_counts_for_all_workers_together
+                p2c_fills_a_server_whose_connections_ended
+                p2c_skips_a_server_that_refuses;
+            accepting:
+                least_loaded_evens_out_two_workers
+                reuseport_leaves_it_to_the_kernel
+                burst_over_two_workers_loses_none
+                drain_of_two_workers_loses_none_that_was_accepted;
             dialing:
                 round_robin_follows_the_weights
                 refused_server_is_skipped
@@ -115,6 +126,22 @@ macro_rules! table {
                 hard_stop_resets_what_is_left
                 second_signal_stops_at_once
                 other_signals_give_one_line_each;
+            leaving:
+                grace_still_accepts
+                idle_connections_leave_evenly_over_the_spread
+                idle_connections_leave_before_busy_ones
+                without_idle_first_they_leave_in_any_order
+                without_spread_they_leave_at_once
+                answer_that_takes_long_is_not_cut
+                busy_for_ever_is_reset_at_hard_stop
+                second_signal_ends_the_grace
+                progress_is_told;
+            vanished:
+                dead_server_is_given_up
+                dead_client_is_given_up
+                outage_shorter_than_dead_peer_is_survived
+                reader_with_its_window_shut_is_not_dead
+                keepalive_notices_an_idle_server_that_vanished;
             unix:
                 echo_8_mib_over_unix_sockets
                 one_byte_questions_and_answers_over_unix_sockets

@@ -57,7 +57,7 @@ fn the_facade_and_the_recorders_write_and_then_rest() {
         worker: 0,
         listener: ListenerId(0),
         server: Some(ServerId(0)),
-        client: Some("127.0.0.1:40000".parse().unwrap()),
+        client: "127.0.0.1:40000".parse().ok(),
         tries: 1,
         connect_ms: Some(0),
         began: clock.now(),

@@ -83,7 +83,7 @@ pub enum Event<Socket> {
         end: End,
         /// Bytes delivered, by [`crate::relay::Dir::index`].
         moved: [u64; 2],
-        /// Whether bytes that were taken from a peer were not given to the other.
+        /// Whether a peer that is still there was not given everything that was taken for it.
         unsent: bool,
     },
     /// Both sockets are gone.

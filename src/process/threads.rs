@@ -91,8 +91,8 @@ impl<'a> Threads<'a> {
         sockets: bind::Sockets,
         cpu: Option<u32>,
     ) -> impl FnOnce() -> io::Result<(Reactor<ByMio>, Arc<Waker>)> + Send + 'static {
-        let snapshot = Arc::clone(&setup.snapshot);
         let buffer_size = self.config.process.buffer_size as usize;
+        let snapshot = Arc::clone(&setup.snapshot);
         let budget = self.config.process.buffer_budget / setup.crew.size() as u64;
         move || {
             if let Some(cpu) = cpu {

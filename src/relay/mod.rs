@@ -243,6 +243,16 @@ impl Relay {
         self.flows.iter().any(|flow| flow.queued() > 0)
     }
 
+    /// Whether a peer that is still there was not given everything that was taken for it. What is held for
+    /// a peer that failed counts no more.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        match self.end {
+            Some(End::Reset { by, .. }) => self.flow(by.outbound()).queued() > 0,
+            _ => self.holds_bytes(),
+        }
+    }
+
     /// For the idle timer: see [`Progress`].
     #[must_use]
     pub fn progress(&self) -> Progress {

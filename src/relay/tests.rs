@@ -347,8 +347,11 @@ impl Play {
         for dir in Dir::BOTH {
             assert_eq!(relay.flow(dir).queued(), peers.queued(dir), "{self:?}");
         }
-        if relay.end().is_some() {
+        if let Some(end) = relay.end() {
             assert_eq!(relay.poll(), None, "{self:?}");
+            // A peer that ends a relay by its failure leaves the other short only if that one failed too.
+            let failed = SIDES.map(|side| peers.faults[side as usize].is_some());
+            assert!(!relay.is_short() || (end != End::Clean && failed == [true; 2]), "{self:?}");
             return;
         }
         self.check_offer();
@@ -552,6 +555,19 @@ fn a_zero_after_a_reset_is_no_fin_but_after_a_broken_pipe_it_is() {
         assert_eq!(relay.flow(Dir::Down).moved(), 150, "what came before {fault} was delivered");
         assert_eq!(finished, fin, "{fault}");
     }
+}
+
+#[test]
+fn what_is_held_for_a_failed_peer_leaves_nobody_short() {
+    let mut relay = Relay::new(100);
+    relay.handle(Dir::Up, Op::Fill, moved(7));
+    relay.handle(Dir::Down, Op::Fill, moved(8));
+    relay.handle(Dir::Up, Op::Drain, Outcome::Fault(Fault::Reset));
+    assert!(relay.is_short(), "the client was not given its 8 bytes");
+    relay.handle(Dir::Down, Op::Drain, moved(8));
+    relay.handle(Dir::Down, Op::Fill, Outcome::Eof);
+    assert_eq!(relay.end(), Some(End::Reset { by: Side::Server, fault: Fault::Reset }));
+    assert!(relay.holds_bytes() && !relay.is_short(), "the server's 7 are nobody's loss");
 }
 
 #[test]

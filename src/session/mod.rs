@@ -45,7 +45,7 @@ pub enum Input {
         end: End,
         /// Bytes delivered, by [`crate::relay::Dir::index`].
         moved: [u64; 2],
-        /// Bytes were taken from a peer and not given to the other.
+        /// A peer that is still there was not given everything that was taken for it.
         unsent: bool,
     },
     /// The session's deadline has passed; with what can be seen of its relay.
@@ -175,10 +175,10 @@ impl Session {
         self.listener
     }
 
-    /// Whether nothing has happened on its relay since it was last looked at.
+    /// Whether its relay is known to have been quiet for a while: since it was last looked at.
     #[must_use]
-    pub fn is_idle(&self, sight: Sight) -> bool {
-        matches!(&self.state, State::Relaying(watch) if watch.is_unchanged(sight.progress))
+    pub fn is_idle(&self, now: Tick, sight: Sight) -> bool {
+        matches!(&self.state, State::Relaying(watch) if watch.is_idle(now, sight.progress))
     }
 
     /// What there is to tell of it, now that its sockets are closed.

@@ -212,8 +212,11 @@ impl Net for Os {
 
     fn dialed(stream: &Stream) -> Result<bool, Fault> {
         // There is no peer before the handshake is over.
-        match stream.has_peer() {
-            Ok(()) => Ok(true),
+        match stream.peer() {
+            // A connect to a free port of this host can be given that very port as its own, and meet itself
+            // (RFC 9293, simultaneous open): nobody listens there.
+            Ok(Some(peer)) if stream.local() == Some(peer) => Err(Fault::Refused),
+            Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotConnected => {
                 Self::pending_error(stream).map_or(Ok(false), Err)
             }
@@ -288,7 +291,8 @@ fn unacknowledged(stream: &TcpStream) -> u32 {
 ///
 /// A live peer that takes no bytes for the moment (its window is shut) answers each probe, however rare
 /// they become: for it no probe is without an answer. So silence alone proves nothing, but with two probes
-/// or retransmissions unanswered it does.
+/// or retransmissions unanswered it does. Where nothing is unacknowledged the probes are those of
+/// keep-alive, which has limits of its own.
 #[cfg_attr(
     any(target_os = "linux", target_os = "android"),
     expect(unsafe_code, reason = "an option that rustix lacks")
@@ -307,13 +311,26 @@ fn silence(stream: &TcpStream) -> Option<Duration> {
             libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info, &raw mut length)
         };
         let asked_again = info.tcpi_retransmits.max(info.tcpi_probes) >= 2;
-        (done == 0 && asked_again).then(|| Duration::from_millis(u64::from(info.tcpi_last_ack_recv)))
+        (done == 0 && asked_again && unacknowledged(stream) > 0).then(|| silence_of(&info))
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     {
         let _ = stream;
         None
     }
+}
+
+/// How long a peer that was asked again has been silent. Its last acknowledgement may be older than the bytes
+/// that it owes one for: after an hour of quiet it has not been silent for an hour.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn silence_of(info: &libc::tcp_info) -> Duration {
+    let mut millis = u64::from(info.tcpi_last_ack_recv);
+    if info.tcpi_retransmits > 0 {
+        // Each wait is twice the one before, so all that are over add up to the one that runs less the first.
+        let waits_micros = info.tcpi_rto - (info.tcpi_rto >> info.tcpi_backoff.min(31));
+        millis = millis.min(u64::from(waits_micros / 1_000) + u64::from(info.tcpi_last_data_sent));
+    }
+    Duration::from_millis(millis)
 }
 
 /// Binds and listens. With `shared`, other sockets of this process may listen on the same port, and the

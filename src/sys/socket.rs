@@ -53,23 +53,24 @@ impl Stream {
         either!(self, socket => socket.take_error())
     }
 
-    /// Whether it is connected, getpeername(2), and to another socket than itself.
+    /// The address of the peer; of a unix socket only whether there is one.
     ///
     /// # Errors
-    /// NotConnected while it is not; ConnectionRefused when it met itself.
-    pub(super) fn has_peer(&self) -> io::Result<()> {
+    /// The operating system's: before the connection is there it is `NotConnected`.
+    pub(super) fn peer(&self) -> io::Result<Option<SocketAddr>> {
         match self {
-            // A connect to a free port of this host can be given that very port as its own, and meet itself
-            // (RFC 9293, simultaneous open): nobody listens there.
-            Self::Tcp(socket) => {
-                let peer = socket.peer_addr()?;
-                if socket.local_addr().is_ok_and(|own| own == peer) {
-                    return Err(io::ErrorKind::ConnectionRefused.into());
-                }
-                Ok(())
-            }
+            Self::Tcp(socket) => socket.peer_addr().map(Some),
             #[cfg(unix)]
-            Self::Unix(socket) => socket.peer_addr().map(drop),
+            Self::Unix(socket) => socket.peer_addr().map(|_| None),
+        }
+    }
+
+    /// The own address, unless it is a unix socket.
+    pub(super) fn local(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr().ok(),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
         }
     }
 

@@ -131,8 +131,19 @@ impl<E: Engine> Worker<E> {
     /// # Errors
     /// The operating system's, when it is impossible to wait for sockets.
     pub fn run(mut self, clock: Clock) -> io::Result<()> {
-        while self.turn(|| clock.now())? {}
-        Ok(())
+        loop {
+            match self.turn(|| clock.now()) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    // The others must not wait for what this one might still hand over.
+                    if !self.has_closed() {
+                        self.setup.crew.stop_listening();
+                    }
+                    return Err(error);
+                }
+            }
+        }
     }
 
     /// Waits for the kernel once and does what follows from it; `false` when nothing is left to do.
@@ -450,7 +461,8 @@ impl<E: Engine> Worker<E> {
         let mut leaving: Vec<(bool, Key)> = Vec::with_capacity(self.table.len());
         for key in self.table.keys() {
             let Some(conn) = self.table.get_mut(key) else { continue };
-            let is_idle = self.engine.look(&conn.io).is_some_and(|sight| conn.session.is_idle(sight));
+            let is_idle =
+                self.engine.look(&conn.io).is_some_and(|sight| conn.session.is_idle(self.now, sight));
             leaving.push((is_idle, key));
         }
         if self.setup.drain.idle_first {

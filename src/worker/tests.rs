@@ -11,6 +11,7 @@ use super::*;
 use crate::config::{self, Config};
 use crate::engine::{Order, Sight};
 use crate::relay::{End, Progress, Side};
+use crate::snapshot::ServerId;
 
 /// Far more orders than any test needs: a worker that turns in circles is found out.
 const ORDERS_MAX: usize = 100_000;
@@ -29,6 +30,8 @@ struct Puppet {
     delivering: bool,
     /// A socket cannot be watched.
     refuses: bool,
+    /// It cannot wait for sockets.
+    fails: bool,
     progress: Progress,
 }
 
@@ -77,7 +80,7 @@ impl Engine for Puppet {
         _: Option<Duration>,
         _: &mut VecDeque<Event<TcpStream>>,
     ) -> io::Result<()> {
-        unreachable!("tests make the turns")
+        if self.fails { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
     }
 
     fn look(&self, _: &TcpStream) -> Option<Sight> {
@@ -388,6 +391,24 @@ fn a_stop_ends_all_at_once_and_resets_who_was_waiting() {
 }
 
 #[test]
+fn a_worker_that_is_lost_keeps_nobody_from_ending() {
+    let snapshot = Arc::new(Snapshot::new(&config(None, "wait"), 10));
+    let (crew, mailboxes) = Crew::new(2);
+    let crew = Arc::new(crew);
+    let mut workers = (0..).zip(mailboxes).map(|(number, mailbox)| {
+        let (snapshot, crew) = (Arc::clone(&snapshot), Arc::clone(&crew));
+        let (recorder, drain) = (Recorder::off(), config::Drain::default());
+        Worker::new(Setup { number, snapshot, crew, mailbox, recorder, drain }, Puppet::default())
+    });
+    let mut lost = workers.next().expect("two");
+    let mut other = workers.next().expect("two");
+    lost.engine.fails = true;
+    assert!(lost.run(Clock::start()).is_err());
+    crew.stop();
+    assert!(!other.turn(|| Tick(1)).expect("it waits"), "it waits for what the lost one may hand over");
+}
+
+#[test]
 fn a_worker_with_nothing_to_do_ends_at_once() {
     let mut stage = Stage::new(&config(None, "wait"), 10);
     assert!(!stage.turn(1, []));
@@ -452,4 +473,37 @@ fn a_connection_at_rest_fits_a_few_cache_lines() {
     let size = size_of::<Conn<<crate::engine::Reactor<crate::engine::ByMio> as Engine>::Io>>();
     println!("a connection has {size} bytes in the table");
     assert!(size <= 512, "{size}");
+}
+
+#[test]
+fn a_table_agrees_with_a_list_of_what_lives() {
+    let mut table = Table::new(50);
+    let (mut living, mut dead): (Vec<(Key, u64)>, Vec<Key>) = (Vec::new(), Vec::new());
+    for step in 0..20_000 {
+        let random = mixed(1, step);
+        if random & 1 == 0 {
+            let key = table.vacant();
+            assert_eq!(key.is_some(), living.len() < 50);
+            let Some(key) = key else { continue };
+            assert!(!dead.contains(&key), "{key:?} is used twice");
+            table.insert(key, step);
+            living.push((key, step));
+        } else if !living.is_empty() {
+            let (key, value) = living.swap_remove((random >> 1) as usize % living.len());
+            assert_eq!(table.remove(key), Some(value));
+            dead.push(key);
+            dead.drain(..dead.len().saturating_sub(500));
+        }
+        assert_eq!(table.len(), living.len());
+        for (key, value) in &mut living {
+            assert_eq!(table.get_mut(*key), Some(value));
+        }
+        if let Some(late) = dead.get((random >> 9) as usize % dead.len().max(1)) {
+            assert_eq!(table.get_mut(*late), None);
+            assert_eq!(table.remove(*late), None);
+        }
+    }
+    let mut keys: Vec<Key> = living.into_iter().map(|(key, _)| key).collect();
+    keys.sort();
+    assert_eq!(table.keys(), keys);
 }

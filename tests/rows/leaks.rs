@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::gate::{Config, Gate};
 use crate::support::peer::End;
-use crate::support::process::{cpu_ticks_over, descriptors, descriptors_settle, private_bytes};
+use crate::support::process::{anonymous_bytes, cpu_ticks_over, descriptors, descriptors_settle};
 use crate::support::servers::{BlackHole, Refusing, Server};
 
 pub(crate) fn closed_connections_leave_no_descriptor(engine: &'static str) {
@@ -52,11 +52,11 @@ pub(crate) fn memory_is_flat_over_5000_connections(engine: &'static str) {
     for _ in 0..500 {
         gate.echo(10);
     }
-    let before = private_bytes(gate.pid());
+    let before = anonymous_bytes(gate.pid());
     for _ in 0..5_000 {
         gate.echo(10);
     }
-    let growth = private_bytes(gate.pid()).saturating_sub(before);
+    let growth = anonymous_bytes(gate.pid()).saturating_sub(before);
     println!("5000 connections: {growth} bytes more");
     assert!(growth < 128 * 1024, "5000 connections left {growth} bytes behind");
 }

@@ -1,11 +1,15 @@
 //! The behaviours, by subject. Each function is one row and takes the engine's name.
 
+pub(crate) mod accepting;
+pub(crate) mod balance;
 pub(crate) mod bytes;
 pub(crate) mod dialing;
 pub(crate) mod drain;
 pub(crate) mod leaks;
+pub(crate) mod leaving;
 pub(crate) mod limits;
 pub(crate) mod resets;
 pub(crate) mod stuck;
 pub(crate) mod timeouts;
 pub(crate) mod unix;
+pub(crate) mod vanished;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::gate::Config;
 use crate::support::peer::{Author, End, Peer, got};
-use crate::support::process::{cpu_ticks_over, private_bytes};
+use crate::support::process::{anonymous_bytes, cpu_ticks_over};
 use crate::support::stage::{Stage, at_once};
 
 const KIB: u64 = 1024;
@@ -38,7 +38,7 @@ pub(crate) fn more_stuck_readers_than_the_budget_has_buffers(engine: &'static st
 fn stuck(config: Config, writer: Author, sessions: u64, most_growth: u64) {
     let (stage, gate) = Stage::through(config);
     warm_up(&stage);
-    let before = private_bytes(gate.pid());
+    let before = anonymous_bytes(gate.pid());
 
     let mut pairs: Vec<[Peer; 2]> = (0..sessions).map(|_| ends(&stage, writer)).collect();
     let sent: Vec<u64> = thread::scope(|scope| {
@@ -47,7 +47,7 @@ fn stuck(config: Config, writer: Author, sessions: u64, most_growth: u64) {
         fillers.into_iter().map(|filler| filler.join().unwrap()).collect()
     });
 
-    let growth = private_bytes(gate.pid()).saturating_sub(before);
+    let growth = anonymous_bytes(gate.pid()).saturating_sub(before);
     println!("{sessions} stuck: {growth} bytes more, {} bytes sent", sent.iter().sum::<u64>());
     assert!(growth < most_growth, "{sessions} stuck sessions took {growth} bytes");
     let ticks = cpu_ticks_over(gate.pid(), Duration::from_secs(1));

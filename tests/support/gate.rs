@@ -25,12 +25,13 @@ pub(crate) struct Config {
     process: String,
     access: String,
     listener: String,
+    balance: &'static str,
     servers: Vec<String>,
     tables: String,
 }
 
 impl Config {
-    /// One worker, a free port of 127.0.0.1, and no server yet.
+    /// One worker, a free port of 127.0.0.1, round robin, and no server yet.
     pub(crate) fn new(engine: &'static str) -> Self {
         Self {
             engine,
@@ -39,6 +40,7 @@ impl Config {
             process: String::new(),
             access: String::new(),
             listener: String::new(),
+            balance: "round_robin",
             servers: Vec::new(),
             tables: String::new(),
         }
@@ -53,6 +55,12 @@ impl Config {
     /// Another address to listen on.
     pub(crate) fn bind(mut self, address: impl Display) -> Self {
         self.bind = address.to_string();
+        self
+    }
+
+    /// Another way to choose among the servers.
+    pub(crate) fn balance(mut self, balance: &'static str) -> Self {
+        self.balance = balance;
         self
     }
 
@@ -100,7 +108,7 @@ impl Config {
 
 impl Display for Config {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { engine, workers, bind, process, access, listener, tables, .. } = self;
+        let Self { engine, workers, bind, process, access, listener, balance, tables, .. } = self;
         let servers = self.servers.join(", ");
         write!(
             out,
@@ -108,7 +116,7 @@ impl Display for Config {
              [process]\nworkers = {workers}\nengine = \"{engine}\"\n{process}\
              [log.access]\nskip_empty = false\n{access}\
              [listener.l]\nbind = [\"{bind}\"]\npool = \"p\"\n{listener}\
-             [pool.p]\nbalance = \"round_robin\"\nserver = [{servers}]\n\
+             [pool.p]\nbalance = \"{balance}\"\nserver = [{servers}]\n\
              {tables}"
         )
     }

@@ -35,11 +35,11 @@ pub(crate) fn descriptors_settle(pid: u32, most: usize) -> usize {
     descriptors(pid)
 }
 
-/// Bytes of memory that only this process has and that it has written. Clean pages are left out: those of the
-/// program's file count as private as soon as no other test runs the same program.
-pub(crate) fn private_bytes(pid: u32) -> u64 {
+/// Bytes of memory that the process has written and that are no file's. Pages of the program's file are left out:
+/// as long as no other test runs the same program they count as private, and just after it was linked as dirty.
+pub(crate) fn anonymous_bytes(pid: u32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process runs");
-    let line = rollup.lines().find(|line| line.starts_with("Private_Dirty:")).expect("smaps_rollup has it");
+    let line = rollup.lines().find(|line| line.starts_with("Anonymous:")).expect("smaps_rollup has it");
     let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     kibibytes * 1024
 }

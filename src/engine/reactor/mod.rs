@@ -8,6 +8,8 @@
 mod by_mio;
 mod latch;
 mod selector;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
 mod wire;
 
 pub use by_mio::ByMio;
@@ -110,9 +112,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
     }
 
     fn dial(&mut self, key: Key, io: &mut Io<N>, to: ServerId, out: &mut VecDeque<Event<N::Stream>>) {
-        if let Some(mut abandoned) = io.server.take() {
-            self.selector.remove(Source::Stream(&mut abandoned.stream));
-        }
+        self.abandon(io);
         io.phase = Phase::Resting;
         let to = &self.snapshot.server(to).addr;
         let result = self.net.dial(to, &self.snapshot.tcp).and_then(|(stream, connected)| {
@@ -124,7 +124,17 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         match result {
             Ok(true) => out.push_back(Event::Dialed { key, result: Ok(()) }),
             Ok(false) => io.phase = Phase::Dialing,
-            Err(fault) => out.push_back(Event::Dialed { key, result: Err(fault) }),
+            Err(fault) => {
+                self.abandon(io);
+                out.push_back(Event::Dialed { key, result: Err(fault) });
+            }
+        }
+    }
+
+    /// Lets go of a server that was not reached.
+    fn abandon(&mut self, io: &mut Io<N>) {
+        if let Some(mut server) = io.server.take() {
+            self.selector.remove(Source::Stream(&mut server.stream));
         }
     }
 
@@ -158,7 +168,9 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
     fn ended(&mut self, key: Key, io: &mut Io<N>, end: End, out: &mut VecDeque<Event<N::Stream>>) {
         if let Phase::Relaying(relay) = &io.phase {
             let moved = Dir::BOTH.map(|dir| relay.flow(dir).moved());
-            out.push_back(Event::Ended { key, end, moved, unsent: relay.holds_bytes() || io.starved });
+            // Who waits for a buffer has not read all that there is. A reset tells that by itself.
+            let unread = io.starved && !matches!(end, End::Reset { .. });
+            out.push_back(Event::Ended { key, end, moved, unsent: relay.is_short() || unread });
         }
         self.rest(io);
     }
@@ -247,17 +259,26 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         error: bool,
         out: &mut VecDeque<Event<N::Stream>>,
     ) {
+        let is_dialing = matches!(io.phase, Phase::Dialing);
         match (side, &io.server) {
-            (Side::Server, Some(server)) if matches!(io.phase, Phase::Dialing) => {
-                match N::dialed(&server.stream) {
-                    Ok(false) if !mutant!(ConnectBelieved) => {}
-                    result => {
-                        io.phase = Phase::Resting;
-                        out.push_back(Event::Dialed { key, result: result.map(drop) });
-                    }
+            (Side::Server, Some(server)) if is_dialing => {
+                let result = N::dialed(&server.stream);
+                if matches!(result, Ok(false)) && !mutant!(ConnectBelieved) {
+                    return;
                 }
+                io.phase = Phase::Resting;
+                if result.is_err() {
+                    self.abandon(io);
+                }
+                out.push_back(Event::Dialed { key, result: result.map(drop) });
             }
-            (Side::Client, _) if error && N::failure_before_relay(&io.client.stream).is_some() => {
+            // Asking takes the error away, and what is read next is a 0: once a server is reached, the relay
+            // must find the error itself, or it would take that for a FIN.
+            (Side::Client, server)
+                if error
+                    && (is_dialing || server.is_none())
+                    && N::failure_before_relay(&io.client.stream).is_some() =>
+            {
                 io.phase = Phase::Resting;
                 out.push_back(Event::ClientLeft { key });
             }
