@@ -17,14 +17,12 @@ use crate::relay::Fault;
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    id: (u64, u64),
 }
 
 impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        let file = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), device: file.dev(), inode: file.ino() })
+    fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), id: id_of(path)? })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -35,12 +33,18 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Our socket is still open, so no other file can have got its inode.
-        let is_ours =
-            Self::of(&self.path).is_ok_and(|now| (now.device, now.inode) == (self.device, self.inode));
-        if is_ours && let Err(error) = fs::remove_file(&self.path) {
+        if id_of(&self.path).is_ok_and(|id| id == self.id)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
             log::warn!("cannot remove {}: {error}", self.path.display());
         }
     }
+}
+
+/// What tells a file from every other: its device and its inode.
+fn id_of(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
 }
 
 /// Begins to connect, which on a unix socket also ends it, one way or the other.
@@ -77,7 +81,7 @@ pub(super) fn listen(path: &Path, backlog: i32) -> io::Result<Listener> {
     }
     let socket = socket()?;
     socket.bind(&SockAddr::unix(path)?)?;
-    let file = SocketFile::of(path)?;
+    let file = SocketFile::new(path)?;
     socket.listen(backlog)?;
     Ok(Listener::Unix(file, UnixListener::from_std(socket.into())))
 }
