@@ -220,6 +220,27 @@ fn a_reader_that_leaves_early_is_no_error() {
     }
 }
 
+/// The log's reader may go, as with `2> >(head)`; what cannot be said must not change how the program ends.
+#[test]
+#[cfg(target_os = "linux")]
+fn run_stops_as_asked_when_nobody_reads_its_log() {
+    use rustix::process::{Pid, Signal, kill_process};
+    use std::io::{BufRead, BufReader};
+
+    let (_directory, file) = with_config(&GOOD.replace("127.0.0.1:8080", "127.0.0.1:0"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        .args(["run", "-c", &file])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut log = BufReader::new(child.stderr.take().expect("piped")).lines();
+    assert!(log.any(|line| line.expect("text").contains("listening on")));
+    drop(log);
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    assert_eq!(child.wait().expect("ends").code(), Some(0));
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_full_disk_is_an_error() {

@@ -2,28 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::support::service::installed;
+
 /// How far a count of instructions may be from the one that is committed.
 const TOLERANCE: f64 = 0.05;
 /// Tells this program, started by itself under valgrind, how many rounds to do.
 const ROUNDS: &str = "TIDEGATE_GUARD_ROUNDS";
-
-/// Whether `tool` can be used. Says so when not, and fails when it must be there.
-fn has(tool: &str) -> bool {
-    let found =
-        Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    let required = std::env::var_os("TIDEGATE_REQUIRE_TOOLS").is_some();
-    assert!(found || !required, "{tool} is missing, and TIDEGATE_REQUIRE_TOOLS is set");
-    if !found {
-        println!("skipped: there is no {tool} here");
-    }
-    found
-}
 
 /// Holds the instructions of a round of `subject` against `committed`. `test` is the name of the test that calls
 /// this: it is run again under valgrind, once with some rounds and once with twice as many, so that everything
@@ -38,7 +28,7 @@ pub(crate) fn assert_instructions(test: &str, committed: u64, subject: impl Fn(u
         println!("skipped: instructions are those of `cargo test --release --test guards`");
         return;
     }
-    if !has("valgrind") {
+    if !installed(&["valgrind"]) {
         return;
     }
     const SOME: u64 = 2_000;
@@ -76,7 +66,7 @@ pub(crate) struct Trace {
 impl Trace {
     /// `None` where there is no strace.
     pub(crate) fn new() -> Option<Self> {
-        has("strace").then(|| Self { directory: tempfile::tempdir().unwrap() })
+        installed(&["strace"]).then(|| Self { directory: tempfile::tempdir().unwrap() })
     }
 
     fn file(&self) -> String {

@@ -180,6 +180,11 @@ impl Gate {
         self.address.parse().expect("it listens on an IP address")
     }
 
+    /// Where it listens, in the words of its configuration.
+    pub(crate) fn place(&self) -> &str {
+        &self.address
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
@@ -246,6 +251,15 @@ impl Gate {
         }
         let lines = self.access.all();
         lines.iter().map(|line| serde_json::from_str(line).expect("an access line")).collect()
+    }
+
+    /// Ends it as an administrator would: the access lines of all connections that it has carried.
+    pub(crate) fn stop(mut self) -> Vec<Access> {
+        self.signal(Signal::TERM);
+        let status = self.wait_exit(PATIENCE).expect("it ends when no connection is left");
+        assert!(status.success(), "{status}");
+        self.access.find(PATIENCE, |_| None::<()>);
+        self.access.all().iter().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// Lines in its own log so far.

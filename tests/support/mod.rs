@@ -11,6 +11,7 @@ pub(crate) mod link;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod servers;
+pub(crate) mod service;
 pub(crate) mod stage;
 
 /// How long anything may take that must happen: far more than it needs, so that only a real hang counts.
