@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub connections: Limit,
     /// Keeps failing accepts from flooding the log.
     pub accept_failures: Throttle,
+    /// Keeps failing servers from flooding the log.
+    pub dial_failures: Throttle,
 }
 
 /// What a worker needs to know of a listener.
@@ -188,6 +190,7 @@ impl Snapshot {
             tcp: config.tcp,
             connections: Limit::new(maxconn),
             accept_failures: Throttle::default(),
+            dial_failures: Throttle::default(),
         }
     }
 

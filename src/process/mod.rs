@@ -38,7 +38,7 @@ pub enum RunError {
     #[error(transparent)]
     Room(#[from] room::RoomError),
     /// An output of the logs cannot be opened.
-    #[error("{0}")]
+    #[error(transparent)]
     Logging(#[from] logging::StartError),
     /// A worker cannot be started.
     #[error("worker {number}: {cause}")]

@@ -99,7 +99,7 @@ pub(super) fn check(config: &Config, workers: u16, cpus: &[u32]) -> Result<Room,
     let reserve = reserve(config, workers);
     let fits = limit.saturating_sub(reserve) / 2;
     let maxconn = match config.process.maxconn {
-        None if fits == 0 => return Err(RoomError::None { needed: reserve + 2, limit }),
+        _ if fits == 0 => return Err(RoomError::None { needed: reserve + 2, limit }),
         None => u32::try_from(fits).unwrap_or(u32::MAX),
         Some(maxconn) if u64::from(maxconn.get()) > fits => {
             let maxconn = maxconn.get();

@@ -169,6 +169,12 @@ impl Session {
         }
     }
 
+    /// The server that is tried, or that it was relayed to.
+    #[must_use]
+    pub fn server(&self) -> Option<ServerId> {
+        self.server
+    }
+
     /// The listener that accepted it.
     #[must_use]
     pub fn listener(&self) -> ListenerId {

@@ -196,13 +196,30 @@ impl<E: Engine> Worker<E> {
                     self.admit(Client { listener, socket, peer, counted: false });
                 }
                 Event::AcceptFailed { listener, fault } => self.accept_failed(listener, fault),
-                Event::Dialed { key, result } => self.input(key, Input::Dialed(result)),
+                Event::Dialed { key, result } => {
+                    self.tell_failure(key, result);
+                    self.input(key, Input::Dialed(result));
+                }
                 Event::ClientLeft { key } => self.input(key, Input::ClientLeft),
                 Event::Ended { key, end, moved, unsent } => {
                     self.input(key, Input::Ended { end, moved, unsent });
                 }
                 Event::Closed { key } => self.closed(key),
             }
+        }
+    }
+
+    /// Names a server that cannot be reached, at most once a second: the access log tells only of the one
+    /// that was reached in the end.
+    fn tell_failure(&mut self, key: Key, result: Result<(), Fault>) {
+        let Err(fault) = result else { return };
+        let snapshot = &self.setup.snapshot;
+        let server = self.table.get_mut(key).and_then(|conn| conn.session.server());
+        if let Some(server) = server
+            && snapshot.dial_failures.may_speak(self.now)
+        {
+            let server = snapshot.server(server);
+            log::warn!("server {}/{}: {fault}", snapshot.pool(server.pool).name, server.name);
         }
     }
 
