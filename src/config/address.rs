@@ -13,7 +13,7 @@ use super::value::{Fault, Parsed, text};
 pub enum Address {
     /// `"192.0.2.1:80"` or `"[2001:db8::1]:80"`
     Ip(SocketAddr),
-    /// `"unix:/run/x.sock"`: the absolute path of a socket, at most [`LONGEST_PATH`] bytes.
+    /// `"unix:/run/x.sock"`: the absolute path of a socket, at most 107 bytes.
     Unix(PathBuf),
 }
 
