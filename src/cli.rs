@@ -119,7 +119,7 @@ struct File {
 struct Run {
     #[command(flatten)]
     file: File,
-    /// How the kernel is asked to move bytes, instead of process.engine: auto, or mio (also called readiness)
+    /// How the kernel is asked to move bytes, instead of process.engine
     #[arg(long, value_parser = engine)]
     engine: Option<EngineKind>,
     /// How many workers, instead of process.workers
@@ -285,14 +285,10 @@ fn count(number: usize, what: &str) -> String {
 }
 
 fn engine(name: &str) -> Result<EngineKind, String> {
-    match name {
-        "auto" => Ok(EngineKind::Auto),
-        "mio" | "readiness" => Ok(EngineKind::Mio),
-        "io_uring" | "completion" | "threads" | "epoll_level" | "poll" | "select" | "sigio" | "aio" => {
-            Err("not supported yet: this version has auto and mio".to_owned())
-        }
-        _ => Err("no such engine: this version has auto and mio".to_owned()),
-    }
+    EngineKind::named(name).ok_or_else(|| {
+        let names = EngineKind::NAMES.map(|(name, _)| name);
+        format!("no such engine; there are {}", names.join(", "))
+    })
 }
 
 fn workers(text: &str) -> Result<NonZeroU16, String> {
@@ -347,9 +343,7 @@ mod tests {
         assert_eq!(engine("auto"), Ok(EngineKind::Auto));
         assert_eq!(engine("mio"), Ok(EngineKind::Mio));
         assert_eq!(engine("readiness"), Ok(EngineKind::Mio));
-        for later in ["io_uring", "completion", "threads", "epoll_level", "poll", "select", "sigio", "aio"] {
-            assert!(engine(later).unwrap_err().contains("not supported yet"), "{later}");
-        }
+        assert_eq!(engine("completion"), Ok(EngineKind::IoUring));
         assert!(engine("epol").unwrap_err().contains("no such engine"));
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
-    AcceptBalance, Access, AccessFormat, AtMaxconn, Balance, Config, CpuAffinity, EngineKind, Listener,
-    LogFormat, LogOutput, Pool, Process, Tcp,
+    AcceptBalance, Access, AccessFormat, AtMaxconn, Balance, Config, CpuAffinity, Listener, LogFormat,
+    LogOutput, Pool, Process, Tcp,
 };
 
 /// The whole configuration with every default written out, as TOML that [`parse`](super::parse) reads back
@@ -65,11 +65,7 @@ impl Lines {
                 CpuAffinity::Cpus(cpus) => array(cpus),
             },
         );
-        let engine = match process.engine {
-            EngineKind::Auto => "auto",
-            EngineKind::Mio => "mio",
-        };
-        self.key("engine", quoted(engine));
+        self.key("engine", quoted(process.engine.name()));
         self.key("maxconn", number_or("auto", process.maxconn));
         self.key("buffer_size", size(process.buffer_size.into()));
         self.key("buffer_budget", size(process.buffer_budget));
@@ -208,7 +204,7 @@ mod tests {
     use proptest::option;
     use proptest::prelude::*;
 
-    use super::super::{Address, Drain, Keepalive, Log, Retry, Server, Timeouts, parse};
+    use super::super::{Address, Drain, EngineKind, Keepalive, Log, Retry, Server, Timeouts, parse};
     use super::*;
 
     const LEVELS: [log::LevelFilter; 6] = [
@@ -246,7 +242,7 @@ mod tests {
             Just(CpuAffinity::Auto),
             prop::sample::subsequence((0..1024).collect::<Vec<u32>>(), 1..9).prop_map(CpuAffinity::Cpus),
         ];
-        let engine = prop_oneof![Just(EngineKind::Auto), Just(EngineKind::Mio)];
+        let engine = proptest::sample::select(EngineKind::NAMES.map(|(_, kind)| kind).to_vec());
         let workers = option::of((1..=1024_u16).prop_map(|n| NonZeroU16::new(n).unwrap()));
         let sizes = (4..=16384_u32, 16 << 20..=1_u64 << 30);
         let zero_or_more = || prop_oneof![Just(Duration::ZERO), some_duration()];

@@ -5,6 +5,7 @@
 
 mod address;
 mod dump;
+mod engine;
 mod known;
 mod pools;
 mod read;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 pub use address::Address;
 pub use dump::dump;
+pub use engine::EngineKind;
 pub use report::{Place, Problem, Report};
 
 /// Reads and checks the file at `path` and the files that it includes. Nothing is bound or looked up.
@@ -137,15 +139,6 @@ pub enum CpuAffinity {
     Auto,
     /// Worker `i` runs on the `i`-th CPU of this list, over and over.
     Cpus(Vec<u32>),
-}
-
-/// How the kernel is asked to move bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EngineKind {
-    /// `mio` until measurements say otherwise.
-    Auto,
-    /// Readiness: epoll, kqueue or IOCP, edge-triggered.
-    Mio,
 }
 
 /// `[log]`: the program's own messages.

@@ -18,12 +18,6 @@ use crate::logging::FIELDS;
 /// The number of CPUs that Linux can name to a process.
 const MOST_CPUS: u32 = 1024;
 
-const ENGINES: &[(&str, EngineKind)] =
-    &[("auto", EngineKind::Auto), ("mio", EngineKind::Mio), ("readiness", EngineKind::Mio)];
-
-const ENGINES_LATER: &[&str] =
-    &["io_uring", "completion", "threads", "epoll_level", "poll", "select", "sigio", "aio"];
-
 impl Reader {
     pub(super) fn process(&mut self, section: &Section<'_>, draft: &mut Draft) {
         let process = &mut draft.process;
@@ -36,7 +30,7 @@ impl Reader {
                 }
                 "cpu_affinity" => self.cpu_affinity(&mut process.cpu_affinity, value),
                 "engine" => {
-                    self.set(&mut process.engine, value, |v| value::choice(v, ENGINES, ENGINES_LATER));
+                    self.set(&mut process.engine, value, |v| value::choice(v, &EngineKind::NAMES, &[]));
                 }
                 "maxconn" => self.set(&mut process.maxconn, value, |v| count_or("auto", v)),
                 "buffer_size" => {

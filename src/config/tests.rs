@@ -314,8 +314,6 @@ fn errors_in_process() {
         ("[process]\ncpu_affinity = [\"7-4\"]", "2:17 expected CPUs such as", "found the string \"7-4\""),
         ("[process]\ncpu_affinity = [\"0\", \"1024\"]", "2:22 expected CPUs such as", "up to 1023"),
         ("[process]\ncpu_affinity = [\"3\", \"0-5\"]", "2:22 CPU 3 is in the list twice", ""),
-        ("[process]\nengine = \"io_uring\"", "2:10 \"io_uring\" is not supported yet", "this version has"),
-        ("[process]\nengine = \"threads\"", "2:10 \"threads\" is not supported yet", ""),
         ("[process]\nengine = \"epoll\"", "2:10 expected", "did you mean \"mio\"?"),
         ("[process]\nmaxconn = 0", "2:11 expected \"auto\" or a whole number from 1 to", ""),
         ("[process]\nmaxconn = \"off\"", "2:11 expected \"auto\" or a whole number from 1 to", ""),

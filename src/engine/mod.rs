@@ -114,6 +114,21 @@ pub trait Slots<Io> {
     fn io(&mut self, key: Key) -> Option<&mut Io>;
 }
 
+/// Ends a worker's wait for the kernel, from any thread.
+pub trait Wake: fmt::Debug + Send + Sync {
+    /// The next [`Engine::turn`], or the one that runs, returns soon.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn wake(&self) -> io::Result<()>;
+}
+
+impl Wake for mio::Waker {
+    fn wake(&self) -> io::Result<()> {
+        Self::wake(self)
+    }
+}
+
 /// A way to ask the kernel to move bytes. Built and used on its worker's own thread.
 pub trait Engine: Sized {
     /// What it keeps for a connection.

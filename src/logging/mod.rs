@@ -31,7 +31,7 @@ use rtrb::RingBuffer;
 use sink::Sink;
 use writer::{Drops, Writer};
 
-use crate::config::{Config, EngineKind, LogOutput};
+use crate::config::{Config, LogOutput};
 use crate::snapshot::Snapshot;
 use crate::sys::Clock;
 
@@ -142,7 +142,7 @@ fn launch(
         log_tally: Arc::clone(&log_tally),
         log_drops: Drops::new("log lines", vec![Arc::clone(&log_tally)]),
         rings,
-        access: AccessLines::new(&config.access.format, names, engine_name(config.process.engine))?,
+        access: AccessLines::new(&config.access.format, names, config.process.engine.resolved().name())?,
         access_drops: Drops::new("access records", tallies.clone()),
         log_sink,
         access_sink,
@@ -172,13 +172,6 @@ fn launch(
     };
     let tallies = tallies.into_iter().chain([log_tally]).collect();
     Ok((Logging { stopping, writer: thread, ended, tallies, written }, recorders, logger))
-}
-
-/// What `engine` is in an access line: `auto` stands for what it means.
-fn engine_name(engine: EngineKind) -> &'static str {
-    match engine {
-        EngineKind::Auto | EngineKind::Mio => "mio",
-    }
 }
 
 #[cfg(test)]

@@ -71,7 +71,11 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let (logging, recorders) = logging::start(config, &snapshot, usize::from(workers), clock)?;
 
     let version = env!("CARGO_PKG_VERSION");
-    log::info!("tidegate {version}: workers {workers}, engine mio, maxconn {}", room.maxconn);
+    log::info!(
+        "tidegate {version}: workers {workers}, engine {}, maxconn {}",
+        config.process.engine.resolved().name(),
+        room.maxconn
+    );
     room.report();
     let result = serve(config, &snapshot, &cpus, sockets, recorders, clock);
     log::info!("stopped");

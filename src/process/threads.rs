@@ -6,13 +6,11 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use mio::Waker;
-
 use super::{RunError, bind};
-use crate::config::Config;
-use crate::engine::{ByMio, Engine, Reactor};
+use crate::config::{Config, EngineKind};
+use crate::engine::{ByMio, Engine, Reactor, Wake};
 use crate::snapshot::Snapshot;
-use crate::sys::net::Stream;
+use crate::sys::net::{Listener, Stream};
 use crate::sys::{self, Clock, Os};
 use crate::worker::{Crew, Setup, Worker};
 
@@ -49,13 +47,48 @@ impl<'a> Threads<'a> {
         sockets: bind::Sockets,
         cpu: Option<u32>,
     ) -> io::Result<()> {
+        let snapshot = Arc::clone(&setup.snapshot);
+        let buffer_size = self.config.process.buffer_size as usize;
+        let budget = self.config.process.buffer_budget / setup.crew.size() as u64;
+        let budget = usize::try_from(budget).unwrap_or(usize::MAX);
+        let kind = self.config.process.engine.resolved();
+        match kind {
+            EngineKind::Auto | EngineKind::Mio => self.spawn(setup, sockets, cpu, move || {
+                let (selector, waker) = ByMio::new()?;
+                Ok((Reactor::new(selector, Os, snapshot, buffer_size, budget), waker))
+            }),
+            _ => Err(io::Error::other(format!("the engine {} is not built yet", kind.name()))),
+        }
+    }
+
+    /// Starts the thread. The engine is built there, where it is used: completion engines bind to a thread.
+    fn spawn<E, W>(
+        &mut self,
+        setup: Setup<Stream>,
+        sockets: bind::Sockets,
+        cpu: Option<u32>,
+        build: impl FnOnce() -> io::Result<(E, Arc<W>)> + Send + 'static,
+    ) -> io::Result<()>
+    where
+        E: Engine<Socket = Stream, Listener = Listener>,
+        W: Wake + 'static,
+    {
         let number = setup.number;
         let crew = Arc::clone(&setup.crew);
         let working = self.working.clone();
         let clock = self.clock;
-        let build = self.engine(&setup, sockets, cpu);
-        let (ready, is_ready) = mpsc::channel();
+        let (ready, is_ready) = mpsc::channel::<io::Result<Arc<dyn Wake>>>();
         let (go, may_go) = mpsc::channel();
+        let build = move || {
+            if let Some(cpu) = cpu {
+                sys::pin_to(cpu)?;
+            }
+            let (mut engine, waker) = build()?;
+            for (id, socket) in sockets {
+                engine.listen(id, socket)?;
+            }
+            Ok((engine, waker))
+        };
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let _working = working;
             let engine = match build() {
@@ -82,30 +115,6 @@ impl<'a> Threads<'a> {
         let waker = is_ready.recv().map_err(|_| io::Error::other("its thread ended at once"))??;
         crew.join(number, waker);
         Ok(())
-    }
-
-    /// Builds an engine on the thread that uses it: completion engines bind to it.
-    fn engine(
-        &self,
-        setup: &Setup<Stream>,
-        sockets: bind::Sockets,
-        cpu: Option<u32>,
-    ) -> impl FnOnce() -> io::Result<(Reactor<ByMio>, Arc<Waker>)> + Send + 'static {
-        let buffer_size = self.config.process.buffer_size as usize;
-        let snapshot = Arc::clone(&setup.snapshot);
-        let budget = self.config.process.buffer_budget / setup.crew.size() as u64;
-        move || {
-            if let Some(cpu) = cpu {
-                sys::pin_to(cpu)?;
-            }
-            let (selector, waker) = ByMio::new()?;
-            let budget = usize::try_from(budget).unwrap_or(usize::MAX);
-            let mut engine = Reactor::new(selector, Os, snapshot, buffer_size, budget);
-            for (id, socket) in sockets {
-                engine.listen(id, socket)?;
-            }
-            Ok((engine, waker))
-        }
     }
 
     /// Lets all workers begin, and waits until every one has ended; tells how far a drain has come

@@ -4,10 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 
-use mio::Waker;
-
 use super::gate::Client;
 use crate::balance;
+use crate::engine::Wake;
 use crate::snapshot::Limit;
 
 /// New connections that may be on their way to one worker; beyond that, whoever accepts one keeps it.
@@ -30,7 +29,7 @@ struct Member<Socket> {
     /// It has clients that wait for a limit.
     waiting: AtomicBool,
     mailbox: SyncSender<Client<Socket>>,
-    waker: OnceLock<Arc<Waker>>,
+    waker: OnceLock<Arc<dyn Wake>>,
 }
 
 /// What the process is doing.
@@ -79,7 +78,7 @@ impl<Socket> Crew<Socket> {
     }
 
     /// A worker is ready: this wakes it.
-    pub fn join(&self, worker: u16, waker: Arc<Waker>) {
+    pub fn join(&self, worker: u16, waker: Arc<dyn Wake>) {
         let _ = self.members[usize::from(worker)].waker.set(waker);
     }
 
