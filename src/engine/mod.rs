@@ -11,7 +11,7 @@ pub mod sim;
 mod store;
 
 pub use drive::{Attempt, Pace, Port, drive};
-pub use reactor::{ByMio, Io, Reactor, Readiness, Selector, Source};
+pub use reactor::{ByMio, Io, Reactor, Readiness, Report, Selector, Source, Trigger, Want};
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -112,6 +112,9 @@ pub struct Sight {
 pub trait Slots<Io> {
     /// What the engine keeps for `key`; `None` when that connection is gone.
     fn io(&mut self, key: Key) -> Option<&mut Io>;
+
+    /// All connections.
+    fn keys(&self) -> Vec<Key>;
 }
 
 /// Ends a worker's wait for the kernel, from any thread.
