@@ -90,7 +90,6 @@ fn a_wrong_command_line_is_2_and_says_what_is_wrong() {
     for (args, part) in [
         (&[][..], "Usage:"),
         (&["frobnicate"], "frobnicate"),
-        (&["run", "--engine", "io_uring"], "not supported yet"),
         (&["run", "--engine", "warp"], "no such engine"),
         (&["run", "--workers", "0"], "from 1"),
         (&["run", "--workers", "many"], "from 1"),

@@ -5,12 +5,14 @@
 //! key.
 
 mod drive;
+mod kinds;
 mod reactor;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod store;
 
 pub use drive::{Attempt, Pace, Port, drive};
+pub use kinds::{FACTS, Facts, Model, Unavailable, probe};
 pub use reactor::{ByMio, Io, Reactor, Readiness, Report, Selector, Source, Trigger, Want};
 
 use std::collections::VecDeque;

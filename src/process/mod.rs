@@ -113,7 +113,8 @@ fn serve(
             drain: config.process.drain,
         };
         let cpu = pinned_cpu(&config.process.cpu_affinity, cpus, number);
-        threads.start(setup, sockets, cpu).map_err(|cause| RunError::Worker { number, cause })?;
+        let kind = config.process.engine.resolved();
+        threads.start(kind, setup, sockets, cpu).map_err(|cause| RunError::Worker { number, cause })?;
     }
     for (name, address) in addresses {
         log::info!("listener {name}: listening on {address}");

@@ -40,9 +40,11 @@ impl<'a> Threads<'a> {
         Self { config, clock, started: Vec::new(), working, ended }
     }
 
-    /// Starts a worker, and waits until it is ready to accept. It begins when [`Threads::join`] is called.
+    /// Starts a worker of the engine `kind`, and waits until it is ready to accept. It begins when
+    /// [`Threads::join`] is called.
     pub(super) fn start(
         &mut self,
+        kind: EngineKind,
         setup: Setup<Stream>,
         sockets: bind::Sockets,
         cpu: Option<u32>,
@@ -51,7 +53,6 @@ impl<'a> Threads<'a> {
         let buffer_size = self.config.process.buffer_size as usize;
         let budget = self.config.process.buffer_budget / setup.crew.size() as u64;
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
-        let kind = self.config.process.engine.resolved();
         match kind {
             EngineKind::Auto | EngineKind::Mio => self.spawn(setup, sockets, cpu, move || {
                 let (selector, waker) = ByMio::new()?;

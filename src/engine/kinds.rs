@@ -1,0 +1,175 @@
+//! What is known of each engine, and whether it can run here.
+
+use std::fmt;
+use std::io;
+
+use serde::Serialize;
+
+use super::ByMio;
+use crate::config::EngineKind;
+
+/// How a program and the kernel share the work of I/O.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Model {
+    /// The kernel says when a call would not block; the program makes it.
+    Readiness,
+    /// The program says what is to be done; the kernel says when it is.
+    Completion,
+    /// The program makes a call and waits in it.
+    Blocking,
+}
+
+impl fmt::Display for Model {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Readiness => "readiness",
+            Self::Completion => "completion",
+            Self::Blocking => "blocking",
+        })
+    }
+}
+
+/// What `tidegate engines` says of an engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// Which.
+    pub kind: EngineKind,
+    /// How it shares the work with the kernel.
+    pub model: Model,
+    /// How it learns that there is something to do.
+    pub notification: &'static str,
+    /// Who copies the bytes, and how often.
+    pub copies: &'static str,
+    /// System calls for one 100-byte message that passes through, measured as docs/models.md says: on one
+    /// connection, and on 64.
+    pub calls_per_message: Option<[f32; 2]>,
+    /// Memory of an idle connection in bytes, measured likewise: the process's, without the kernel's sockets.
+    pub bytes_at_rest: Option<u32>,
+}
+
+const TWO_COPIES: &str = "two, through a buffer of the worker";
+
+/// Every engine that there is, in the order in which they are shown.
+pub const FACTS: [Facts; 8] = [
+    Facts {
+        kind: EngineKind::Mio,
+        model: Model::Readiness,
+        notification: "epoll, kqueue or IOCP, edge-triggered",
+        copies: TWO_COPIES,
+        calls_per_message: None,
+        bytes_at_rest: None,
+    },
+    Facts {
+        kind: EngineKind::IoUring,
+        model: Model::Completion,
+        notification: "completion queue of io_uring",
+        copies: "two, through buffers that the kernel picks from a ring",
+        calls_per_message: None,
+        bytes_at_rest: None,
+    },
+    Facts {
+        kind: EngineKind::Threads,
+        model: Model::Blocking,
+        notification: "the return of the call",
+        copies: "two, through a buffer of the thread",
+        calls_per_message: None,
+        bytes_at_rest: None,
+    },
+    Facts {
+        kind: EngineKind::EpollLevel,
+        model: Model::Readiness,
+        notification: "epoll, level-triggered",
+        copies: TWO_COPIES,
+        calls_per_message: None,
+        bytes_at_rest: None,
+    },
+    Facts {
+        kind: EngineKind::Poll,
+        model: Model::Readiness,
+        notification: "poll: a list of all sockets in each call",
+        copies: TWO_COPIES,
+        calls_per_message: None,
+        bytes_at_rest: None,
+    },
+    Facts {
+        kind: EngineKind::Select,
+        model: Model::Readiness,
+        notification: "select: a bit for every descriptor in each call",
+        copies: TWO_COPIES,
+        calls_per_message: None,
+        bytes_at_rest: None,
+    },
+    Facts {
+        kind: EngineKind::Sigio,
+        model: Model::Readiness,
+        notification: "a queued real-time signal for each change",
+        copies: TWO_COPIES,
+        calls_per_message: None,
+        bytes_at_rest: None,
+    },
+    Facts {
+        kind: EngineKind::Aio,
+        model: Model::Readiness,
+        notification: "Linux AIO: one-shot polls, completed in a ring",
+        copies: TWO_COPIES,
+        calls_per_message: None,
+        bytes_at_rest: None,
+    },
+];
+
+/// Why an engine cannot run here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unavailable {
+    /// What is in its way.
+    pub cause: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Unavailable {
+    /// For a call that an engine cannot do without, and the system's answer to it.
+    #[must_use]
+    pub fn refused(call: &str, error: &io::Error, remedy: &str) -> Self {
+        Self { cause: format!("{call}: {error}"), remedy: remedy.to_owned() }
+    }
+
+    /// For an engine that was not compiled in.
+    fn absent() -> Self {
+        Self {
+            cause: "this build does not have it".to_owned(),
+            remedy: "choose one that `tidegate engines` says runs here".to_owned(),
+        }
+    }
+}
+
+/// Whether an engine can run here, found out by trying what it needs. Leaves nothing behind.
+///
+/// # Errors
+/// What is in its way, and what to do about it.
+pub fn probe(kind: EngineKind) -> Result<(), Unavailable> {
+    match kind.resolved() {
+        EngineKind::Auto | EngineKind::Mio => match ByMio::new() {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Unavailable::refused("no selector", &error, "see `ulimit -n`")),
+        },
+        _ => Err(Unavailable::absent()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_facts_of_every_engine_once() {
+        for (name, kind) in EngineKind::NAMES.into_iter().filter(|(_, kind)| *kind != EngineKind::Auto) {
+            assert_eq!(FACTS.iter().filter(|facts| facts.kind == kind).count(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_default_engine_runs_here() {
+        assert_eq!(probe(EngineKind::Auto), Ok(()));
+    }
+}
