@@ -99,7 +99,7 @@ fn run(seed: u64, bug: Option<Mutant>, readable: bool) -> Run {
     let plan = Plan::draw(&mut dice);
     let config = configuration(&plan);
     let servers: Vec<SocketAddr> = config.pools[0].servers.iter().map(|server| ip(&server.addr)).collect();
-    let (crew, mut mailboxes) = Crew::new(1);
+    let (crew, mut mailboxes) = Crew::new(1, 1);
     #[expect(clippy::arc_with_non_send_sync, reason = "real sockets can be sent, and this is the same type")]
     let crew = Arc::new(crew);
     let told = Arc::clone(&crew);
