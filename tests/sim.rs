@@ -64,6 +64,7 @@ fn configuration(plan: &Plan) -> Config {
         name: format!("l{number}"),
         bind: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9000 + number as u16)).into()],
         pool: 0,
+        engine: None,
         backlog: None,
         accept_balance: AcceptBalance::Reuseport,
         maxconn: plan.listener_maxconn.filter(|_| number == 0).and_then(NonZeroU32::new),

@@ -321,6 +321,11 @@ fn errors_in_process() {
         ("[process]\ncpu_affinity = [\"0\", \"1024\"]", "2:22 expected CPUs such as", "up to 1023"),
         ("[process]\ncpu_affinity = [\"3\", \"0-5\"]", "2:22 CPU 3 is in the list twice", ""),
         ("[process]\nengine = \"epoll\"", "2:10 expected", "did you mean \"mio\"?"),
+        (
+            "[listener.x]\nengine = \"io-uring\"",
+            "2:10 expected \"inherit\", \"auto\", \"mio\", \"io_uring\", \"threads\",",
+            "did you mean \"io_uring\"?",
+        ),
         ("[process]\nmaxconn = 0", "2:11 expected \"auto\" or a whole number from 1 to", ""),
         ("[process]\nmaxconn = \"off\"", "2:11 expected \"auto\" or a whole number from 1 to", ""),
         ("[process]\nbuffer_size = 16384", "2:15 expected a size", "write \"16384KiB\" or"),
@@ -473,11 +478,6 @@ fn errors_in_listeners() {
         ),
         ("pool = \"web\"\nbind = [\"[::1]:1\"]\nbacklog = 0", "4:11 expected \"auto\" or a whole number", ""),
         ("pool = \"web\"\nbind = [\"[::1]:1\"]\nmaxconn = 0", "4:11 expected \"off\" or a whole number", ""),
-        (
-            "pool = \"web\"\nbind = [\"[::1]:1\"]\nengine = \"io-uring\"",
-            "4:10 expected \"inherit\", \"auto\", \"mio\", \"io_uring\", \"threads\",",
-            "did you mean \"io_uring\"?",
-        ),
         (
             "pool = \"web\"\nbind = [\"[::1]:1\"]\nat_maxconn = \"drop\"",
             "4:14 expected \"wait\" or \"reject\"",
