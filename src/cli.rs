@@ -1,5 +1,7 @@
 //! The commands: what can be typed, and which room answers.
 
+mod engines;
+
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +20,8 @@ const DEFAULT_FILE: &str = "/etc/tidegate/proxy.toml";
 /// What `--version` says after the name; `-V` says the first line only.
 const LONG_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
-    "\nengines:  mio (also called readiness)",
+    "\nengines:  mio (also called readiness), io_uring (also called completion), threads, epoll_level, poll,",
+    "\n          select, sigio, aio; `tidegate engines` says which run here",
     "\nfeatures: ",
     cfg_select! { feature = "lab" => "lab", _ => "none (lab is missing: no `tidegate demo`)" },
     "\nlicence:  ",
@@ -31,6 +34,7 @@ Examples:
   tidegate demo --for 10s               the same under load for ten seconds, with a summary
   tidegate check -c proxy.toml          show every error of a configuration; nothing is started
   tidegate run -c proxy.toml            run the load balancer until SIGTERM or Ctrl-C
+  tidegate engines                      the ways of doing I/O, and which can be used here
 
 Exit codes:
   0  success; for `run`, a stop signal came and the sessions were let finish
@@ -50,7 +54,8 @@ Signals:
                     a second one stops at once
 
 Example:
-  tidegate run -c proxy.toml --workers 2";
+  tidegate run -c proxy.toml --workers 2
+  tidegate run -c proxy.toml --engine io_uring";
 
 const CHECK_HELP: &str = "\
 Examples:
@@ -60,6 +65,15 @@ Examples:
   tidegate check -c proxy.toml --format json    {\"ok\":true,\"errors\":[]}
 
 Exit codes: 0 no error, 1 errors, 2 the command line is wrong.";
+
+const ENGINES_HELP: &str = "\
+An engine is chosen with `engine` in [process] or [listener.NAME], or with `run --engine`. When the load
+balancer starts it tries each that is asked for; where one cannot run, mio stands in for it, unless
+`engine_fallback = false`.
+
+Examples:
+  tidegate engines                              a table
+  tidegate engines --json                       one JSON array with an object for each";
 
 const DEMO_HELP: &str = "\
 The back ends are processes of their own, named as the servers of the configuration, and answer each GET
@@ -99,6 +113,9 @@ enum Command {
     /// Check a configuration and show every error in it; nothing is bound or started
     #[command(after_help = CHECK_HELP)]
     Check(Check),
+    /// Show the ways of doing I/O: which can be used here, and what each costs
+    #[command(after_help = ENGINES_HELP)]
+    Engines(Engines),
     /// See it work: the proxy with three small HTTP back ends on this machine
     #[command(after_help = DEMO_HELP)]
     Demo(Demo),
@@ -120,9 +137,9 @@ struct Run {
     #[command(flatten)]
     file: File,
     /// How the kernel is asked to move bytes, instead of process.engine
-    #[arg(long, value_parser = engine)]
+    #[arg(long)]
     engine: Option<EngineKind>,
-    /// How many workers, instead of process.workers
+    /// How many workers for each engine, instead of process.workers
     #[arg(long, value_name = "N", value_parser = workers)]
     workers: Option<NonZeroU16>,
 }
@@ -148,6 +165,13 @@ enum Format {
     Human,
     /// One JSON object: {"ok": true|false, "errors": […]}
     Json,
+}
+
+#[derive(Debug, Args)]
+struct Engines {
+    /// Write JSON instead of a table
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -177,6 +201,7 @@ impl Cli {
         match self.command {
             Command::Run(run) => run.execute(),
             Command::Check(check) => check.execute(),
+            Command::Engines(Engines { json }) => engines::show(json).map(|()| ExitCode::SUCCESS),
             Command::Demo(demo) => demo.execute(),
             #[cfg(feature = "lab")]
             Command::DemoServer(server) => crate::demo::serve(&server.name, server.addr),
@@ -284,15 +309,9 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{plural}")
 }
 
-fn engine(name: &str) -> Result<EngineKind, String> {
-    EngineKind::named(name).ok_or_else(|| {
-        let names = EngineKind::NAMES.map(|(name, _)| name);
-        format!("no such engine; there are {}", names.join(", "))
-    })
-}
-
 fn workers(text: &str) -> Result<NonZeroU16, String> {
-    text.parse().map_err(|_| format!("a whole number from 1 to {}", NonZeroU16::MAX))
+    let number = text.parse().ok().filter(|number: &NonZeroU16| number.get() <= config::MOST_WORKERS);
+    number.ok_or_else(|| format!("a whole number from 1 to {}", config::MOST_WORKERS))
 }
 
 /// A whole number with its unit, more than nothing.
@@ -339,12 +358,10 @@ mod tests {
     }
 
     #[test]
-    fn engines_by_their_names() {
-        assert_eq!(engine("auto"), Ok(EngineKind::Auto));
-        assert_eq!(engine("mio"), Ok(EngineKind::Mio));
-        assert_eq!(engine("readiness"), Ok(EngineKind::Mio));
-        assert_eq!(engine("completion"), Ok(EngineKind::IoUring));
-        assert!(engine("epol").unwrap_err().contains("no such engine"));
+    fn the_version_names_every_engine() {
+        for (name, _) in EngineKind::NAMES.into_iter().filter(|(_, kind)| *kind != EngineKind::Auto) {
+            assert!(LONG_VERSION.contains(name), "{name}");
+        }
     }
 
     #[test]

@@ -63,6 +63,7 @@ fn help_shows_commands_examples_exit_codes_and_the_default_file() {
     }
     for (command, parts) in [
         ("run", ["--engine", "--workers", "/etc/tidegate/proxy.toml", "Signals:"]),
+        ("engines", ["--json", "Examples:", "[listener.NAME]", "mio"]),
         ("check", ["--quiet", "--format", "--dump", "Exit codes:"]),
         ("demo", ["--for", "--config", "Examples:", "Exit codes:"]),
     ] {
@@ -91,6 +92,9 @@ fn a_wrong_command_line_is_2_and_says_what_is_wrong() {
         (&[][..], "Usage:"),
         (&["frobnicate"], "frobnicate"),
         (&["run", "--engine", "warp"], "no such engine"),
+        (&["run", "--engine", "uring"], "did you mean io_uring?"),
+        (&["run", "--workers", "1025"], "from 1 to 1024"),
+        (&["engines", "--jsno"], "--json"),
         (&["run", "--workers", "0"], "from 1"),
         (&["run", "--workers", "many"], "from 1"),
         (&["check", "--format", "xml"], "human"),
@@ -104,6 +108,27 @@ fn a_wrong_command_line_is_2_and_says_what_is_wrong() {
         assert!(err(&output).contains(part), "{args:?}: {part:?} is missing in:\n{}", err(&output));
         assert_eq!(out(&output), "", "{args:?}");
     }
+}
+
+#[test]
+fn engines_lists_each_with_what_is_in_its_way() {
+    let table = tidegate(&["engines"]);
+    assert_eq!(table.status.code(), Some(0), "{}", err(&table));
+    let json = tidegate(&["engines", "--json"]);
+    assert_eq!(json.status.code(), Some(0), "{}", err(&json));
+    let rows: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    let rows = rows.as_array().expect("an array");
+    let names: Vec<&str> = rows.iter().map(|row| row["engine"].as_str().expect("a name")).collect();
+    assert_eq!(names, ["mio", "io_uring", "threads", "epoll_level", "poll", "select", "sigio", "aio"]);
+    for (name, row) in names.iter().zip(rows) {
+        let runs = row["runs_here"].as_bool().expect("yes or no");
+        assert_eq!(runs, row.get("cause").is_none() && row.get("remedy").is_none(), "{row}");
+        let line = out(&table).lines().find(|line| line.starts_with(name)).expect("a line of its own");
+        assert!(line.contains(if runs { " yes " } else { " no " }), "{line}");
+        assert!(line.contains(row["model"].as_str().expect("a model")), "{line}");
+        assert_eq!(out(&table).contains(&format!("{name} cannot run here: ")), !runs, "{}", out(&table));
+    }
+    assert_eq!((&rows[0]["runs_here"], &rows[0]["synonym"]), (&true.into(), &"readiness".into()));
 }
 
 #[test]

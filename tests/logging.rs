@@ -46,8 +46,8 @@ fn the_facade_and_the_recorders_write_and_then_rest() {
     let config = config(dir.path());
     let names = Snapshot::new(&config, 1);
     let clock = Clock::start();
-    let (logging, mut recorders) = logging::start(&config, &names, 1, clock).unwrap();
-    let again = logging::start(&config, &names, 1, clock).unwrap_err();
+    let (logging, mut recorders) = logging::start(&config, &names, vec!["mio"], clock).unwrap();
+    let again = logging::start(&config, &names, vec!["mio"], clock).unwrap_err();
     assert!(matches!(again, StartError::Twice(_)), "{again}");
 
     log::info!("listening on {}", "127.0.0.1:8080");

@@ -82,6 +82,7 @@ fn configuration(plan: &Plan) -> Config {
         name: format!("l{number}"),
         bind: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9000 + number as u16)).into()],
         pool: 0,
+        engine: None,
         backlog: None,
         accept_balance: AcceptBalance::Reuseport,
         maxconn: plan.listener_maxconn.filter(|_| number == 0).and_then(NonZeroU32::new),
@@ -120,7 +121,7 @@ fn run(notice: Notice, seed: u64, bug: Option<Mutant>, readable: bool) -> Run {
     }
     let config = configuration(&plan);
     let servers: Vec<SocketAddr> = config.pools[0].servers.iter().map(|server| ip(&server.addr)).collect();
-    let (crew, mut mailboxes) = Crew::new(1);
+    let (crew, mut mailboxes) = Crew::new(1, 1);
     #[expect(clippy::arc_with_non_send_sync, reason = "real sockets can be sent, and this is the same type")]
     let crew = Arc::new(crew);
     let told = Arc::clone(&crew);

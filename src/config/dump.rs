@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
-    AcceptBalance, Access, AccessFormat, AtMaxconn, Balance, Config, CpuAffinity, Listener, LogFormat,
-    LogOutput, Pool, Process, Tcp,
+    AcceptBalance, Access, AccessFormat, AtMaxconn, Balance, Config, CpuAffinity, EngineKind, Listener,
+    LogFormat, LogOutput, Pool, Process, Tcp,
 };
 
 /// The whole configuration with every default written out, as TOML that [`parse`](super::parse) reads back
@@ -66,6 +66,7 @@ impl Lines {
             },
         );
         self.key("engine", quoted(process.engine.name()));
+        self.key("engine_fallback", process.engine_fallback);
         self.key("maxconn", number_or("auto", process.maxconn));
         self.key("buffer_size", size(process.buffer_size.into()));
         self.key("buffer_budget", size(process.buffer_budget));
@@ -109,6 +110,7 @@ impl Lines {
         self.header(&format!("[listener.{}]", bare(&listener.name)));
         self.key("bind", array(&listener.bind));
         self.key("pool", quoted(&pool.name));
+        self.key("engine", quoted(listener.engine.map_or("inherit", EngineKind::name)));
         self.key("backlog", number_or("auto", listener.backlog));
         let accept_balance = match listener.accept_balance {
             AcceptBalance::LeastLoaded => "least_loaded",
@@ -204,7 +206,7 @@ mod tests {
     use proptest::option;
     use proptest::prelude::*;
 
-    use super::super::{Address, Drain, EngineKind, Keepalive, Log, Retry, Server, Timeouts, parse};
+    use super::super::{Address, Drain, Keepalive, Log, Retry, Server, Timeouts, parse};
     use super::*;
 
     const LEVELS: [log::LevelFilter; 6] = [
@@ -236,13 +238,17 @@ mod tests {
         ]
     }
 
+    fn some_engine() -> impl Strategy<Value = EngineKind> {
+        prop::sample::select(EngineKind::NAMES.map(|(_, kind)| kind).to_vec())
+    }
+
     fn some_process() -> impl Strategy<Value = Process> {
         let cpus = prop_oneof![
             Just(CpuAffinity::Off),
             Just(CpuAffinity::Auto),
             prop::sample::subsequence((0..1024).collect::<Vec<u32>>(), 1..9).prop_map(CpuAffinity::Cpus),
         ];
-        let engine = proptest::sample::select(EngineKind::NAMES.map(|(_, kind)| kind).to_vec());
+        let engine = (some_engine(), any::<bool>());
         let workers = option::of((1..=1024_u16).prop_map(|n| NonZeroU16::new(n).unwrap()));
         let sizes = (4..=16384_u32, 16 << 20..=1_u64 << 30);
         let zero_or_more = || prop_oneof![Just(Duration::ZERO), some_duration()];
@@ -250,10 +256,18 @@ mod tests {
             |(grace, idle_first, spread, hard_stop)| Drain { grace, idle_first, spread, hard_stop },
         );
         (workers, cpus, engine, any::<Option<NonZeroU32>>(), sizes, drain).prop_map(
-            |(workers, cpu_affinity, engine, maxconn, (buffer_size, buffer_budget), drain)| Process {
+            |(
+                workers,
+                cpu_affinity,
+                (engine, engine_fallback),
+                maxconn,
+                (buffer_size, buffer_budget),
+                drain,
+            )| Process {
                 workers,
                 cpu_affinity,
                 engine,
+                engine_fallback,
                 maxconn,
                 buffer_size: buffer_size << 10,
                 buffer_budget: buffer_budget << 10,
@@ -321,16 +335,23 @@ mod tests {
 
     fn some_config() -> impl Strategy<Value = Config> {
         let limit = any::<Option<NonZeroU32>>;
-        let listener = (any::<std::net::IpAddr>(), some_path(), limit(), limit());
+        let listener = (any::<std::net::IpAddr>(), some_path(), option::of(some_engine()), limit(), limit());
         let parts = (some_process(), some_logs(), some_defaults(), some_pool(), some_pool(), listener);
         parts.prop_filter_map("limits that hold together", |parts| {
-            let (process, (log, access), (timeouts, tcp, retry), one, other, (ip, path, backlog, maxconn)) =
-                parts;
+            let (
+                process,
+                (log, access),
+                (timeouts, tcp, retry),
+                one,
+                other,
+                (ip, path, engine, backlog, maxconn),
+            ) = parts;
             let wait = backlog.is_none();
             let listener = Listener {
                 name: other.name.clone(),
                 bind: vec![(ip, 80).into(), path, (ip, 0).into()],
                 pool: 1,
+                engine,
                 backlog,
                 accept_balance: if wait { AcceptBalance::LeastLoaded } else { AcceptBalance::Reuseport },
                 maxconn,
@@ -364,6 +385,7 @@ mod tests {
 workers = "auto"
 cpu_affinity = "off"
 engine = "auto"
+engine_fallback = true
 maxconn = "auto"
 buffer_size = "256KiB"
 buffer_budget = "512MiB"
@@ -405,6 +427,7 @@ same_server_delay = "1s"
 [listener."a.b"]
 bind = ["[::1]:80"]
 pool = "p"
+engine = "inherit"
 backlog = "auto"
 accept_balance = "least_loaded"
 maxconn = "off"

@@ -1,5 +1,9 @@
 //! The names of the ways of doing I/O.
 
+use std::str::FromStr;
+
+use super::known;
+
 /// How the kernel is asked to move bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EngineKind {
@@ -46,15 +50,63 @@ impl EngineKind {
         Self::NAMES.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
 
-    /// The one of that name.
+    /// Its other name, if it has one.
     #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+    pub fn synonym(self) -> Option<&'static str> {
+        Self::NAMES.iter().filter(|(_, kind)| *kind == self).nth(1).map(|(name, _)| *name)
     }
 
     /// What `auto` stands for; any other is itself.
     #[must_use]
     pub fn resolved(self) -> Self {
         if self == Self::Auto { Self::Mio } else { self }
+    }
+}
+
+impl FromStr for EngineKind {
+    type Err = String;
+
+    /// The one of that name; otherwise what names there are, and which was probably meant.
+    fn from_str(written: &str) -> Result<Self, String> {
+        if let Some((_, kind)) = Self::NAMES.iter().find(|(name, _)| *name == written) {
+            return Ok(*kind);
+        }
+        let names = Self::NAMES.map(|(name, _)| name);
+        let near = known::value_of_others(written)
+            .filter(|near| names.contains(near))
+            .or_else(|| known::nearest(written, names.into_iter()));
+        let question = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
+        Err(format!("no such engine; there are {}{question}", names.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_by_their_names() {
+        assert_eq!("auto".parse(), Ok(EngineKind::Auto));
+        assert_eq!("mio".parse(), Ok(EngineKind::Mio));
+        assert_eq!("readiness".parse(), Ok(EngineKind::Mio));
+        assert_eq!("completion".parse(), Ok(EngineKind::IoUring));
+        for (name, kind) in EngineKind::NAMES {
+            assert!(kind.name() == name || kind.synonym() == Some(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_none_gets_the_nearest() {
+        let error = |written: &str| written.parse::<EngineKind>().unwrap_err();
+        assert_eq!(
+            error("warp"),
+            "no such engine; there are auto, mio, io_uring, threads, epoll_level, poll, select, sigio, aio, \
+             readiness, completion"
+        );
+        for (written, near) in
+            [("uring", "io_uring"), ("epoll", "mio"), ("thread", "threads"), ("epoll_levle", "epoll_level")]
+        {
+            assert!(error(written).ends_with(&format!("; did you mean {near}?")), "{written}");
+        }
     }
 }

@@ -44,6 +44,9 @@ pub fn parse(text: &str, name: &str) -> Result<Config, Report> {
     read::parse(text, name)
 }
 
+/// The most that `workers` may be.
+pub const MOST_WORKERS: u16 = 1024;
+
 /// A whole configuration: every value is present and inside its range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -68,12 +71,14 @@ pub struct Config {
 /// `[process]`: what holds for the whole process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Process {
-    /// `workers`: `None` is `"auto"`, one per allowed CPU.
+    /// `workers` of each engine in use: `None` is `"auto"`, one per allowed CPU.
     pub workers: Option<NonZeroU16>,
     /// `cpu_affinity`
     pub cpu_affinity: CpuAffinity,
-    /// `engine`
+    /// `engine`: of every listener that names none.
     pub engine: EngineKind,
+    /// `engine_fallback`: where an engine cannot run, the default one takes its place.
+    pub engine_fallback: bool,
     /// `maxconn`: client connections in the process; `None` is `"auto"`, what the descriptor limit allows.
     pub maxconn: Option<NonZeroU32>,
     /// `buffer_size` in bytes: one read at most, and the most that one direction holds unsent.
@@ -98,6 +103,7 @@ impl Default for Process {
             workers: None,
             cpu_affinity: CpuAffinity::Off,
             engine: EngineKind::Auto,
+            engine_fallback: true,
             maxconn: None,
             buffer_size: 256 << 10,
             buffer_budget: 512 << 20,
@@ -303,6 +309,8 @@ pub struct Listener {
     pub bind: Vec<Address>,
     /// `pool`: an index into [`Config::pools`].
     pub pool: usize,
+    /// `engine`; `None` is `"inherit"`, the process's.
+    pub engine: Option<EngineKind>,
     /// `backlog`; `None` is `"auto"`, the system's somaxconn.
     pub backlog: Option<NonZeroU32>,
     /// `accept_balance`

@@ -8,8 +8,10 @@ use toml::de::DeValue;
 
 use super::read::{At, Draft, Reader, Section, Value};
 use super::tables::count_or;
-use super::value::{self, Fault};
-use super::{AcceptBalance, Address, AtMaxconn, Balance, Config, Listener, Pool, Server, address, known};
+use super::value::{self, Fault, Parsed};
+use super::{
+    AcceptBalance, Address, AtMaxconn, Balance, Config, EngineKind, Listener, Pool, Server, address, known,
+};
 
 /// Listeners, and pools, in one configuration.
 const MOST_TABLES: usize = 4096;
@@ -27,6 +29,7 @@ pub(super) struct DraftListener {
     name: String,
     bind: Vec<(Address, At)>,
     pool: Option<(String, At)>,
+    engine: Option<EngineKind>,
     backlog: Option<NonZeroU32>,
     accept_balance: AcceptBalance,
     maxconn: Option<NonZeroU32>,
@@ -44,6 +47,13 @@ fn name_of(section: &Section<'_>) -> String {
     section.path.split_once('.').map_or("", |(_, name)| name).to_owned()
 }
 
+/// The name of an engine, or `"inherit"`.
+fn engine_or_inherit(value: &DeValue<'_>) -> Parsed<Option<EngineKind>> {
+    let names = EngineKind::NAMES.map(|(name, kind)| (name, Some(kind)));
+    let names: Vec<_> = std::iter::once(("inherit", None)).chain(names).collect();
+    value::choice(value, &names, &[])
+}
+
 impl Reader {
     pub(super) fn listener(&mut self, section: &Section<'_>, draft: &mut Draft) {
         let mut listener = DraftListener {
@@ -51,6 +61,7 @@ impl Reader {
             name: name_of(section),
             bind: Vec::new(),
             pool: None,
+            engine: None,
             backlog: None,
             accept_balance: AcceptBalance::LeastLoaded,
             maxconn: None,
@@ -71,6 +82,7 @@ impl Reader {
                     let at = self.at(value.span().start);
                     listener.pool = self.take(value, value::text).map(|name| (name, at));
                 }
+                "engine" => self.set(&mut listener.engine, value, engine_or_inherit),
                 "backlog" => self.set(&mut listener.backlog, value, |v| count_or("auto", v)),
                 "accept_balance" => {
                     self.set(&mut listener.accept_balance, value, |v| value::choice(v, &balances, &[]));
@@ -186,6 +198,7 @@ impl Reader {
                 name: listener.name,
                 bind: listener.bind.into_iter().map(|(addr, _)| addr).collect(),
                 pool,
+                engine: listener.engine,
                 backlog: listener.backlog,
                 accept_balance: listener.accept_balance,
                 maxconn: listener.maxconn,

@@ -10,8 +10,8 @@ use toml::de::DeValue;
 use super::read::{At, Draft, Key, Reader, Section, Value};
 use super::value::{self, Fault, Parsed};
 use super::{
-    Access, AccessFormat, CpuAffinity, Drain, EngineKind, Keepalive, LogFormat, LogOutput, Retry, Tcp,
-    Timeouts, known,
+    Access, AccessFormat, CpuAffinity, Drain, EngineKind, Keepalive, LogFormat, LogOutput, MOST_WORKERS,
+    Retry, Tcp, Timeouts, known,
 };
 use crate::logging::FIELDS;
 
@@ -32,6 +32,7 @@ impl Reader {
                 "engine" => {
                     self.set(&mut process.engine, value, |v| value::choice(v, &EngineKind::NAMES, &[]));
                 }
+                "engine_fallback" => self.set(&mut process.engine_fallback, value, value::boolean),
                 "maxconn" => self.set(&mut process.maxconn, value, |v| count_or("auto", v)),
                 "buffer_size" => {
                     self.set(&mut process.buffer_size, value, buffer_size);
@@ -248,7 +249,7 @@ impl Reader {
 }
 
 fn workers(value: &DeValue<'_>) -> Parsed<Option<NonZeroU16>> {
-    Ok(value::integer_or("auto", value, 1..=1024)?.and_then(NonZeroU16::new))
+    Ok(value::integer_or("auto", value, 1..=MOST_WORKERS)?.and_then(NonZeroU16::new))
 }
 
 /// A count of at least one, or `word`.

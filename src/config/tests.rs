@@ -89,6 +89,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             workers: None,
             cpu_affinity: CpuAffinity::Off,
             engine: EngineKind::Auto,
+            engine_fallback: true,
             maxconn: None,
             buffer_size: 262_144,
             buffer_budget: 536_870_912,
@@ -126,6 +127,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             name: "web".to_owned(),
             bind: vec![ip("127.0.0.1:8080")],
             pool: 0,
+            engine: None,
             backlog: None,
             accept_balance: AcceptBalance::LeastLoaded,
             maxconn: None,
@@ -148,6 +150,7 @@ config_version = 1
 workers = 4
 cpu_affinity = ["0", "2", "4-6"]
 engine = "readiness"
+engine_fallback = false
 maxconn = 1000
 buffer_size = "4KiB"
 buffer_budget = "16KiB"
@@ -170,6 +173,7 @@ sample = 0.5
         workers: NonZeroU16::new(4),
         cpu_affinity: CpuAffinity::Cpus(vec![0, 2, 4, 5, 6]),
         engine: EngineKind::Mio,
+        engine_fallback: false,
         maxconn: NonZeroU32::new(1000),
         buffer_size: 4096,
         buffer_budget: 16384,
@@ -228,6 +232,7 @@ fn every_key_of_listeners_and_pools_is_read() {
 [listener.a]
 bind = ["0.0.0.0:80", "[::]:80"]
 pool = "two"
+engine = "completion"
 backlog = 128
 accept_balance = "reuseport"
 maxconn = 20
@@ -251,6 +256,7 @@ server = [{ name = "x", addr = "10.0.0.1:9001" }]
         name: "a".to_owned(),
         bind: vec![ip("0.0.0.0:80"), ip("[::]:80")],
         pool: 1,
+        engine: Some(EngineKind::IoUring),
         backlog: NonZeroU32::new(128),
         accept_balance: AcceptBalance::Reuseport,
         maxconn: NonZeroU32::new(20),
@@ -315,6 +321,11 @@ fn errors_in_process() {
         ("[process]\ncpu_affinity = [\"0\", \"1024\"]", "2:22 expected CPUs such as", "up to 1023"),
         ("[process]\ncpu_affinity = [\"3\", \"0-5\"]", "2:22 CPU 3 is in the list twice", ""),
         ("[process]\nengine = \"epoll\"", "2:10 expected", "did you mean \"mio\"?"),
+        (
+            "[listener.x]\nengine = \"io-uring\"",
+            "2:10 expected \"inherit\", \"auto\", \"mio\", \"io_uring\", \"threads\",",
+            "did you mean \"io_uring\"?",
+        ),
         ("[process]\nmaxconn = 0", "2:11 expected \"auto\" or a whole number from 1 to", ""),
         ("[process]\nmaxconn = \"off\"", "2:11 expected \"auto\" or a whole number from 1 to", ""),
         ("[process]\nbuffer_size = 16384", "2:15 expected a size", "write \"16384KiB\" or"),
@@ -340,7 +351,7 @@ fn errors_in_process() {
             "2:1 unknown key",
             "here it is `hard_stop` in [process.drain]",
         ),
-        ("[process]\nengine_fallback = true", "2:1 `engine_fallback` in [process] is not supported yet", ""),
+        ("[process]\nengine_fallback = \"mio\"", "2:19 expected true or false", ""),
     ]);
 }
 
@@ -701,14 +712,14 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         }
     }
     let tables = ".config_version .include .process .log .defaults .listener .pool process.workers \
-        process.cpu_affinity process.engine process.maxconn process.buffer_size process.buffer_budget \
+        process.cpu_affinity process.engine process.engine_fallback process.maxconn process.buffer_size process.buffer_budget \
         process.drain process.drain.grace process.drain.idle_first process.drain.spread process.drain.hard_stop log.level log.output log.format log.access log.access.output \
         log.access.format log.access.template log.access.events log.access.update_every log.access.skip_empty \
         log.access.sample defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \
         defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close \
         defaults.tcp.nodelay defaults.tcp.keepalive defaults.tcp.dead_peer defaults.tcp.keepalive.idle \
         defaults.tcp.keepalive.interval defaults.tcp.keepalive.count defaults.retry.tries \
-        defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.backlog listener.NAME.accept_balance \
+        defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.engine listener.NAME.backlog listener.NAME.accept_balance \
         listener.NAME.maxconn listener.NAME.at_maxconn pool.NAME.balance pool.NAME.server \
         pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight";
     assert_eq!(read, tables.split_whitespace().collect::<Vec<_>>());

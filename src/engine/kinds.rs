@@ -138,7 +138,7 @@ impl Unavailable {
     fn absent() -> Self {
         Self {
             cause: "this build does not have it".to_owned(),
-            remedy: "choose one that `tidegate engines` says runs here".to_owned(),
+            remedy: "`tidegate engines` lists those that run here".to_owned(),
         }
     }
 }

@@ -121,7 +121,8 @@ pub(super) struct AccessLines {
     listeners: Vec<(String, String)>,
     /// Server and its address as they are written, by server.
     servers: Vec<(String, String)>,
-    engine: &'static str,
+    /// By worker.
+    engines: Vec<&'static str>,
     stamps: Stamps,
 }
 
@@ -129,7 +130,7 @@ impl AccessLines {
     pub(super) fn new(
         format: &AccessFormat,
         names: &Snapshot,
-        engine: &'static str,
+        engines: Vec<&'static str>,
     ) -> Result<Self, TemplateError> {
         let is_json = matches!(format, AccessFormat::Json);
         let shown = |name: &str| {
@@ -147,7 +148,7 @@ impl AccessLines {
             absent: if is_json { b"null" } else { b"-" },
             listeners: names.listeners.iter().map(listener).collect(),
             servers: names.servers.iter().map(server).collect(),
-            engine,
+            engines,
             stamps: Stamps::default(),
         })
     }
@@ -198,7 +199,7 @@ impl AccessLines {
             Field::Cause => self.write_text(out, record.cause.name()),
             Field::Closer => self.write_text(out, record.cause.closer()),
             Field::HapTs => self.write_text(out, record.cause.hap_ts()),
-            Field::Engine => self.write_text(out, self.engine),
+            Field::Engine => self.write_text(out, self.engines[usize::from(record.worker)]),
             Field::Worker => write_number(out, record.worker.into()),
         }
     }
@@ -285,7 +286,7 @@ mod tests {
 
     fn line(format: &AccessFormat, record: &Record) -> String {
         let mut out = Vec::new();
-        AccessLines::new(format, &names(), "mio").unwrap().write(&mut out, record, NOW);
+        AccessLines::new(format, &names(), vec!["poll", "mio"]).unwrap().write(&mut out, record, NOW);
         String::from_utf8(out).unwrap()
     }
 
@@ -301,7 +302,7 @@ mod tests {
 
     #[test]
     fn json_says_null_where_there_is_no_value() {
-        let expected = r#"{"ts":"2026-11-23T07:38:02.000Z","event":"close","id":"ffffffffffffffff","listener":"web","client":"[2001:db8::1]:40002","pool":"app","server":null,"server_addr":null,"tries":0,"connect_ms":null,"duration_ms":0,"bytes_in":0,"bytes_out":0,"cause":"maxconn","closer":"proxy","hap_ts":"PC","engine":"mio","worker":0}"#;
+        let expected = r#"{"ts":"2026-11-23T07:38:02.000Z","event":"close","id":"ffffffffffffffff","listener":"web","client":"[2001:db8::1]:40002","pool":"app","server":null,"server_addr":null,"tries":0,"connect_ms":null,"duration_ms":0,"bytes_in":0,"bytes_out":0,"cause":"maxconn","closer":"proxy","hap_ts":"PC","engine":"poll","worker":0}"#;
         assert_eq!(line(&AccessFormat::Json, &rejected()), expected);
     }
 
@@ -318,7 +319,7 @@ mod tests {
     fn logfmt_says_a_dash_where_there_is_no_value() {
         let expected = "ts=2026-11-23T07:38:02.000Z event=close id=ffffffffffffffff listener=web \
                         client=[2001:db8::1]:40002 pool=app server=- server_addr=- tries=0 connect_ms=- \
-                        duration_ms=0 bytes_in=0 bytes_out=0 cause=maxconn closer=proxy hap_ts=PC engine=mio \
+                        duration_ms=0 bytes_in=0 bytes_out=0 cause=maxconn closer=proxy hap_ts=PC engine=poll \
                         worker=0";
         assert_eq!(line(&AccessFormat::Logfmt, &rejected()), expected);
     }
@@ -358,7 +359,11 @@ mod tests {
         let mut names = names();
         names.listeners[0].name = "a\"b\\c".to_owned();
         let mut out = Vec::new();
-        AccessLines::new(&AccessFormat::Json, &names, "mio").unwrap().write(&mut out, &relayed(), NOW);
+        AccessLines::new(&AccessFormat::Json, &names, vec!["poll", "mio"]).unwrap().write(
+            &mut out,
+            &relayed(),
+            NOW,
+        );
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value["listener"], "a\"b\\c");
     }

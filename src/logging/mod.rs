@@ -70,18 +70,18 @@ pub struct Logging {
     written: Arc<AtomicU64>,
 }
 
-/// Opens the outputs of `config`, makes the `log` facade write to them, and gives a recorder to each of
-/// `workers` workers. Records carry ids of `names` and ticks of `clock`. Once in a process.
+/// Opens the outputs of `config`, makes the `log` facade write to them, and gives a recorder to each
+/// worker; `engines` are the names of their engines. Records carry ids of `names` and ticks of `clock`. Once in a process.
 ///
 /// # Errors
 /// An output that cannot be opened, a template that cannot be written, no thread, or a second call.
 pub fn start(
     config: &Config,
     names: &Snapshot,
-    workers: usize,
+    engines: Vec<&'static str>,
     clock: Clock,
 ) -> Result<(Logging, Vec<Recorder>), StartError> {
-    let (logging, recorders, logger) = launch(config, names, workers, clock)?;
+    let (logging, recorders, logger) = launch(config, names, engines, clock)?;
     if let Err(twice) = log::set_boxed_logger(Box::new(logger)) {
         let _ = logging.stop(Duration::ZERO);
         return Err(twice.into());
@@ -109,9 +109,10 @@ impl Logging {
 fn launch(
     config: &Config,
     names: &Snapshot,
-    workers: usize,
+    engines: Vec<&'static str>,
     clock: Clock,
 ) -> Result<(Logging, Vec<Recorder>, Logger), StartError> {
+    let workers = engines.len();
     let written = Arc::new(AtomicU64::new(0));
     let open = |key, output: &LogOutput| {
         Sink::open(output, clock, Arc::clone(&written)).map_err(|cause| StartError::Output {
@@ -142,7 +143,7 @@ fn launch(
         log_tally: Arc::clone(&log_tally),
         log_drops: Drops::new("log lines", vec![Arc::clone(&log_tally)]),
         rings,
-        access: AccessLines::new(&config.access.format, names, config.process.engine.resolved().name())?,
+        access: AccessLines::new(&config.access.format, names, engines)?,
         access_drops: Drops::new("access records", tallies.clone()),
         log_sink,
         access_sink,

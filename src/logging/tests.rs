@@ -75,7 +75,7 @@ fn config(log: LogOutput, access: Option<LogOutput>) -> Config {
 }
 
 fn begin(config: &Config, workers: usize) -> (Logging, Vec<Recorder>, Logger) {
-    launch(config, &names(), workers, Clock::start()).unwrap()
+    launch(config, &names(), vec!["mio"; workers], Clock::start()).unwrap()
 }
 
 fn say(logger: &Logger, text: &str) {
@@ -185,7 +185,7 @@ fn the_time_stamp_is_the_moment_of_the_close() {
     let mut config = config(LogOutput::Stderr, Some(LogOutput::File(path.clone())));
     config.access.format = AccessFormat::Template("{ts}".to_owned());
     let clock = Clock::start();
-    let (logging, mut recorders, _) = launch(&config, &names(), 1, clock).unwrap();
+    let (logging, mut recorders, _) = launch(&config, &names(), vec!["mio"], clock).unwrap();
     let ended_ms = clock.wall_ms();
     recorders[0].push(Record { ended: clock.now(), ..relayed() });
     thread::sleep(Duration::from_millis(300));
@@ -224,7 +224,8 @@ fn without_an_access_log_records_cost_nothing() {
 #[test]
 fn an_output_that_cannot_be_opened_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let error_of = |config: &Config| launch(config, &names(), 1, Clock::start()).unwrap_err().to_string();
+    let error_of =
+        |config: &Config| launch(config, &names(), vec!["mio"], Clock::start()).unwrap_err().to_string();
     let missing = dir.path().join("missing").join("log");
     assert_eq!(
         error_of(&config(LogOutput::File(missing.clone()), None)),
@@ -253,7 +254,8 @@ fn a_fifo_without_a_reader_does_not_hang_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let (path, reader) = stalled_fifo(&dir);
     drop(reader);
-    let error = launch(&config(LogOutput::File(path), None), &names(), 0, Clock::start()).unwrap_err();
+    let error =
+        launch(&config(LogOutput::File(path), None), &names(), Vec::new(), Clock::start()).unwrap_err();
     assert!(matches!(error, StartError::Output { key: "log.output", .. }), "{error}");
 }
 

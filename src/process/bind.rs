@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
 
+use super::sets::Sets;
 use crate::config::{self, Address, Config, Tcp};
 use crate::snapshot::ListenerId;
 use crate::sys;
@@ -16,9 +17,9 @@ pub(super) type Sockets = Vec<(ListenerId, Listener)>;
 #[error("{0}")]
 pub struct BindError(String);
 
-/// Binds every address of every listener, once for each worker. Whether another process has an address is
+/// Binds every address of every listener, once for each worker that serves it. Whether another process has an address is
 /// tried first for all of them, so that the message names all that are not free.
-pub(super) fn all(config: &Config, workers: u16) -> Result<Vec<Sockets>, BindError> {
+pub(super) fn all(config: &Config, sets: &Sets) -> Result<Vec<Sockets>, BindError> {
     let mut problems = String::new();
     for listener in &config.listeners {
         for at in listener.bind.iter().filter(|at| at.ip().is_none_or(|at| at.port() != 0)) {
@@ -30,13 +31,14 @@ pub(super) fn all(config: &Config, workers: u16) -> Result<Vec<Sockets>, BindErr
     if !problems.is_empty() {
         return Err(BindError(problems.trim_end().to_string()));
     }
-    let mut sockets: Vec<Sockets> = (0..workers).map(|_| Vec::new()).collect();
+    let mut sockets: Vec<Sockets> = (0..sets.workers()).map(|_| Vec::new()).collect();
     for (index, listener) in config.listeners.iter().enumerate() {
         let id = ListenerId(u16::try_from(index).expect("configuration limits the number of listeners"));
         for at in &listener.bind {
-            match share(at, backlog(listener), &config.tcp, workers) {
+            match share(at, backlog(listener), &config.tcp, sets.each()) {
                 Ok(shared) => {
-                    for (worker, socket) in sockets.iter_mut().zip(shared) {
+                    let workers = &mut sockets[sets.workers_of(index)];
+                    for (worker, socket) in workers.iter_mut().zip(shared) {
                         worker.push((id, socket));
                     }
                 }
@@ -48,17 +50,18 @@ pub(super) fn all(config: &Config, workers: u16) -> Result<Vec<Sockets>, BindErr
 }
 
 /// Names and addresses of all listeners, for the log: what port 0 became is known only now.
-pub(super) fn addresses<'a>(config: &'a Config, sockets: &[Sockets]) -> Vec<(&'a str, Address)> {
-    let first_worker = sockets.first().into_iter().flatten();
-    first_worker
-        .filter_map(|(id, socket)| {
-            let name = config.listeners[usize::from(id.0)].name.as_str();
-            Some((name, socket.address().ok()?))
-        })
-        .collect()
+pub(super) fn addresses<'a>(config: &'a Config, sets: &Sets, sockets: &[Sockets]) -> Vec<(&'a str, Address)> {
+    let mut addresses = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let first_worker = &sockets[sets.workers_of(index).start];
+        let own = first_worker.iter().filter(|(id, _)| usize::from(id.0) == index);
+        addresses
+            .extend(own.filter_map(|(_, socket)| Some((listener.name.as_str(), socket.address().ok()?))));
+    }
+    addresses
 }
 
-/// One socket for each worker on the same address. Port 0 is given a number by the first. A path can have one
+/// One socket for each of `workers` workers on the same address. Port 0 is given a number by the first. A path can have one
 /// socket only: the first worker's, which hands connections over if `accept_balance` says so.
 fn share(at: &Address, backlog: i32, tcp: &Tcp, workers: u16) -> io::Result<Vec<Listener>> {
     let shared = workers > 1;

@@ -5,6 +5,7 @@
 
 mod bind;
 mod room;
+mod sets;
 #[cfg(all(test, unix))]
 mod tests;
 mod threads;
@@ -18,11 +19,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::config::{Config, CpuAffinity};
+use crate::engine;
 use crate::logging::{self, Recorder};
 use crate::snapshot::Snapshot;
 use crate::sys::net::Stream;
 use crate::sys::{self, Clock};
 use crate::worker::{Crew, Setup};
+use sets::Sets;
 use threads::Threads;
 
 /// How long the end of the process may wait for the last log lines to be written.
@@ -31,6 +34,9 @@ const LOG_WAIT: Duration = Duration::from_secs(1);
 /// Why the process cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// An engine cannot run here.
+    #[error(transparent)]
+    Engine(#[from] sets::EngineError),
     /// A listener's address cannot be had.
     #[error(transparent)]
     Bind(#[from] bind::BindError),
@@ -41,10 +47,12 @@ pub enum RunError {
     #[error(transparent)]
     Logging(#[from] logging::StartError),
     /// A worker cannot be started.
-    #[error("worker {number}: {cause}")]
+    #[error("worker {number} ({engine}): {cause}")]
     Worker {
         /// Which.
         number: u16,
+        /// Its engine's name.
+        engine: &'static str,
         /// The operating system's answer.
         cause: std::io::Error,
     },
@@ -61,23 +69,22 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     abort_on_panic();
     let clock = Clock::start();
     let (cpus, quota) = sys::allowed_cpus();
-    let workers = config.process.workers.map_or_else(
+    let each = config.process.workers.map_or_else(
         || u16::try_from(quota.min(cpus.len())).unwrap_or(u16::MAX).max(1),
         std::num::NonZeroU16::get,
     );
-    let room = room::check(config, workers, &cpus)?;
-    let sockets = bind::all(config, workers)?;
+    let sets = Sets::choose(config, each, engine::probe)?;
+    let room = room::check(config, &sets, &cpus)?;
+    let sockets = bind::all(config, &sets)?;
     let snapshot = Arc::new(Snapshot::new(config, room.maxconn));
-    let (logging, recorders) = logging::start(config, &snapshot, usize::from(workers), clock)?;
+    let engines = (0..sets.workers()).map(|worker| sets.engine_of(worker).name()).collect();
+    let (logging, recorders) = logging::start(config, &snapshot, engines, clock)?;
 
     let version = env!("CARGO_PKG_VERSION");
-    log::info!(
-        "tidegate {version}: workers {workers}, engine {}, maxconn {}",
-        config.process.engine.resolved().name(),
-        room.maxconn
-    );
+    log::info!("tidegate {version}: workers {sets}, maxconn {}", room.maxconn);
+    sets.report();
     room.report();
-    let result = serve(config, &snapshot, &cpus, sockets, recorders, clock);
+    let result = serve(config, &sets, &snapshot, &cpus, sockets, recorders, clock);
     log::info!("stopped");
     let lost = logging.stop(LOG_WAIT);
     if lost > 0 {
@@ -89,6 +96,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
 /// Starts the workers, all or none, and waits until they have ended.
 fn serve(
     config: &Config,
+    sets: &Sets,
     snapshot: &Arc<Snapshot>,
     cpus: &[u32],
     sockets: Vec<bind::Sockets>,
@@ -97,13 +105,12 @@ fn serve(
 ) -> Result<(), RunError> {
     let signals =
         Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2]).map_err(RunError::Signals)?;
-    let addresses = bind::addresses(config, &sockets);
-    let workers = u16::try_from(sockets.len()).expect("as many as are configured");
-    let (crew, mailboxes) = Crew::new(workers);
+    let addresses = bind::addresses(config, sets, &sockets);
+    let (crew, mailboxes) = Crew::new(sets.count(), sets.each());
     let crew = Arc::new(crew);
     let mut threads = Threads::new(config, clock);
     let parts = sockets.into_iter().zip(recorders).zip(mailboxes);
-    for (number, ((sockets, recorder), mailbox)) in (0..workers).zip(parts) {
+    for (number, ((sockets, recorder), mailbox)) in (0..).zip(parts) {
         let setup = Setup {
             number,
             snapshot: Arc::clone(snapshot),
@@ -113,8 +120,7 @@ fn serve(
             drain: config.process.drain,
         };
         let cpu = pinned_cpu(&config.process.cpu_affinity, cpus, number);
-        let kind = config.process.engine.resolved();
-        threads.start(kind, setup, sockets, cpu).map_err(|cause| RunError::Worker { number, cause })?;
+        threads.start(sets.engine_of(number), setup, sockets, cpu)?;
     }
     for (name, address) in addresses {
         log::info!("listener {name}: listening on {address}");

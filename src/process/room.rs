@@ -1,5 +1,6 @@
 //! Whether the connections that are allowed fit the descriptors that there are.
 
+use super::sets::Sets;
 use crate::config::{Config, CpuAffinity};
 use crate::sys;
 
@@ -79,13 +80,14 @@ pub enum RoomError {
 
 /// Raises the descriptor limit as far as it goes and holds `maxconn` against it, and the buffers against
 /// the number of workers, which may be known only now.
-pub(super) fn check(config: &Config, workers: u16, cpus: &[u32]) -> Result<Room, RoomError> {
+pub(super) fn check(config: &Config, sets: &Sets, cpus: &[u32]) -> Result<Room, RoomError> {
     if let CpuAffinity::Cpus(wanted) = &config.process.cpu_affinity
         && let Some(cpu) = wanted.iter().find(|cpu| !cpus.contains(cpu))
     {
         return Err(RoomError::Cpu { cpu: *cpu, allowed: cpus.to_vec() });
     }
     let (budget, buffer_size) = (config.process.buffer_budget, config.process.buffer_size);
+    let workers = sets.workers();
     let needed = config.process.least_budget(workers);
     if budget < needed {
         return Err(RoomError::Buffers { budget, workers, buffer_size, needed });
@@ -96,7 +98,7 @@ pub(super) fn check(config: &Config, workers: u16, cpus: &[u32]) -> Result<Room,
         (limit, limit)
     });
     let limit = limits.1;
-    let reserve = reserve(config, workers);
+    let reserve = reserve(config, sets);
     let fits = limit.saturating_sub(reserve) / 2;
     let maxconn = match config.process.maxconn {
         _ if fits == 0 => return Err(RoomError::None { needed: reserve + 2, limit }),
@@ -112,10 +114,10 @@ pub(super) fn check(config: &Config, workers: u16, cpus: &[u32]) -> Result<Room,
 }
 
 /// `128 + 16 a worker`, which covers the usual number of listening sockets; each one more counts.
-fn reserve(config: &Config, workers: u16) -> u64 {
+fn reserve(config: &Config, sets: &Sets) -> u64 {
     let addresses: usize = config.listeners.iter().map(|listener| listener.bind.len()).sum();
-    let listening = addresses as u64 * u64::from(workers);
-    RESERVE + RESERVE_PER_WORKER * u64::from(workers) + listening.saturating_sub(RESERVE / 2)
+    let listening = addresses as u64 * u64::from(sets.each());
+    RESERVE + RESERVE_PER_WORKER * u64::from(sets.workers()) + listening.saturating_sub(RESERVE / 2)
 }
 
 impl Room {

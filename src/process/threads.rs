@@ -29,6 +29,7 @@ pub(super) struct Threads<'a> {
 
 struct Started {
     number: u16,
+    engine: EngineKind,
     thread: thread::JoinHandle<io::Result<()>>,
     /// Lets it begin; a thread whose sender is dropped before ends without having accepted anybody.
     go: mpsc::Sender<()>,
@@ -48,23 +49,26 @@ impl<'a> Threads<'a> {
         setup: Setup<Stream>,
         sockets: bind::Sockets,
         cpu: Option<u32>,
-    ) -> io::Result<()> {
+    ) -> Result<(), RunError> {
         let snapshot = Arc::clone(&setup.snapshot);
         let buffer_size = self.config.process.buffer_size as usize;
         let budget = self.config.process.buffer_budget / setup.crew.size() as u64;
         let budget = usize::try_from(budget).unwrap_or(usize::MAX);
-        match kind {
-            EngineKind::Auto | EngineKind::Mio => self.spawn(setup, sockets, cpu, move || {
+        let number = setup.number;
+        let started = match kind {
+            EngineKind::Auto | EngineKind::Mio => self.spawn(kind, setup, sockets, cpu, move || {
                 let (selector, waker) = ByMio::new()?;
                 Ok((Reactor::new(selector, Os, snapshot, buffer_size, budget), waker))
             }),
             _ => Err(io::Error::other(format!("the engine {} is not built yet", kind.name()))),
-        }
+        };
+        started.map_err(|cause| RunError::Worker { number, engine: kind.name(), cause })
     }
 
     /// Starts the thread. The engine is built there, where it is used: completion engines bind to a thread.
     fn spawn<E, W>(
         &mut self,
+        kind: EngineKind,
         setup: Setup<Stream>,
         sockets: bind::Sockets,
         cpu: Option<u32>,
@@ -112,7 +116,7 @@ impl<'a> Threads<'a> {
                 crew.stop();
             })
         })?;
-        self.started.push(Started { number, thread, go });
+        self.started.push(Started { number, engine: kind, thread, go });
         let waker = is_ready.recv().map_err(|_| io::Error::other("its thread ended at once"))??;
         crew.join(number, waker);
         Ok(())
@@ -134,10 +138,10 @@ impl<'a> Threads<'a> {
             }
         }
         let mut result = Ok(());
-        for Started { number, thread, .. } in self.started {
+        for Started { number, engine, thread, .. } in self.started {
             // A panic has ended the process already.
             if let Ok(Err(cause)) = thread.join() {
-                result = Err(RunError::Worker { number, cause });
+                result = Err(RunError::Worker { number, engine: engine.name(), cause });
             }
         }
         result

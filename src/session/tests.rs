@@ -28,6 +28,7 @@ fn config(weights: &[u16]) -> Config {
             name: "main".to_string(),
             bind: vec![(Ipv4Addr::LOCALHOST, 8080).into()],
             pool: 0,
+            engine: None,
             backlog: None,
             accept_balance: config::AcceptBalance::Reuseport,
             maxconn: None,

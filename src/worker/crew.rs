@@ -20,7 +20,10 @@ pub struct Crew<Socket> {
     listening: AtomicUsize,
     /// Who was last told that there is room.
     told: AtomicUsize,
+    /// Set by set.
     members: Vec<Member<Socket>>,
+    /// Workers in a set: those that serve the same listeners, and hand connections over to each other.
+    each: usize,
 }
 
 #[derive(Debug)]
@@ -47,9 +50,10 @@ pub(super) enum Phase {
 pub type Mailbox<Socket> = Receiver<Client<Socket>>;
 
 impl<Socket> Crew<Socket> {
-    /// A crew of `workers`, and a mailbox for each.
+    /// A crew of `sets` sets with `each` workers in each, and a mailbox for every worker.
     #[must_use]
-    pub fn new(workers: u16) -> (Self, Vec<Mailbox<Socket>>) {
+    pub fn new(sets: u16, each: u16) -> (Self, Vec<Mailbox<Socket>>) {
+        let workers = usize::from(sets) * usize::from(each);
         let (members, mailboxes) = (0..workers)
             .map(|_| {
                 let (mailbox, received) = sync_channel(MAILBOX);
@@ -64,9 +68,10 @@ impl<Socket> Crew<Socket> {
             .unzip();
         let crew = Self {
             phase: AtomicU8::new(Phase::Serving as u8),
-            listening: AtomicUsize::new(usize::from(workers)),
+            listening: AtomicUsize::new(workers),
             told: AtomicUsize::new(0),
             members,
+            each: usize::from(each),
         };
         (crew, mailboxes)
     }
@@ -149,15 +154,16 @@ impl<Socket> Crew<Socket> {
         &self.members[usize::from(worker)].connections
     }
 
-    /// Hands `client` to another worker, drawn by `seed`, if that one has clearly fewer connections;
+    /// Hands `client` to another worker of the same set, drawn by `seed`, if that one has clearly fewer connections;
     /// otherwise, or when its mailbox is full, gives it back. Whoever gets it has it counted already.
     pub(super) fn hand_over(&self, from: u16, client: Client<Socket>, seed: u64) -> Option<Client<Socket>> {
-        let others = self.members.len() as u64 - 1;
+        let others = self.each as u64 - 1;
         if others == 0 {
             return self.keep(from, client);
         }
         let step = 1 + usize::try_from(balance::random(seed) % others).unwrap_or(0);
-        let other = &self.members[(usize::from(from) + step) % self.members.len()];
+        let place = usize::from(from) % self.each;
+        let other = &self.members[usize::from(from) - place + (place + step) % self.each];
         let (mine, theirs) = (self.connections(from).count(), other.connections.count());
         // A difference that is small for their number is not worth a hand-over.
         if mine.saturating_sub(theirs) <= mine / 16 {

@@ -110,7 +110,7 @@ struct Stage {
 impl Stage {
     fn new(config: &Config, maxconn: u32) -> Self {
         let snapshot = Arc::new(Snapshot::new(config, maxconn));
-        let (crew, mut mailboxes) = Crew::new(1);
+        let (crew, mut mailboxes) = Crew::new(1, 1);
         let setup = Setup {
             number: 0,
             snapshot: Arc::clone(&snapshot),
@@ -392,7 +392,7 @@ fn a_stop_ends_all_at_once_and_resets_who_was_waiting() {
 #[test]
 fn a_worker_that_is_lost_keeps_nobody_from_ending() {
     let snapshot = Arc::new(Snapshot::new(&config(None, "wait"), 10));
-    let (crew, mailboxes) = Crew::new(2);
+    let (crew, mailboxes) = Crew::new(1, 2);
     let crew = Arc::new(crew);
     let mut workers = (0..).zip(mailboxes).map(|(number, mailbox)| {
         let (snapshot, crew) = (Arc::clone(&snapshot), Arc::clone(&crew));

@@ -113,7 +113,7 @@ impl Display for Config {
         write!(
             out,
             "config_version = 1\n\
-             [process]\nworkers = {workers}\nengine = \"{engine}\"\n{process}\
+             [process]\nworkers = {workers}\nengine = \"{engine}\"\nengine_fallback = false\n{process}\
              [log.access]\nskip_empty = false\n{access}\
              [listener.l]\nbind = [\"{bind}\"]\npool = \"p\"\n{listener}\
              [pool.p]\nbalance = \"{balance}\"\nserver = [{servers}]\n\

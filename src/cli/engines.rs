@@ -1,0 +1,110 @@
+//! `tidegate engines`: what each way of doing I/O is, and whether it can be used here.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::config::EngineKind;
+use crate::engine::{FACTS, Facts, Model, Unavailable, probe};
+use crate::say::say;
+
+/// One engine on this machine.
+#[derive(Serialize)]
+struct Row {
+    engine: &'static str,
+    /// The other name that configurations may use.
+    synonym: Option<&'static str>,
+    runs_here: bool,
+    /// Why not, and what to do about it.
+    #[serde(flatten)]
+    unavailable: Option<Unavailable>,
+    model: Model,
+    notification: &'static str,
+    copies: &'static str,
+    calls_per_message: Option<Calls>,
+    bytes_at_rest: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Calls {
+    on_1_connection: f32,
+    on_64_connections: f32,
+}
+
+impl Row {
+    fn new(facts: &Facts) -> Self {
+        let unavailable = probe(facts.kind).err();
+        Self {
+            engine: facts.kind.name(),
+            synonym: facts.kind.synonym(),
+            runs_here: unavailable.is_none(),
+            unavailable,
+            model: facts.model,
+            notification: facts.notification,
+            copies: facts.copies,
+            calls_per_message: facts
+                .calls_per_message
+                .map(|[one, many]| Calls { on_1_connection: one, on_64_connections: many }),
+            bytes_at_rest: facts.bytes_at_rest,
+        }
+    }
+
+    /// In the order of [`HEADS`].
+    fn cells(&self) -> [String; 8] {
+        let calls = self.calls_per_message.as_ref();
+        [
+            self.engine.to_owned(),
+            self.synonym.unwrap_or("").to_owned(),
+            if self.runs_here { "yes" } else { "no" }.to_owned(),
+            self.model.to_string(),
+            calls.map_or_else(
+                || "?".to_owned(),
+                |calls| format!("{:.1} / {:.1}", calls.on_1_connection, calls.on_64_connections),
+            ),
+            self.bytes_at_rest.map_or_else(|| "?".to_owned(), |bytes| format!("{bytes} B")),
+            self.notification.to_owned(),
+            self.copies.to_owned(),
+        ]
+    }
+}
+
+const HEADS: [&str; 8] =
+    ["engine", "also called", "runs here", "model", "calls", "at rest", "notification", "copies"];
+
+const LEGEND: &str = "\
+calls    system calls for a message of 100 bytes that passes through: on one connection / on each of 64
+at rest  memory that an idle connection takes in the process, the kernel's sockets not counted
+         (both measured, by `cargo bench --bench models`; ? is not measured yet)
+";
+
+/// Shows all engines, as a table or in JSON.
+pub(super) fn show(json: bool) -> anyhow::Result<()> {
+    let rows: Vec<Row> = FACTS.iter().map(Row::new).collect();
+    if json {
+        return Ok(say(format_args!("{}\n", serde_json::to_string_pretty(&rows)?))?);
+    }
+    let mut text = table(&rows);
+    writeln!(text, "\nauto, the default, is {}.", EngineKind::Auto.resolved().name())?;
+    for row in &rows {
+        if let Some(Unavailable { cause, remedy }) = &row.unavailable {
+            writeln!(text, "{} cannot run here: {cause}\n  = help: {remedy}", row.engine)?;
+        }
+    }
+    Ok(say(text + "\n" + LEGEND)?)
+}
+
+/// Columns as wide as their widest cell.
+fn table(rows: &[Row]) -> String {
+    let lines: Vec<[String; 8]> =
+        std::iter::once(HEADS.map(str::to_owned)).chain(rows.iter().map(Row::cells)).collect();
+    let widths: [usize; 8] =
+        std::array::from_fn(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0));
+    let mut text = String::new();
+    for line in &lines {
+        let cells: Vec<String> =
+            line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text += cells.join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
