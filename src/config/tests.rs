@@ -322,8 +322,8 @@ fn errors_in_process() {
         ("[process]\ncpu_affinity = [\"3\", \"0-5\"]", "2:22 CPU 3 is in the list twice", ""),
         ("[process]\nengine = \"epoll\"", "2:10 expected", "did you mean \"mio\"?"),
         (
-            "[listener.x]\nengine = \"io-uring\"",
-            "2:10 expected \"inherit\", \"auto\", \"mio\", \"io_uring\", \"threads\",",
+            "[listener.x]\npool = \"web\"\nbind = [\"[::1]:1\"]\nengine = \"io-uring\"",
+            "4:10 expected \"inherit\", \"auto\", \"mio\", \"io_uring\", \"threads\",",
             "did you mean \"io_uring\"?",
         ),
         ("[process]\nmaxconn = 0", "2:11 expected \"auto\" or a whole number from 1 to", ""),
