@@ -66,11 +66,21 @@ mod switches {
         BufferForFailed,
         /// Who waits for a buffer is taken for one who has nothing to say.
         StarvedIsIdle,
+        /// Reports were lost, and the selector is believed all the same.
+        LossBelieved,
+        /// A level is asked for although it is known, and nothing can be done about it.
+        LevelOfTheStarved,
+        /// A write is parked, and nobody asks when it can be done.
+        ParkedNotAskedFor,
+        /// A socket that is hung up and wants nothing stays with a level-triggered selector.
+        HungUpStays,
+        /// A one-shot selector that has reported is not asked again.
+        NotArmedAgain,
     }
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 20] = [
+        pub const ALL: [Self; 25] = [
             Self::FullClearsLatch,
             Self::ShortReadBelieved,
             Self::FreedInBatch,
@@ -91,6 +101,11 @@ mod switches {
             Self::TailRepeats,
             Self::BufferForFailed,
             Self::StarvedIsIdle,
+            Self::LossBelieved,
+            Self::LevelOfTheStarved,
+            Self::ParkedNotAskedFor,
+            Self::HungUpStays,
+            Self::NotArmedAgain,
         ];
     }
 

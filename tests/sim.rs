@@ -1,7 +1,8 @@
 //! The real worker, session, relay and reactor on a simulated kernel: a whole run follows from a seed.
 //!
-//! `cargo test --test sim` runs 256 seeds. `TIDEGATE_SEED=0x2a` runs one and prints what happened,
-//! `TIDEGATE_SEEDS=30000 cargo test --release --test sim` runs so many: more than a million connections.
+//! `cargo test --test sim` runs 256 seeds for each kind of selector. `TIDEGATE_SEED=0x2a cargo test --test sim edge`
+//! runs one and prints what happened, `TIDEGATE_SEEDS=30000 cargo test --release --test sim edge` runs so many: more
+//! than a million connections. The other kinds are `level`, `one_shot` and `lossy`.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests may read clocks and lock.
 
@@ -18,7 +19,9 @@ use tidegate::config::{
     AcceptBalance, Address, AtMaxconn, Balance, Config, Drain, Listener, Pool, Process, Retry, Server,
     Timeouts,
 };
-use tidegate::engine::sim::{Dice, Plan, Signal, SimNet, SimSelector, SimStream, Summary, Us, World};
+use tidegate::engine::sim::{
+    Dice, Edge, Level, OneShot, Plan, Signal, SimNet, SimStream, Summary, Us, WaryEdge, World,
+};
 use tidegate::engine::{Engine, Reactor, Selector};
 use tidegate::logging::Recorder;
 use tidegate::mutant::{self, Mutant};
@@ -32,6 +35,21 @@ const SEEDS: u64 = 256;
 const LEAVING: Duration = Duration::from_hours(1_000);
 /// More turns than any run needs.
 const TURNS_MAX: u64 = 3_000_000;
+
+/// What stands between the reactor and the simulated kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notice {
+    /// Edges; with and without the rule that a short read proves a socket empty, as the seed wants.
+    Edge,
+    /// Levels.
+    Level,
+    /// One report for each time of asking.
+    OneShot,
+    /// Edges of which some are lost, as signals are.
+    Lossy,
+}
+
+const NOTICES: [Notice; 4] = [Notice::Edge, Notice::Level, Notice::OneShot, Notice::Lossy];
 
 /// How a run went.
 struct Run {
@@ -95,9 +113,12 @@ fn configuration(plan: &Plan) -> Config {
 }
 
 /// Runs one seed, with a bug switched on or without.
-fn run(seed: u64, bug: Option<Mutant>, readable: bool) -> Run {
+fn run(notice: Notice, seed: u64, bug: Option<Mutant>, readable: bool) -> Run {
     let mut dice = Dice::new(seed);
-    let plan = Plan::draw(&mut dice);
+    let mut plan = Plan::draw(&mut dice);
+    if notice == Notice::Lossy {
+        plan.lost = dice.pick(&[20, 100, 400]);
+    }
     let config = configuration(&plan);
     let servers: Vec<SocketAddr> = config.pools[0].servers.iter().map(|server| ip(&server.addr)).collect();
     let (crew, mut mailboxes) = Crew::new(1, 1);
@@ -111,10 +132,14 @@ fn run(seed: u64, bug: Option<Mutant>, readable: bool) -> Run {
     let net = SimNet::new(World::new(plan.clone(), dice, &servers, signals, readable));
     mutant::switch(bug);
     let played = catch_unwind(AssertUnwindSafe(|| {
-        if plan.short_read_is_drained {
-            play::<SimSelector<true>>(&net, net.selector(), &plan, &config, (crew, mailboxes.remove(0)));
-        } else {
-            play::<SimSelector<false>>(&net, net.selector(), &plan, &config, (crew, mailboxes.remove(0)));
+        let at = (crew, mailboxes.remove(0));
+        match notice {
+            Notice::Edge if plan.short_read_is_drained => {
+                play(&net, net.selector::<Edge>(), &plan, &config, at);
+            }
+            Notice::Edge | Notice::Lossy => play(&net, net.selector::<WaryEdge>(), &plan, &config, at),
+            Notice::Level => play(&net, net.selector::<Level>(), &plan, &config, at),
+            Notice::OneShot => play(&net, net.selector::<OneShot>(), &plan, &config, at),
         }
     }));
     mutant::switch(None);
@@ -220,7 +245,7 @@ fn show(run: &Run) {
 }
 
 /// Runs many seeds on all processors; returns the sums, and the broken ones.
-fn run_all(seeds: u64) -> (Summary, Vec<(u64, String)>) {
+fn run_all(notice: Notice, seeds: u64) -> (Summary, Vec<(u64, String)>) {
     let next = AtomicU64::new(0);
     let work = || {
         let (mut sum, mut broken) = (Summary::default(), Vec::new());
@@ -229,7 +254,7 @@ fn run_all(seeds: u64) -> (Summary, Vec<(u64, String)>) {
             if seed >= seeds {
                 return (sum, broken);
             }
-            let run = quietly(|| run(seed, None, false));
+            let run = quietly(|| run(notice, seed, None, false));
             sum.clients += run.summary.clients;
             sum.relayed += run.summary.relayed;
             sum.bytes += run.summary.bytes;
@@ -255,19 +280,19 @@ fn run_all(seeds: u64) -> (Summary, Vec<(u64, String)>) {
     })
 }
 
-#[test]
-fn no_seed_breaks_a_law() {
+fn no_seed_breaks_a_law(notice: Notice) {
     if let Some(seed) = number_of("TIDEGATE_SEED") {
-        let run = run(seed, None, true);
+        let run = run(notice, seed, None, true);
         show(&run);
         assert_eq!(run.violation, None, "seed {seed:#x}");
         return;
     }
     let seeds = number_of("TIDEGATE_SEEDS").unwrap_or(SEEDS);
     let began = Instant::now();
-    let (sum, broken) = run_all(seeds);
+    let (sum, broken) = run_all(notice, seeds);
     println!(
-        "{} connections ({} relayed, {} bytes) in {seeds} seeds: {} violations, {:.1} s for {:.0} s of virtual time",
+        "{notice:?}: {} connections ({} relayed, {} bytes) in {seeds} seeds: {} violations, {:.1} s for {:.0} s of \
+         virtual time",
         sum.clients,
         sum.relayed,
         sum.bytes,
@@ -282,29 +307,62 @@ fn no_seed_breaks_a_law() {
 }
 
 #[test]
+fn no_seed_breaks_a_law_by_edge() {
+    no_seed_breaks_a_law(Notice::Edge);
+}
+
+#[test]
+fn no_seed_breaks_a_law_by_level() {
+    no_seed_breaks_a_law(Notice::Level);
+}
+
+#[test]
+fn no_seed_breaks_a_law_by_one_shot() {
+    no_seed_breaks_a_law(Notice::OneShot);
+}
+
+#[test]
+fn no_seed_breaks_a_law_by_lossy() {
+    no_seed_breaks_a_law(Notice::Lossy);
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
-    let mut hashes: Vec<u64> = (0..16)
-        .map(|seed| {
-            let first = run(seed, None, false).summary.hash;
-            assert_eq!(first, run(seed, None, true).summary.hash, "seed {seed:#x}");
-            first
-        })
-        .collect();
-    hashes.sort_unstable();
-    hashes.dedup();
-    assert_eq!(hashes.len(), 16, "different seeds are different runs");
+    for notice in NOTICES {
+        let mut hashes: Vec<u64> = (0..16)
+            .map(|seed| {
+                let first = run(notice, seed, None, false).summary.hash;
+                assert_eq!(first, run(notice, seed, None, true).summary.hash, "{notice:?}, seed {seed:#x}");
+                first
+            })
+            .collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), 16, "{notice:?}: different seeds are different runs");
+    }
+}
+
+/// Where a bug shows: in every kind of selector, but for those that only one kind can have.
+fn where_it_shows(bug: Mutant) -> Notice {
+    match bug {
+        Mutant::LossBelieved => Notice::Lossy,
+        Mutant::LevelOfTheStarved | Mutant::ParkedNotAskedFor | Mutant::HungUpStays => Notice::Level,
+        Mutant::NotArmedAgain => Notice::OneShot,
+        _ => Notice::Edge,
+    }
 }
 
 #[test]
 fn every_mutant_is_caught() {
     let mut escaped = Vec::new();
     for bug in Mutant::ALL {
+        let notice = where_it_shows(bug);
         let caught = (0..SEEDS).find_map(|seed| {
-            let run = quietly(|| run(seed, Some(bug), false));
+            let run = quietly(|| run(notice, seed, Some(bug), false));
             run.violation.map(|violation| (seed, violation))
         });
         match caught {
-            Some((seed, violation)) => println!("{bug:?}: seed {seed:#x}: {violation}"),
+            Some((seed, violation)) => println!("{bug:?}: {notice:?}, seed {seed:#x}: {violation}"),
             None => escaped.push(bug),
         }
     }

@@ -13,7 +13,7 @@ mod store;
 
 pub use drive::{Attempt, Pace, Port, drive};
 pub use kinds::{FACTS, Facts, Model, Unavailable, probe};
-pub use reactor::{ByMio, Io, Reactor, Readiness, Selector, Source};
+pub use reactor::{ByMio, Io, Reactor, Readiness, Report, Selector, Source, Trigger, Want};
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -114,6 +114,9 @@ pub struct Sight {
 pub trait Slots<Io> {
     /// What the engine keeps for `key`; `None` when that connection is gone.
     fn io(&mut self, key: Key) -> Option<&mut Io>;
+
+    /// All connections.
+    fn keys(&self) -> Vec<Key>;
 }
 
 /// Ends a worker's wait for the kernel, from any thread.

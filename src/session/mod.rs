@@ -294,6 +294,7 @@ impl Session {
 
 fn failure(by: Side, fault: Fault) -> Cause {
     match (by, fault) {
+        (_, Fault::NoFiles | Fault::NoMemory) => Cause::NoResources,
         (Side::Client, Fault::TimedOut | Fault::Unreachable) => Cause::ClientVanished,
         (Side::Server, Fault::TimedOut | Fault::Unreachable) => Cause::ServerVanished,
         (Side::Client, _) => Cause::ClientReset,

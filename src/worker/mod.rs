@@ -104,6 +104,10 @@ impl<Io> Slots<Io> for Table<Conn<Io>> {
     fn io(&mut self, key: Key) -> Option<&mut Io> {
         self.get_mut(key).map(|conn| &mut conn.io)
     }
+
+    fn keys(&self) -> Vec<Key> {
+        self.keys()
+    }
 }
 
 impl<E: Engine> Worker<E> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::selector::{Readiness, Selector, Source};
+use super::selector::{Readiness, Report, Selector, Source, Trigger};
 use crate::sys::Os;
 use crate::worker::Key;
 
@@ -40,6 +40,7 @@ const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Intere
 const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 impl Selector<Os> for ByMio {
+    const TRIGGER: Trigger = Trigger::Edge;
     const SHORT_READ_IS_DRAINED: bool = cfg!(target_os = "linux");
 
     fn add(&mut self, source: Source<'_, Os>, token: usize) -> io::Result<()> {
@@ -62,7 +63,7 @@ impl Selector<Os> for ByMio {
         }
     }
 
-    fn select(&mut self, wait: Option<Duration>, out: &mut Vec<Readiness>) -> io::Result<()> {
+    fn select(&mut self, wait: Option<Duration>, out: &mut Vec<Readiness>) -> io::Result<Report> {
         match self.poll.poll(&mut self.events, wait) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -78,6 +79,6 @@ impl Selector<Os> for ByMio {
                 error: event.is_error(),
             }
         }));
-        Ok(())
+        Ok(Report::Exact)
     }
 }

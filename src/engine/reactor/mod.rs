@@ -3,8 +3,9 @@
 //! Events only raise latches; attempts decide. Every wanted operation of a relay is in exactly one of
 //! these places, which is why no wake-up can be lost:
 //! parked behind a cleared latch, which the kernel raises; in the run queue; on the list of those who wait
-//! for a buffer.
+//! for a buffer. A selector that has to be asked is asked for exactly what is parked behind a latch.
 
+mod asking;
 mod by_mio;
 mod latch;
 mod selector;
@@ -13,7 +14,7 @@ mod tests;
 mod wire;
 
 pub use by_mio::ByMio;
-pub use selector::{Readiness, Selector, Source};
+pub use selector::{Readiness, Report, Selector, Source, Trigger, Want};
 
 use std::collections::VecDeque;
 use std::io;
@@ -63,6 +64,8 @@ struct Listening<N: Net> {
     socket: N::Listener,
     waiting: Latch,
     paused: bool,
+    /// As [`Socket::asked`].
+    asked: Option<Want>,
 }
 
 /// What a reactor keeps for a connection.
@@ -214,6 +217,9 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
             // The one that is no listener is the waker, and being awake is all that it is for.
             if let Some(listening) = self.listeners.get_mut(number as usize) {
                 listening.waiting.raise();
+                if S::TRIGGER == Trigger::OneShot {
+                    listening.asked = None;
+                }
             }
             return;
         }
@@ -235,6 +241,9 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         }
         socket.plain &= !report.special;
         socket.error |= report.error;
+        if S::TRIGGER == Trigger::OneShot {
+            socket.asked = None;
+        }
         match &mut io.phase {
             Phase::Resting | Phase::Dialing => self.report_dialing(key, io, side, report.error, out),
             Phase::Relaying(_) => {
@@ -250,6 +259,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
                 self.report_error(key, io, side, out);
             }
         }
+        self.ask(key, io, out);
     }
 
     /// Before and between attempts, too: a client that has gone needs no further one.
@@ -372,7 +382,13 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
     fn listen(&mut self, id: ListenerId, mut socket: N::Listener) -> io::Result<()> {
         let number = u32::try_from(self.listeners.len()).expect("far fewer listening sockets");
         self.selector.add(Source::Listener(&mut socket), Key::reserved(number).token(false))?;
-        self.listeners.push(Listening { id, socket, waiting: Latch::new(), paused: false });
+        self.listeners.push(Listening {
+            id,
+            socket,
+            waiting: Latch::new(),
+            paused: false,
+            asked: Some(Want::default()),
+        });
         Ok(())
     }
 
@@ -428,7 +444,7 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
                     self.pump(key, io, out);
                 }
             }
-            Order::Close => self.release(key, io, out),
+            Order::Close => return self.release(key, io, out),
             Order::Reset { spare } => {
                 let spared = match spare {
                     Some(Side::Client) => Some(&io.client),
@@ -443,9 +459,10 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
                 for socket in std::iter::once(&io.client).chain(&io.server) {
                     N::reset_on_close(&socket.stream);
                 }
-                self.release(key, io, out);
+                return self.release(key, io, out);
             }
         }
+        self.ask(key, io, out);
     }
 
     fn turn(
@@ -454,9 +471,12 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
         wait: Option<Duration>,
         out: &mut VecDeque<Event<N::Stream>>,
     ) -> io::Result<()> {
+        self.ask_listeners(out);
         let wait = if self.has_work() { Some(Duration::ZERO) } else { wait };
         let mut reports = std::mem::take(&mut self.reports);
-        self.selector.select(wait, &mut reports)?;
+        if self.selector.select(wait, &mut reports)? == Report::Lossy && !mutant!(LossBelieved) {
+            self.suspect_all(slots, &mut reports);
+        }
         for report in reports.drain(..) {
             self.report(report, slots, out);
         }
@@ -468,6 +488,7 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
                 (io.queued, io.starved) = (false, false);
                 resume(io);
                 self.pump(key, io, out);
+                self.ask(key, io, out);
             }
         }
         self.accept(out);

@@ -14,6 +14,10 @@ impl Slots<Io<Os>> for One {
     fn io(&mut self, key: Key) -> Option<&mut Io<Os>> {
         (key == self.0).then_some(&mut self.1)
     }
+
+    fn keys(&self) -> Vec<Key> {
+        vec![self.0]
+    }
 }
 
 /// A reactor with one client.

@@ -1,6 +1,9 @@
 //! The two sockets of a connection while bytes are relayed over them.
 
 use super::latch::Latch;
+#[cfg(doc)]
+use super::selector::Trigger;
+use super::selector::Want;
 use crate::engine::store::Store;
 use crate::engine::{Attempt, Port};
 use crate::relay::{Dir, Op, Outcome, Relay};
@@ -18,11 +21,20 @@ pub(super) struct Socket<Stream> {
     pub(super) plain: bool,
     /// An error was reported for it, which may still have to be asked for.
     pub(super) error: bool,
+    /// What the selector was asked to report, unless its trigger is [`Trigger::Edge`]; `None` is nothing.
+    pub(super) asked: Option<Want>,
 }
 
 impl<Stream> Socket<Stream> {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, read: Latch::new(), write: Latch::new(), plain: true, error: false }
+        Self {
+            stream,
+            read: Latch::new(),
+            write: Latch::new(),
+            plain: true,
+            error: false,
+            asked: Some(Want::default()),
+        }
     }
 }
 

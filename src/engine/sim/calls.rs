@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 
 use super::kernel::{OURS, PEER, Role, World, bits};
 use super::plan::{MS, Us};
-use crate::engine::Readiness;
+use crate::engine::{Readiness, Report, Trigger, Want};
 use crate::relay::Fault;
 use crate::sys::WouldBlock;
 use crate::sys::net::{Accepted, Received, Sent};
@@ -262,6 +262,7 @@ impl World {
         }
         self.law_token(conn, token);
         self.conns[conn].token = Some(token);
+        self.ask(conn, Some(Want::default()));
         let status = self.conns[conn].status();
         if status != 0 {
             self.report(conn, status);
@@ -269,7 +270,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn select(&mut self, wait: Option<Us>, out: &mut Vec<Readiness>) -> io::Result<()> {
+    pub(super) fn select(&mut self, wait: Option<Us>, out: &mut Vec<Readiness>) -> io::Result<Report> {
         self.calls = 0;
         self.pass_time();
         self.law_spin(wait);
@@ -294,33 +295,83 @@ impl World {
             return Err(io::Error::other("a law is broken"));
         }
         self.take_wake();
-        self.deliver(out);
-        Ok(())
+        Ok(self.deliver(out))
     }
 
     fn is_quiet(&self) -> bool {
-        self.listed.is_empty() && !self.has_listener_reports() && !self.is_woken()
+        !self.has_reports() && !self.has_listener_reports() && !self.is_woken()
+    }
+
+    fn has_reports(&self) -> bool {
+        match self.trigger {
+            Trigger::Edge => !self.listed.is_empty(),
+            Trigger::Level | Trigger::OneShot => {
+                (0..self.conns.len()).any(|conn| self.asked_status(conn) != 0)
+            }
+        }
+    }
+
+    /// Sockets of which there is something to tell; those that are told on an edge are told once.
+    fn take_listed(&mut self) -> Vec<usize> {
+        match self.trigger {
+            Trigger::Edge => std::mem::take(&mut self.listed),
+            Trigger::Level | Trigger::OneShot => {
+                (0..self.conns.len()).filter(|conn| self.asked_status(*conn) != 0).collect()
+            }
+        }
+    }
+
+    /// What is told of a socket.
+    fn told(&mut self, conn: usize) -> u8 {
+        match self.trigger {
+            Trigger::Edge => {
+                let changed = self.unlist(conn);
+                if self.plan.reports_all { self.conns[conn].status() } else { changed }
+            }
+            Trigger::Level => self.asked_status(conn),
+            Trigger::OneShot => {
+                let status = self.asked_status(conn);
+                self.ask(conn, None);
+                status
+            }
+        }
     }
 
     /// The reports of a turn, as badly as the weather wants them.
-    fn deliver(&mut self, out: &mut Vec<Readiness>) {
-        for token in self.take_listener_reports() {
-            self.laws.activity += 1;
+    fn deliver(&mut self, out: &mut Vec<Readiness>) -> Report {
+        // A level says nothing new.
+        let news = u64::from(self.trigger == Trigger::Edge);
+        let listeners = self.take_listener_reports();
+        let mut list = self.take_listed();
+        if self.trigger == Trigger::Edge
+            && !(listeners.is_empty() && list.is_empty())
+            && self.dice.chance(self.plan.lost)
+        {
+            self.laws.activity += news;
+            self.note(0, "reports lost", list.len() as u64);
+            for conn in list {
+                self.unlist(conn);
+            }
+            return Report::Lossy;
+        }
+        for token in listeners {
+            self.laws.activity += news;
             out.push(readiness(token, bits::READ));
         }
-        let mut list = std::mem::take(&mut self.listed);
         if self.dice.chance(self.plan.shuffled) {
             self.dice.shuffle(&mut list);
         }
         if list.len() > 1 && self.dice.chance(self.plan.delayed) {
             let now = self.dice.between(1, list.len() as u64) as usize;
-            self.listed = list.split_off(now);
+            let later = list.split_off(now);
+            if self.trigger == Trigger::Edge {
+                self.listed = later;
+            }
         }
         for conn in list {
-            let changed = self.unlist(conn);
+            let bits = self.told(conn);
             let Some(token) = self.conns[conn].token else { continue };
-            let bits = if self.plan.reports_all { self.conns[conn].status() } else { changed };
-            self.laws.activity += 1;
+            self.laws.activity += news;
             self.note(conn, "report", u64::from(bits));
             if bits & bits::WRITE != 0 && bits != bits::WRITE && self.dice.chance(self.plan.split) {
                 out.push(readiness(token, bits & !bits::WRITE));
@@ -334,16 +385,23 @@ impl World {
         }
         if self.dice.chance(self.plan.spurious) && !self.stale.is_empty() {
             let token = self.dice.pick(&self.stale);
-            out.push(readiness(token, bits::ALL));
+            // The next server of the same client has the token of the one that failed. An edge that was on its way
+            // can still come; what is told only while it is the case cannot.
+            if self.trigger == Trigger::Edge || self.conns.iter().all(|conn| conn.token != Some(token)) {
+                out.push(readiness(token, bits::ALL));
+            }
         }
         if self.dice.chance(self.plan.spurious) {
             let any = self.dice.between(0, self.conns.len() as u64 - 1) as usize;
-            let bits = self.dice.pick(&[bits::READ, bits::WRITE, bits::ALL]);
+            // A hang-up or an error is never made up where it is told only while it is the case.
+            let most = if self.trigger == Trigger::Edge { bits::ALL } else { bits::READ | bits::WRITE };
+            let bits = self.dice.pick(&[bits::READ, bits::WRITE, most]);
             out.extend(self.conns[any].token.map(|token| readiness(token, bits)));
         }
         if self.dice.chance(self.plan.shuffled) {
             self.dice.shuffle(out);
         }
+        Report::Exact
     }
 
     /// The other socket of the same connection through the program.

@@ -8,6 +8,7 @@ use super::law::{Laws, SETTLED};
 use super::plan::{Dice, Ending, MS, Manner, Plan, Us};
 use super::script::Script;
 use super::trace::Trace;
+use crate::engine::{Trigger, Want};
 use crate::relay::Fault;
 
 /// The program's end of a connection.
@@ -133,6 +134,8 @@ pub(super) struct Conn {
     pub(super) owned: bool,
     /// How the program watches it.
     pub(super) token: Option<usize>,
+    /// What a selector that has to be asked was asked to tell.
+    pub(super) asked: Option<u8>,
     /// What a selector has to tell.
     pub(super) changed: u8,
     /// On the list of those of which a selector has to tell.
@@ -151,6 +154,8 @@ pub(super) struct Backlog {
     pub(super) queue: VecDeque<usize>,
     pub(super) open: bool,
     token: Option<usize>,
+    /// A selector that has to be asked was asked to tell.
+    asked: bool,
     changed: bool,
     /// Reports on their way.
     late: usize,
@@ -189,6 +194,8 @@ pub struct World {
     signals: Box<dyn Fn(Signal)>,
     pub(super) trace: Trace,
     pub(super) laws: Laws,
+    /// The selector's.
+    pub(super) trigger: Trigger,
     /// Sockets of which a selector has to tell, in order.
     pub(super) listed: Vec<usize>,
     /// Reports that are on their way.
@@ -230,6 +237,7 @@ impl World {
             signals: Box::new(signals),
             trace: Trace::new(readable),
             laws: Laws::default(),
+            trigger: Trigger::Edge,
             listed: Vec::new(),
             late: 0,
             calls: 0,
@@ -303,6 +311,7 @@ impl World {
             established: false,
             owned: false,
             token: None,
+            asked: None,
             changed: 0,
             listed: false,
             no_space: false,
@@ -417,6 +426,9 @@ impl World {
         self.summary.clients += 1;
         self.establish(conn);
         self.backlogs[listener].queue.push_back(conn);
+        if self.trigger != Trigger::Edge {
+            return;
+        }
         if self.dice.chance(self.plan.delayed) {
             self.late += 1;
             self.backlogs[listener].late += 1;
@@ -613,7 +625,7 @@ impl World {
     /// An edge: a selector will tell, sooner or later.
     pub(super) fn report(&mut self, conn: usize, bits: u8) {
         let it = &mut self.conns[conn];
-        if it.token.is_none() {
+        if it.token.is_none() || self.trigger != Trigger::Edge {
             return;
         }
         it.changed |= bits;
@@ -636,19 +648,58 @@ impl World {
         std::mem::take(&mut it.changed)
     }
 
-    /// Tokens of listeners of which a selector has to tell.
+    /// What a selector that has to be asked has to tell of a socket.
+    pub(super) fn asked_status(&self, conn: usize) -> u8 {
+        let it = &self.conns[conn];
+        match (it.token, it.asked) {
+            (Some(_), Some(asked)) => it.status() & (asked | bits::HUP | bits::ERROR),
+            _ => 0,
+        }
+    }
+
+    /// Listeners of which a selector has to tell.
+    fn told_listeners(&self) -> impl Iterator<Item = usize> {
+        let edge = self.trigger == Trigger::Edge;
+        let tells = move |backlog: &Backlog| {
+            backlog.open && if edge { backlog.changed } else { backlog.asked && !backlog.queue.is_empty() }
+        };
+        self.backlogs.iter().enumerate().filter(move |(_, backlog)| tells(backlog)).map(|(number, _)| number)
+    }
+
+    /// Tokens of those listeners, which are told now.
     pub(super) fn take_listener_reports(&mut self) -> Vec<usize> {
-        let changed = |backlog: &mut Backlog| std::mem::take(&mut backlog.changed) && backlog.open;
-        self.backlogs.iter_mut().filter_map(|backlog| changed(backlog).then_some(backlog.token)?).collect()
+        let numbers: Vec<usize> = self.told_listeners().collect();
+        let once = self.trigger == Trigger::OneShot;
+        let take = |number: usize| {
+            let backlog = &mut self.backlogs[number];
+            backlog.changed = false;
+            backlog.asked &= !once;
+            backlog.token
+        };
+        numbers.into_iter().filter_map(take).collect()
     }
 
     pub(super) fn has_listener_reports(&self) -> bool {
-        self.backlogs.iter().any(|backlog| backlog.changed && backlog.open)
+        self.told_listeners().next().is_some()
+    }
+
+    /// A selector is asked to tell of a socket, or not to.
+    pub(super) fn ask(&mut self, conn: usize, want: Option<Want>) {
+        self.conns[conn].asked = want.map(asked_bits);
+    }
+
+    /// The same for a listener.
+    pub(super) fn ask_listener(&mut self, listener: usize, want: Option<Want>) {
+        self.backlogs[listener].asked = want.is_some_and(|want| want.read);
     }
 
     pub(super) fn watch_listener(&mut self, listener: usize, token: usize) {
         self.backlogs[listener].token = Some(token);
     }
+}
+
+fn asked_bits(want: Want) -> u8 {
+    (if want.read { bits::READ } else { 0 }) | if want.write { bits::WRITE } else { 0 }
 }
 
 impl Backlog {

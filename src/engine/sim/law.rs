@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::kernel::{OURS, Role, World};
 use super::plan::{Ending, MS, Us};
+use crate::engine::Trigger;
 
 /// How late anything may be that is due at once: listeners rest for 50 ms, looks at a spared peer are
 /// 250 ms apart.
@@ -373,12 +374,20 @@ impl World {
         }
         let fault_at = both.iter().filter_map(|conn| self.conns[*conn].laws.fault_at).min();
         if fault_at.is_none()
-            && let Some(failed) = both.iter().find(|conn| self.conns[**conn].ends[OURS].error.is_some())
+            && let Some(failed) = both.iter().find(|conn| self.has_failed_unseen(**conn))
         {
             return Some(format!("#{failed} has failed, and nobody looked"));
         }
         let [up, down] = [[pair.client, server], [server, pair.client]];
         self.left_to_do(up).or_else(|| self.left_to_do(down)).or_else(|| self.overdue(number, fault_at))
+    }
+
+    /// Whether a socket has failed, and the program should know. Where both ways are shut, a hang-up is
+    /// the case for ever: only an edge can tell that an error follows, and what it may still cost is known to
+    /// nobody but the peer.
+    fn has_failed_unseen(&self, conn: usize) -> bool {
+        let end = &self.conns[conn].ends[OURS];
+        end.error.is_some() && (self.trigger == Trigger::Edge || !(end.fin && end.fin_arrived))
     }
 
     /// What could be done in one direction.

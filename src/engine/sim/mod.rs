@@ -5,7 +5,7 @@
 //! call it checks what the program did against the laws that a proxy must keep. Time is virtual: a
 //! run of a minute takes milliseconds, and the same seed is the same run.
 //!
-//! Not simulated: completion engines, level and one-shot triggers, and lost reports, which no selector has yet.
+//! Selectors of each kind stand on it: edge-triggered, level-triggered, one-shot, and one that loses reports.
 
 mod calls;
 mod kernel;
@@ -20,10 +20,11 @@ pub use plan::{Dice, Ending, MS, Manner, Plan, Us};
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Readiness, Selector, Source};
+use super::{Readiness, Report, Selector, Source, Trigger, Want};
 use crate::config::{Address, Tcp};
 use crate::relay::Fault;
 use crate::sys::Net;
@@ -45,10 +46,47 @@ pub struct SimListener {
     number: usize,
 }
 
-/// Reports what happens in a world, as epoll does when it is edge-triggered. `TRUSTED`: a short read proves
-/// that a socket is empty.
+/// Reports what happens in a world.
 #[derive(Debug)]
-pub struct SimSelector<const TRUSTED: bool>(SimNet);
+pub struct SimSelector<K>(SimNet, PhantomData<K>);
+
+/// What kind of selector it is.
+pub trait Kind {
+    /// When it reports.
+    const TRIGGER: Trigger;
+    /// Whether a short read proves that a socket is empty.
+    const SHORT_READ_IS_DRAINED: bool = true;
+}
+
+/// As epoll is.
+#[derive(Debug)]
+pub struct Edge;
+/// As kqueue is, as far as is shown; and as signals are.
+#[derive(Debug)]
+pub struct WaryEdge;
+/// As poll(2) and select(2) are.
+#[derive(Debug)]
+pub struct Level;
+/// As Linux AIO is.
+#[derive(Debug)]
+pub struct OneShot;
+
+impl Kind for Edge {
+    const TRIGGER: Trigger = Trigger::Edge;
+}
+
+impl Kind for WaryEdge {
+    const TRIGGER: Trigger = Trigger::Edge;
+    const SHORT_READ_IS_DRAINED: bool = false;
+}
+
+impl Kind for Level {
+    const TRIGGER: Trigger = Trigger::Level;
+}
+
+impl Kind for OneShot {
+    const TRIGGER: Trigger = Trigger::OneShot;
+}
 
 impl SimNet {
     /// A world of its own.
@@ -70,8 +108,9 @@ impl SimNet {
 
     /// A selector in this world.
     #[must_use]
-    pub fn selector<const TRUSTED: bool>(&self) -> SimSelector<TRUSTED> {
-        SimSelector(self.clone())
+    pub fn selector<K: Kind>(&self) -> SimSelector<K> {
+        self.with(|world| world.trigger = K::TRIGGER);
+        SimSelector(self.clone(), PhantomData)
     }
 
     fn stream(&self, conn: usize) -> SimStream {
@@ -177,8 +216,9 @@ impl Net for SimNet {
     }
 }
 
-impl<const TRUSTED: bool> Selector<SimNet> for SimSelector<TRUSTED> {
-    const SHORT_READ_IS_DRAINED: bool = TRUSTED;
+impl<K: Kind> Selector<SimNet> for SimSelector<K> {
+    const TRIGGER: Trigger = K::TRIGGER;
+    const SHORT_READ_IS_DRAINED: bool = K::SHORT_READ_IS_DRAINED;
 
     fn add(&mut self, source: Source<'_, SimNet>, token: usize) -> io::Result<()> {
         self.0.with(|world| match source {
@@ -190,11 +230,19 @@ impl<const TRUSTED: bool> Selector<SimNet> for SimSelector<TRUSTED> {
         })
     }
 
+    fn set(&mut self, source: Source<'_, SimNet>, _: usize, want: Option<Want>) -> io::Result<()> {
+        self.0.with(|world| match source {
+            Source::Stream(stream) => world.ask(stream.conn, want),
+            Source::Listener(listener) => world.ask_listener(listener.number, want),
+        });
+        Ok(())
+    }
+
     fn remove(&mut self, _: Source<'_, SimNet>) {
         // As with epoll, a socket is forgotten when it is closed.
     }
 
-    fn select(&mut self, wait: Option<Duration>, out: &mut Vec<Readiness>) -> io::Result<()> {
+    fn select(&mut self, wait: Option<Duration>, out: &mut Vec<Readiness>) -> io::Result<Report> {
         let wait = wait.map(|wait| wait.as_micros() as Us);
         self.0.with(|world| world.select(wait, out))
     }

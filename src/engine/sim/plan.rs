@@ -138,6 +138,8 @@ pub struct Plan {
     pub split: u64,
     /// Reports that nothing is behind, or that are for sockets that are gone, come with others.
     pub spurious: u64,
+    /// All reports of a turn are lost, which the selector tells.
+    pub lost: u64,
     /// A read gives less than there is.
     pub short_read: u64,
     /// A write takes less than it could.
@@ -217,6 +219,7 @@ impl Plan {
             doubled: often(dice),
             split: often(dice),
             spurious: often(dice),
+            lost: 0,
             short_read: often(dice),
             short_write: often(dice),
             shortage: dice.pick(&[0, 0, 10, 50]),
