@@ -197,3 +197,69 @@ impl<Socket> Member<Socket> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::ListenerId;
+
+    #[test]
+    fn a_connection_is_handed_over_within_its_set_only() {
+        let (crew, mailboxes) = Crew::new(2, 3);
+        let client = |socket: u64| Client { listener: ListenerId(0), socket, peer: None, counted: true };
+        for worker in [0, 4] {
+            (0..1_000).for_each(|_| assert!(crew.connections(worker).take()));
+        }
+        for seed in 0..100 {
+            assert!(crew.hand_over(0, client(seed), seed).is_none());
+            assert!(crew.hand_over(4, client(1_000 + seed), seed).is_none());
+        }
+        let sockets =
+            mailboxes.iter().map(|mailbox| mailbox.try_iter().map(|client| client.socket).collect());
+        let sockets: Vec<Vec<u64>> = sockets.collect();
+        let counts: Vec<usize> = sockets.iter().map(Vec::len).collect();
+        assert_eq!((counts[0], counts[1] + counts[2]), (0, 100), "{counts:?}");
+        assert_eq!((counts[4], counts[3] + counts[5]), (0, 100), "{counts:?}");
+        assert!(counts.iter().enumerate().all(|(worker, count)| worker % 4 == 0 || *count > 0), "{counts:?}");
+        assert!(sockets[..3].iter().flatten().all(|socket| *socket < 1_000));
+        assert!(sockets[3..].iter().flatten().all(|socket| *socket >= 1_000));
+    }
+
+    /// Counts how often it was rung.
+    #[derive(Debug, Default)]
+    struct Bell(AtomicUsize);
+
+    impl Wake for Bell {
+        fn wake(&self) -> std::io::Result<()> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn room_that_is_made_in_one_set_is_told_to_those_who_wait_in_another() {
+        let (crew, _mailboxes) = Crew::<()>::new(2, 2);
+        let bells: [Arc<Bell>; 4] = Default::default();
+        for (worker, bell) in (0..).zip(&bells) {
+            crew.join(worker, Arc::clone(bell) as Arc<dyn Wake>);
+        }
+        let rung = || bells.each_ref().map(|bell| bell.0.load(Ordering::Relaxed));
+        assert!(!crew.wake_waiting(0), "nobody waits");
+        crew.set_waiting(3, true);
+        assert!(crew.wake_waiting(0));
+        assert_eq!(rung(), [0, 0, 0, 1]);
+        crew.set_waiting(1, true);
+        assert!(crew.wake_waiting(0) && crew.wake_waiting(0));
+        assert_eq!(rung(), [0, 1, 0, 2], "those who wait have their turns");
+        crew.drain();
+        assert_eq!(rung(), [1, 2, 1, 3], "a drain reaches all sets");
+    }
+
+    #[test]
+    fn a_worker_alone_in_its_set_keeps_what_it_accepts() {
+        let (crew, _mailboxes) = Crew::new(2, 1);
+        (0..100).for_each(|_| assert!(crew.connections(0).take()));
+        let client = Client { listener: ListenerId(0), socket: (), peer: None, counted: true };
+        assert!(crew.hand_over(0, client, 1).is_some());
+    }
+}
