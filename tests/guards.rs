@@ -22,8 +22,9 @@ use tidegate::engine::{Attempt, Pace, Port, drive};
 use tidegate::relay::{Dir, End as RelayEnd, Op, Outcome, Relay};
 use tidegate::session::{Context, Input, Session};
 use tidegate::snapshot::{ListenerId, Snapshot};
+use tidegate::table::{Key, Table};
 use tidegate::tick::Tick;
-use tidegate::worker::{Key, Table, Timers};
+use tidegate::worker::Timers;
 
 /// Bytes of a message.
 const MESSAGE: u32 = 100;

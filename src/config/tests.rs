@@ -189,7 +189,7 @@ sample = 0.5
     assert_eq!(config.log, log);
     let access = Access {
         output: Some(LogOutput::Syslog(PathBuf::from("/dev/log"))),
-        format: AccessFormat::Template("{client} {cause}".to_owned()),
+        format: AccessFormat::Template("{client} {cause}".parse().unwrap()),
         skip_empty: false,
         sample: 0.5,
     };
@@ -393,6 +393,8 @@ fn errors_in_templates() {
         ("{zzzzzz}", "unknown field {zzzzzz} / the fields are `ts`, "),
         ("{}", "unknown field {}"),
         ("{ts", "the template has a `{` without its other half"),
+        ("{{ts}}", "the template has no field"),
+        ("{ts", "a brace that stands for itself is written `{{`"),
         ("{ts {client}", "the template has a `{` without its other half"),
         ("ts} {client}", "the template has a `}` without its other half"),
         ("{ts}\\n", "a template is one line, without control characters"),

@@ -39,7 +39,7 @@ use crate::relay::{Dir, End, Fault, Op, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::net::Accepted;
 use crate::sys::{Net, Os, Pool};
-use crate::worker::Key;
+use crate::table::Key;
 use latch::Latch;
 use wire::{Socket, Wire, Workshop};
 
