@@ -168,4 +168,4 @@ macro_rules! table {
     };
 }
 
-engines!(mio);
+engines!(mio, epoll_level, poll, select);

@@ -6,6 +6,8 @@ use std::io;
 use serde::Serialize;
 
 use super::ByMio;
+#[cfg(target_os = "linux")]
+use super::{ByEpoll, ByPoll, BySelect};
 use crate::config::EngineKind;
 
 /// How a program and the kernel share the work of I/O.
@@ -148,13 +150,18 @@ impl Unavailable {
 /// # Errors
 /// What is in its way, and what to do about it.
 pub fn probe(kind: EngineKind) -> Result<(), Unavailable> {
-    match kind.resolved() {
-        EngineKind::Auto | EngineKind::Mio => match ByMio::new() {
-            Ok(_) => Ok(()),
-            Err(error) => Err(Unavailable::refused("no selector", &error, "see `ulimit -n`")),
-        },
-        _ => Err(Unavailable::absent()),
-    }
+    // What a build for this system has needs a descriptor or two, and nothing else that could be refused.
+    let tried = match kind.resolved() {
+        EngineKind::Auto | EngineKind::Mio => ByMio::new().map(drop),
+        #[cfg(target_os = "linux")]
+        EngineKind::EpollLevel => ByEpoll::new().map(drop),
+        #[cfg(target_os = "linux")]
+        EngineKind::Poll => ByPoll::new().map(drop),
+        #[cfg(target_os = "linux")]
+        EngineKind::Select => BySelect::new().map(drop),
+        _ => return Err(Unavailable::absent()),
+    };
+    tried.map_err(|error| Unavailable::refused("no selector", &error, "see `ulimit -n`"))
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ mod store;
 
 pub use drive::{Attempt, Pace, Port, drive};
 pub use kinds::{FACTS, Facts, Model, Unavailable, probe};
+#[cfg(target_os = "linux")]
+pub use reactor::{ByEpoll, ByPoll, BySelect};
 pub use reactor::{ByMio, Io, Reactor, Readiness, Report, Selector, Source, Trigger, Want};
 
 use std::collections::VecDeque;
@@ -131,6 +133,13 @@ pub trait Wake: fmt::Debug + Send + Sync {
 impl Wake for mio::Waker {
     fn wake(&self) -> io::Result<()> {
         Self::wake(self)
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Wake for crate::sys::Bell {
+    fn wake(&self) -> io::Result<()> {
+        self.ring()
     }
 }
 

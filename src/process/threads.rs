@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::{RunError, bind};
 use crate::config::{Config, EngineKind};
+#[cfg(target_os = "linux")]
+use crate::engine::{ByEpoll, ByPoll, BySelect};
 use crate::engine::{ByMio, Engine, Reactor, Wake};
 use crate::snapshot::Snapshot;
 use crate::sys::net::{Listener, Stream};
@@ -58,6 +60,21 @@ impl<'a> Threads<'a> {
         let started = match kind {
             EngineKind::Auto | EngineKind::Mio => self.spawn(kind, setup, sockets, cpu, move || {
                 let (selector, waker) = ByMio::new()?;
+                Ok((Reactor::new(selector, Os, snapshot, buffer_size, budget), waker))
+            }),
+            #[cfg(target_os = "linux")]
+            EngineKind::EpollLevel => self.spawn(kind, setup, sockets, cpu, move || {
+                let (selector, waker) = ByEpoll::new()?;
+                Ok((Reactor::new(selector, Os, snapshot, buffer_size, budget), waker))
+            }),
+            #[cfg(target_os = "linux")]
+            EngineKind::Poll => self.spawn(kind, setup, sockets, cpu, move || {
+                let (selector, waker) = ByPoll::new()?;
+                Ok((Reactor::new(selector, Os, snapshot, buffer_size, budget), waker))
+            }),
+            #[cfg(target_os = "linux")]
+            EngineKind::Select => self.spawn(kind, setup, sockets, cpu, move || {
+                let (selector, waker) = BySelect::new()?;
                 Ok((Reactor::new(selector, Os, snapshot, buffer_size, budget), waker))
             }),
             _ => Err(io::Error::other(format!("the engine {} is not built yet", kind.name()))),

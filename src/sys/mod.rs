@@ -3,15 +3,21 @@
 //! `io::Error` stops here while bytes are moved: above there is only [`crate::relay::Fault`]. At start-up
 //! the operating system's own words are passed on, because a person reads them.
 
+#[cfg(target_os = "linux")]
+mod bell;
 mod clock;
 mod holder;
 mod limits;
 pub mod net;
+#[cfg(target_os = "linux")]
+pub mod poll;
 mod pool;
 mod socket;
 #[cfg(unix)]
 mod unix;
 
+#[cfg(target_os = "linux")]
+pub use bell::Bell;
 pub use clock::Clock;
 pub use holder::holder_of;
 pub use limits::{allowed_cpus, descriptor_limit, pin_to, raise_descriptor_limit};

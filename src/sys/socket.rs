@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream};
@@ -80,6 +82,23 @@ impl Stream {
             Self::Tcp(socket) => socket.peek(&mut [0]),
             #[cfg(unix)]
             Self::Unix(socket) => socket2::SockRef::from(socket).peek(&mut [std::mem::MaybeUninit::uninit()]),
+        }
+    }
+}
+
+#[cfg(unix)]
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        either!(self, socket => socket.as_fd())
+    }
+}
+
+#[cfg(unix)]
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(_, socket) => socket.as_fd(),
         }
     }
 }

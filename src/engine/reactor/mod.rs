@@ -6,14 +6,26 @@
 //! for a buffer. A selector that has to be asked is asked for exactly what is parked behind a latch.
 
 mod asking;
+#[cfg(target_os = "linux")]
+mod by_epoll;
 mod by_mio;
+#[cfg(target_os = "linux")]
+mod by_poll;
+#[cfg(target_os = "linux")]
+mod by_select;
 mod latch;
 mod selector;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 mod wire;
 
+#[cfg(target_os = "linux")]
+pub use by_epoll::ByEpoll;
 pub use by_mio::ByMio;
+#[cfg(target_os = "linux")]
+pub use by_poll::ByPoll;
+#[cfg(target_os = "linux")]
+pub use by_select::BySelect;
 pub use selector::{Readiness, Report, Selector, Source, Trigger, Want};
 
 use std::collections::VecDeque;

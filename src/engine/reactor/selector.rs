@@ -1,9 +1,13 @@
 //! What a reactor needs from a way of asking which sockets are ready.
 
 use std::io;
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use crate::sys::Net;
+#[cfg(unix)]
+use crate::sys::Os;
 
 /// When a selector reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +96,16 @@ pub enum Source<'a, N: Net> {
     Stream(&'a mut N::Stream),
     /// A listening socket.
     Listener(&'a mut N::Listener),
+}
+
+#[cfg(unix)]
+impl AsFd for Source<'_, Os> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Stream(stream) => stream.as_fd(),
+            Self::Listener(listener) => listener.as_fd(),
+        }
+    }
 }
 
 /// A report on one socket.
