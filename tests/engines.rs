@@ -118,6 +118,11 @@ macro_rules! table {
                 session_that_ends_gives_its_descriptors_to_a_client
                 soft_limit_is_raised_for_maxconn
                 maxconn_that_cannot_fit_is_refused;
+            sets:
+                two_engines_carry_64_clients_each_on_two_workers_each
+                two_engines_share_the_process_maxconn
+                two_engines_drain_together
+                second_signal_stops_two_engines_at_once;
             drain:
                 term_lets_sessions_finish
                 int_lets_sessions_finish
