@@ -9,12 +9,12 @@
 mod rows;
 mod support;
 
-/// Every engine there is.
+/// Engines, and the table whose rows they must show.
 macro_rules! engines {
-    ($($engine:ident),*) => {
+    ($table:ident: $($engine:ident),*) => {
         $(mod $engine {
             const ENGINE: &str = stringify!($engine);
-            table!();
+            $table!();
         })*
     };
 }
@@ -173,4 +173,32 @@ macro_rules! table {
     };
 }
 
-engines!(mio, epoll_level, poll, select);
+/// What `splice = "auto"` may not change, for the engines that can splice.
+macro_rules! spliced_table {
+    () => {
+        tests! {
+            splice:
+                spliced_bulk_arrives_whole_both_ways_at_once
+                spliced_half_closed_by_the_client
+                spliced_half_closed_by_the_server
+                client_resets_behind_spliced_bulk
+                server_resets_behind_spliced_bulk
+                pipe_of_a_reset_reader_is_not_used_again
+                urgent_byte_within_spliced_bulk
+                urgent_byte_and_fin_behind_spliced_bulk
+                small_messages_are_never_spliced
+                pipes_are_returned
+                stuck_readers_of_spliced_bulk
+                without_descriptors_bulk_is_copied
+                bulk_between_unix_sockets_is_spliced;
+        }
+    };
+}
+
+// Every engine there is.
+engines!(table: mio, epoll_level, poll, select);
+
+mod spliced {
+    // Those of readiness.
+    engines!(spliced_table: mio, epoll_level, poll, select);
+}

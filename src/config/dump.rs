@@ -70,6 +70,7 @@ impl Lines {
         self.key("maxconn", number_or("auto", process.maxconn));
         self.key("buffer_size", size(process.buffer_size.into()));
         self.key("buffer_budget", size(process.buffer_budget));
+        self.key("splice", quoted(process.splice.name()));
         self.header("[process.drain]");
         self.key("grace", duration(process.drain.grace));
         self.key("idle_first", process.drain.idle_first);
@@ -174,7 +175,7 @@ mod tests {
     use proptest::option;
     use proptest::prelude::*;
 
-    use super::super::{Address, Drain, Keepalive, Log, Retry, Server, Timeouts, parse};
+    use super::super::{Address, Drain, Keepalive, Log, Retry, Server, Splice, Timeouts, parse};
     use super::*;
 
     fn some_duration() -> impl Strategy<Value = Duration> {
@@ -209,7 +210,8 @@ mod tests {
         ];
         let engine = (some_engine(), any::<bool>());
         let workers = option::of((1..=1024_u16).prop_map(|n| NonZeroU16::new(n).unwrap()));
-        let sizes = (4..=16384_u32, 16 << 20..=1_u64 << 30);
+        let splice = proptest::sample::select(Splice::NAMES.map(|(_, splice)| splice).to_vec());
+        let sizes = (4..=16384_u32, 16 << 20..=1_u64 << 30, splice);
         let zero_or_more = || prop_oneof![Just(Duration::ZERO), some_duration()];
         let drain = (zero_or_more(), any::<bool>(), zero_or_more(), option::of(some_duration())).prop_map(
             |(grace, idle_first, spread, hard_stop)| Drain { grace, idle_first, spread, hard_stop },
@@ -220,7 +222,7 @@ mod tests {
                 cpu_affinity,
                 (engine, engine_fallback),
                 maxconn,
-                (buffer_size, buffer_budget),
+                (buffer_size, buffer_budget, splice),
                 drain,
             )| Process {
                 workers,
@@ -230,6 +232,7 @@ mod tests {
                 maxconn,
                 buffer_size: buffer_size << 10,
                 buffer_budget: buffer_budget << 10,
+                splice,
                 drain,
             },
         )
@@ -349,6 +352,7 @@ engine_fallback = true
 maxconn = "auto"
 buffer_size = "256KiB"
 buffer_budget = "512MiB"
+splice = "off"
 
 [process.drain]
 grace = "0s"

@@ -93,6 +93,8 @@ pub struct Process {
     pub buffer_size: u32,
     /// `buffer_budget` in bytes: all buffers of all workers together.
     pub buffer_budget: u64,
+    /// `splice`
+    pub splice: Splice,
     /// `[process.drain]`
     pub drain: Drain,
 }
@@ -115,8 +117,29 @@ impl Default for Process {
             maxconn: None,
             buffer_size: 256 << 10,
             buffer_budget: 512 << 20,
+            splice: Splice::Off,
             drain: Drain::default(),
         }
+    }
+}
+
+/// `process.splice`: whether bytes may pass from socket to socket without a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Splice {
+    /// They are copied.
+    Off,
+    /// Those of directions that carry much at a time are spliced, where the system can.
+    Auto,
+}
+
+impl Splice {
+    /// Each of them with its name.
+    pub const NAMES: [(&'static str, Self); 2] = [("off", Self::Off), ("auto", Self::Auto)];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize].0
     }
 }
 

@@ -11,7 +11,7 @@ use super::read::{At, Draft, Key, Reader, Section, Value};
 use super::value::{self, Fault, Parsed};
 use super::{
     Access, AccessFormat, CpuAffinity, Drain, EngineKind, Keepalive, LogFormat, LogOutput, MOST_WORKERS,
-    Retry, Tcp, Template, Timeouts, known, template,
+    Retry, Splice, Tcp, Template, Timeouts, known, template,
 };
 
 pub(super) const LEVELS: [(&str, LevelFilter); 6] = [
@@ -50,6 +50,7 @@ impl Reader {
                     self.set(&mut process.buffer_budget, value, buffer_budget);
                     draft.budget_at = at;
                 }
+                "splice" => self.set(&mut process.splice, value, |v| value::choice(v, &Splice::NAMES, &[])),
                 "drain" => self.with(section, key, value, "process.drain", |reader, section| {
                     reader.drain(section, &mut process.drain);
                 }),

@@ -93,6 +93,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             maxconn: None,
             buffer_size: 262_144,
             buffer_budget: 536_870_912,
+            splice: Splice::Off,
             drain: Drain {
                 grace: Duration::ZERO,
                 idle_first: true,
@@ -154,6 +155,7 @@ engine_fallback = false
 maxconn = 1000
 buffer_size = "4KiB"
 buffer_budget = "16KiB"
+splice = "auto"
 drain = { grace = "5s", idle_first = false, spread = "0s", hard_stop = "off" }
 [log]
 level = "debug"
@@ -177,6 +179,7 @@ sample = 0.5
         maxconn: NonZeroU32::new(1000),
         buffer_size: 4096,
         buffer_budget: 16384,
+        splice: Splice::Auto,
         drain: Drain {
             grace: Duration::from_secs(5),
             idle_first: false,
@@ -714,7 +717,7 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         }
     }
     let tables = ".config_version .include .process .log .defaults .listener .pool process.workers \
-        process.cpu_affinity process.engine process.engine_fallback process.maxconn process.buffer_size process.buffer_budget \
+        process.cpu_affinity process.engine process.engine_fallback process.maxconn process.buffer_size process.buffer_budget process.splice \
         process.drain process.drain.grace process.drain.idle_first process.drain.spread process.drain.hard_stop log.level log.output log.format log.access log.access.output \
         log.access.format log.access.template log.access.events log.access.update_every log.access.skip_empty \
         log.access.sample defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \

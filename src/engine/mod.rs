@@ -6,6 +6,7 @@
 
 mod drive;
 mod kinds;
+mod pipes;
 mod reactor;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -13,9 +14,9 @@ mod store;
 
 pub use drive::{Attempt, Pace, Port, drive};
 pub use kinds::{FACTS, Facts, Model, Unavailable, probe};
+pub use reactor::{Bounds, ByMio, Io, Reactor, Readiness, Report, Selector, Source, Trigger, Want};
 #[cfg(target_os = "linux")]
 pub use reactor::{ByEpoll, ByPoll, BySelect};
-pub use reactor::{ByMio, Io, Reactor, Readiness, Report, Selector, Source, Trigger, Want};
 
 use std::collections::VecDeque;
 use std::fmt;
