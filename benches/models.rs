@@ -68,12 +68,14 @@ fn main() -> io::Result<()> {
     sys::raise_descriptor_limit()?;
     let wanted: Vec<&str> = arguments.iter().map(String::as_str).filter(|it| !it.starts_with('-')).collect();
     let mut variants = Vec::new();
-    for facts in &FACTS {
-        let name = facts.kind.name();
-        if let Err(why) = probe(facts.kind) {
-            println!("{name} cannot run here: {}", why.cause);
-        } else if wanted.is_empty() || wanted.contains(&name) {
-            variants.push(Variant::start(facts.kind)?);
+    for kind in FACTS.map(|facts| facts.kind) {
+        if let Err(why) = probe(kind) {
+            println!("{} cannot run here: {}", kind.name(), why.cause);
+        } else if wanted.is_empty() || wanted.contains(&kind.name()) {
+            variants.push(Variant::start(kind, "off")?);
+            if kind == EngineKind::Auto.resolved() {
+                variants.push(Variant::start(kind, "auto")?);
+            }
         }
     }
     // After the programs were started, which inherit it.
@@ -104,11 +106,13 @@ fn main() -> io::Result<()> {
 }
 
 impl Variant {
-    fn start(kind: EngineKind) -> io::Result<Self> {
+    fn start(kind: EngineKind, splice: &str) -> io::Result<Self> {
         let load = Load::new()?;
         let config = Config::new(kind.name()).access_log("output = \"off\"").server(load.address());
+        let config = config.process(&format!("splice = \"{splice}\""));
         let gate = start(&config);
-        Ok(Self { name: kind.name().to_owned(), gate, load, config, cells: Default::default() })
+        let name = if splice == "off" { kind.name().to_owned() } else { format!("{} + splice", kind.name()) };
+        Ok(Self { name, gate, load, config, cells: Default::default() })
     }
 
     /// What one unit of the work costs; `None` when the engine does not carry so many connections.
