@@ -143,6 +143,7 @@ macro_rules! table {
                 progress_is_told;
             vanished:
                 dead_server_is_given_up
+                last_words_of_a_dead_server_are_delivered
                 dead_client_is_given_up
                 outage_shorter_than_dead_peer_is_survived
                 reader_with_its_window_shut_is_not_dead

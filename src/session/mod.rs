@@ -67,7 +67,8 @@ pub enum Order {
     },
     /// Move bytes both ways. Answer: [`crate::engine::Event::Ended`].
     Relay,
-    /// End a running relay. Answer: [`crate::engine::Event::Ended`].
+    /// End a running relay: at once, but [`End::Reset`], for a peer that has vanished, only when what has arrived
+    /// of it is delivered. Answer: [`crate::engine::Event::Ended`].
     Stop(End),
     /// Close both sockets; what was given to the kernel is still delivered. Answer: [`crate::engine::Event::Closed`].
     Close,

@@ -48,13 +48,15 @@ pub(super) struct Watch {
     seen: Progress,
     /// When that was first seen.
     since: Tick,
+    /// A peer has vanished, and what has arrived of it is being delivered.
+    given_up: bool,
     /// When to look again; `None` is never.
     pub(super) next: Option<Tick>,
 }
 
 impl Watch {
     pub(super) fn new(now: Tick, limits: Limits) -> Self {
-        let mut watch = Self { seen: Progress::default(), since: now, next: None };
+        let mut watch = Self { seen: Progress::default(), since: now, given_up: false, next: None };
         watch.next = watch.next_look(now, limits, None);
         watch
     }
@@ -82,7 +84,11 @@ impl Watch {
         }
         if let (Some((by, silence)), Some(limit)) = (sight.silence, limits.dead_peer)
             && silence >= limit
+            && !self.given_up
         {
+            // The other peer has `half_close` from now on to take the rest.
+            self.given_up = true;
+            self.since = now;
             return Some(End::Reset { by, fault: Fault::TimedOut });
         }
         let over = self.limit(limits).is_some_and(|limit| self.since.after(limit) <= now);
@@ -210,7 +216,13 @@ mod tests {
         };
         assert_eq!(end.1, End::Reset { by: Side::Server, fault: Fault::TimedOut });
         assert!((3_500..=4_000).contains(&end.0), "{}", end.0);
-        assert_eq!(watch.look(Tick(9_000), sight(moved(1)), limits, None), None);
+        // It is given up once; then the other peer has its time to take the rest.
+        let rest = Progress { waiting_for: Some(Side::Client), ..moved(1) };
+        let silence = Some((Side::Server, Duration::from_secs(9)));
+        let limits = Limits { half_close: Some(Duration::from_secs(3)), ..limits };
+        let mut look = |ms| watch.look(Tick(end.0 + ms), Sight { silence, ..sight(rest) }, limits, None);
+        assert_eq!([look(1), look(2_999)], [None, None]);
+        assert_eq!(look(6_000), Some(End::HalfIdle { waiting_for: Side::Client }));
     }
 
     #[test]

@@ -140,6 +140,10 @@ pub trait Net {
     fn silence(_stream: &Self::Stream) -> Option<Duration> {
         None
     }
+
+    /// What has arrived can still be read, and behind it is a 0, as if the peer had sent FIN (shutdown(2) with
+    /// `SHUT_RD`). Only for a peer of which [`Net::silence`] told.
+    fn expect_no_more(_stream: &Self::Stream) {}
 }
 
 /// The operating system's own sockets, by way of mio's types.
@@ -208,6 +212,11 @@ impl Net for Os {
             ErrorKind::NotConnected => Self::pending_error(stream).unwrap_or(Fault::Reset),
             _ => fault(&error),
         })
+    }
+
+    fn expect_no_more(stream: &Stream) {
+        // ENOTCONN: it was reset meanwhile, and reading will tell.
+        let _ = stream.shutdown(Shutdown::Read);
     }
 
     fn accept(listener: &Listener) -> Accepted<Stream> {

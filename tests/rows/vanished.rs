@@ -1,5 +1,6 @@
 //! Peers that go without a word, at the other end of a cable that is cut; and those that are only slow.
 
+use std::fs;
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -43,6 +44,22 @@ pub(crate) fn dead_client_is_given_up(engine: &'static str) {
     assert_eq!(server.receive_to_end(), End::Reset);
     assert_given_up_in_time(began);
     assert_eq!(gate.access(client.address()).cause, "client_vanished");
+}
+
+/// What had arrived of it before reaches a client that reads only after the server was given up.
+pub(crate) fn last_words_of_a_dead_server_are_delivered(engine: &'static str) {
+    let config = Config::new(engine).process("buffer_size = \"64KiB\"");
+    let Some(far) = FarServer::start(config.table("defaults.tcp", DEAD_PEER)) else { return };
+    let [mut client, mut server] = far.pair();
+    let sent = server.send_until_stuck(64 << 20);
+    far.link.cut();
+    let arrived = 1 + sent - far.unacknowledged(&server);
+    client.send(1_000);
+    thread::sleep(Duration::from_secs(5));
+    assert_eq!(client.receive_to_end(), End::Reset);
+    let access = far.gate.access(client.address());
+    assert_eq!((access.cause.as_str(), access.bytes_out), ("server_vanished", arrived));
+    assert_eq!(client.leave(), got(arrived, End::Reset));
 }
 
 /// The connection was quiet for longer than the limit before, which counts for nothing: nothing was owed.
@@ -114,6 +131,17 @@ impl FarServer {
         let config = config.server(listener.local_addr().unwrap());
         let gate = link.near(|| Gate::start(&config));
         Some(Self { listener, gate, link })
+    }
+
+    /// Bytes that the far end has sent to the program and that have not reached it, as its kernel tells.
+    fn unacknowledged(&self, server: &Peer) -> u64 {
+        let port = format!(":{:04X}", server.address().port());
+        let sockets = self.link.far(|| fs::read_to_string("/proc/thread-self/net/tcp").unwrap());
+        let mut fields = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let is_ours = |socket: &Vec<&str>| socket[1].ends_with(&port) && socket[3] == "01";
+        let socket = fields.find(is_ours).expect("the connection is there");
+        let (sending, _) = socket[4].split_once(':').unwrap();
+        u64::from_str_radix(sending, 16).unwrap()
     }
 
     /// Both ends of a connection that has moved a byte each way.

@@ -349,6 +349,24 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         }
     }
 
+    /// A peer has vanished: what has arrived of it is still delivered, and nothing more is expected.
+    fn give_up(
+        &mut self,
+        key: Key,
+        io: &mut Io<N>,
+        side: Side,
+        fault: Fault,
+        out: &mut VecDeque<Event<N::Stream>>,
+    ) {
+        let Io { client, server: Some(server), phase: Phase::Relaying(relay), .. } = io else { return };
+        let socket = if side == Side::Client { client } else { server };
+        N::expect_no_more(&socket.stream);
+        socket.read.raise();
+        relay.resume(side.outbound(), Op::Fill);
+        relay.fail(side, fault);
+        self.pump(key, io, out);
+    }
+
     fn accept(&mut self, out: &mut VecDeque<Event<N::Stream>>) {
         let mut left = ACCEPTS_PER_TURN;
         // Each turn begins with another one, so that a busy listener does not starve the next.
@@ -474,6 +492,7 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
                     self.report_error(key, io, side, out);
                 }
             }
+            Order::Stop(End::Reset { by, fault }) => self.give_up(key, io, by, fault, out),
             Order::Stop(why) => {
                 if let Phase::Relaying(relay) = &mut io.phase {
                     relay.stop(why);
