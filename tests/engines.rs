@@ -168,4 +168,4 @@ macro_rules! table {
     };
 }
 
-engines!(mio, epoll_level, poll, select);
+engines!(mio, io_uring, epoll_level, poll, select);

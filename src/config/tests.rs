@@ -99,6 +99,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
                 spread: Duration::from_secs(30),
                 hard_stop: Some(Duration::from_secs(300)),
             },
+            uring: Uring { entries: 4096, buffers: 1024, multishot: true },
         },
         log: Log { level: log::LevelFilter::Info, output: LogOutput::Stderr, format: LogFormat::Logfmt },
         access: Access {
@@ -155,6 +156,7 @@ maxconn = 1000
 buffer_size = "4KiB"
 buffer_budget = "16KiB"
 drain = { grace = "5s", idle_first = false, spread = "0s", hard_stop = "off" }
+uring = { entries = 64, buffers = 32768, multishot = false }
 [log]
 level = "debug"
 output = "journald"
@@ -183,6 +185,7 @@ sample = 0.5
             spread: Duration::ZERO,
             hard_stop: None,
         },
+        uring: Uring { entries: 64, buffers: 32_768, multishot: false },
     };
     assert_eq!(config.process, process);
     let log = Log { level: log::LevelFilter::Debug, output: LogOutput::Journald, format: LogFormat::Json };
@@ -345,6 +348,8 @@ fn errors_in_process() {
             "write \"off\" for no limit",
         ),
         ("[process.drain]\nhard_stop = 300", "2:13 expected a duration", "write \"300s\" or \"300ms\""),
+        ("[process.uring]\nbuffers = 1000", "2:11 expected a power of two, found 1000", "write 512 or 1024"),
+        ("[process.uring]\nentries = 4", "2:11 expected a whole number from 8 to 32768, found 4", ""),
         ("[process.drain]\nhandover = true", "2:1 `handover` in [process.drain] is not supported yet", ""),
         (
             "[process]\nhard_stop_after = \"5m\"",

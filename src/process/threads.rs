@@ -9,6 +9,8 @@ use std::time::Duration;
 use super::{RunError, bind};
 use crate::config::{Config, EngineKind};
 #[cfg(target_os = "linux")]
+use crate::engine::uring::{Kernel, Uring};
+#[cfg(target_os = "linux")]
 use crate::engine::{ByEpoll, ByPoll, BySelect};
 use crate::engine::{ByMio, Engine, Reactor, Wake};
 use crate::snapshot::Snapshot;
@@ -62,6 +64,14 @@ impl<'a> Threads<'a> {
                 let (selector, waker) = ByMio::new()?;
                 Ok((Reactor::new(selector, Os, snapshot, buffer_size, budget), waker))
             }),
+            #[cfg(target_os = "linux")]
+            EngineKind::IoUring => {
+                let settings = self.config.process.uring;
+                self.spawn(kind, setup, sockets, cpu, move || {
+                    let (ring, waker) = Kernel::new(settings).map_err(io::Error::other)?;
+                    Ok((Uring::new(ring, Os, snapshot, buffer_size, budget), waker))
+                })
+            }
             #[cfg(target_os = "linux")]
             EngineKind::EpollLevel => self.spawn(kind, setup, sockets, cpu, move || {
                 let (selector, waker) = ByEpoll::new()?;
