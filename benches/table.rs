@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use tidegate::worker::{Key, Table};
+use tidegate::table::{Key, Table};
 
 const LIVING: usize = 10_000;
 

@@ -7,8 +7,9 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use tidegate::table::{Key, Table};
 use tidegate::tick::Tick;
-use tidegate::worker::{Key, Table, Timers};
+use tidegate::worker::Timers;
 
 const LIVING: u64 = 100_000;
 /// `idle = "1h"` is looked at every twelve minutes.

@@ -1,7 +1,7 @@
 //! tidegate: a TCP load balancer.
 //!
 //! The rooms. Arrows point one way only: a room uses the rooms below it in this list, never those above
-//! (`tests/tidy.rs` sees to it, and knows the few cycles that are left).
+//! (`tests/tidy.rs` sees to it).
 //!
 //! | room | what it does |
 //! |---|---|
@@ -12,6 +12,7 @@
 //! | [`logging`] | log lines and access records leave through here, never blocking a worker |
 //! | [`engine`] | how the kernel is asked to move bytes |
 //! | [`session`] | pure: accept, pick, dial and retry, relay, close |
+//! | [`table`] | connections, by keys that are never used twice |
 //! | [`snapshot`] | what workers read: immutable, with dense ids |
 //! | [`balance`] | pure: which server is next |
 //! | [`sys`] | the only room that talks to the operating system, and the only one with `unsafe` |
@@ -37,5 +38,6 @@ mod say;
 pub mod session;
 pub mod snapshot;
 pub mod sys;
+pub mod table;
 pub mod tick;
 pub mod worker;

@@ -76,11 +76,21 @@ mod switches {
         HungUpStays,
         /// A one-shot selector that has reported is not asked again.
         NotArmedAgain,
+        /// "The pipe is full" is taken for "the socket is empty".
+        FullPipeClearsLatch,
+        /// A pipe is given back with bytes in it.
+        PipeGivenBackFull,
+        /// A connection keeps its pipe although nothing is in it.
+        PipeKept,
+        /// What is behind an urgent byte is spliced, or the 0 that stands for one believed.
+        UrgentByteSpliced,
+        /// A splice of 0 bytes is believed to be the end.
+        SplicedEndBelieved,
     }
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 25] = [
+        pub const ALL: [Self; 30] = [
             Self::FullClearsLatch,
             Self::ShortReadBelieved,
             Self::FreedInBatch,
@@ -106,6 +116,11 @@ mod switches {
             Self::ParkedNotAskedFor,
             Self::HungUpStays,
             Self::NotArmedAgain,
+            Self::FullPipeClearsLatch,
+            Self::PipeGivenBackFull,
+            Self::PipeKept,
+            Self::UrgentByteSpliced,
+            Self::SplicedEndBelieved,
         ];
     }
 

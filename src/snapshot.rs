@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+pub use crate::balance::ServerId;
 use crate::balance::{Balancer, Rotate, TwoChoices};
 use crate::config::{self, AcceptBalance, AtMaxconn};
 use crate::tick::Tick;
@@ -14,10 +15,6 @@ pub struct ListenerId(pub u16);
 /// A pool: an index into [`Snapshot::pools`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PoolId(pub u16);
-
-/// A server: an index into [`Snapshot::servers`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ServerId(pub u32);
 
 /// Everything a worker needs to know, shared by all of them and never changed.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 
 use tidegate::config;
-use tidegate::engine::{Attempt, Pace, Port, Sight, drive};
+use tidegate::engine::{Attempt, Pace, Port, drive};
 use tidegate::relay::{Dir, End, Fault, Op, Outcome, Progress, Relay, Side};
-use tidegate::session::{Context, Input, Session};
+use tidegate::session::{Context, Input, Session, Sight};
 use tidegate::snapshot::{ListenerId, Snapshot};
 use tidegate::tick::Tick;
 

@@ -9,12 +9,12 @@
 mod rows;
 mod support;
 
-/// Every engine there is.
+/// Engines, and the table whose rows they must show.
 macro_rules! engines {
-    ($($engine:ident),*) => {
+    ($table:ident: $($engine:ident),*) => {
         $(mod $engine {
             const ENGINE: &str = stringify!($engine);
-            table!();
+            $table!();
         })*
     };
 }
@@ -118,6 +118,11 @@ macro_rules! table {
                 session_that_ends_gives_its_descriptors_to_a_client
                 soft_limit_is_raised_for_maxconn
                 maxconn_that_cannot_fit_is_refused;
+            sets:
+                two_engines_carry_64_clients_each_on_two_workers_each
+                two_engines_share_the_process_maxconn
+                two_engines_drain_together
+                second_signal_stops_two_engines_at_once;
             drain:
                 term_lets_sessions_finish
                 int_lets_sessions_finish
@@ -168,4 +173,32 @@ macro_rules! table {
     };
 }
 
-engines!(mio, io_uring, epoll_level, poll, select);
+/// What `splice = "auto"` may not change, for the engines that can splice.
+macro_rules! spliced_table {
+    () => {
+        tests! {
+            splice:
+                spliced_bulk_arrives_whole_both_ways_at_once
+                spliced_half_closed_by_the_client
+                spliced_half_closed_by_the_server
+                client_resets_behind_spliced_bulk
+                server_resets_behind_spliced_bulk
+                pipe_of_a_reset_reader_is_not_used_again
+                urgent_byte_within_spliced_bulk
+                urgent_byte_and_fin_behind_spliced_bulk
+                small_messages_are_never_spliced
+                pipes_are_returned
+                stuck_readers_of_spliced_bulk
+                without_descriptors_bulk_is_copied
+                bulk_between_unix_sockets_is_spliced;
+        }
+    };
+}
+
+// Every engine there is.
+engines!(table: mio, io_uring, epoll_level, poll, select);
+
+mod spliced {
+    // Those of readiness.
+    engines!(spliced_table: mio, epoll_level, poll, select);
+}

@@ -22,8 +22,9 @@ use tidegate::engine::{Attempt, Pace, Port, drive};
 use tidegate::relay::{Dir, End as RelayEnd, Op, Outcome, Relay};
 use tidegate::session::{Context, Input, Session};
 use tidegate::snapshot::{ListenerId, Snapshot};
+use tidegate::table::{Key, Table};
 use tidegate::tick::Tick;
-use tidegate::worker::{Key, Table, Timers};
+use tidegate::worker::Timers;
 
 /// Bytes of a message.
 const MESSAGE: u32 = 100;
@@ -163,6 +164,34 @@ fn calls_of_a_request() {
     assert!(each <= 4.2, "{}", calls.summary(requests));
     assert_eq!(calls.count("epoll_ctl"), 0, "sockets are registered once for life");
     assert_eq!(calls.failed_with("EAGAIN"), 0, "no read or write is tried in vain");
+}
+
+/// With `splice = "auto"`, bulk goes through a pipe and small messages do not.
+#[test]
+fn calls_of_spliced_bulk() {
+    const MIBS: u64 = 64;
+    let server = Server::echo();
+    let Some(trace) = Trace::new() else { return };
+    let config = Config::new("mio").process("splice = \"auto\"").server(server.address());
+    let gate = Gate::start_under(&trace.preparation(), &config);
+    let mut client = gate.connect();
+    client.expect_echo();
+    let calls = trace.during(|| {
+        for _ in 0..1_000 {
+            client.send(u64::from(MESSAGE));
+            client.receive(u64::from(MESSAGE));
+        }
+    });
+    assert_eq!(calls.count("splice"), 0, "{}", calls.summary(1_000.0));
+    let calls = trace.during(|| {
+        client.exchange(MIBS << 20, 64 * 1024);
+    });
+    let mibs = 2.0 * MIBS as f64;
+    println!("system calls for each MiB: {}", calls.summary(mibs));
+    assert!(calls.count("splice") as u64 >= MIBS, "{}", calls.summary(mibs));
+    let copies = calls.count("recvfrom") + calls.count("sendto");
+    assert!(copies < calls.count("splice") / 2, "{}", calls.summary(mibs));
+    assert!(calls.count("pipe2") <= 2, "{}", calls.summary(mibs));
 }
 
 /// Connections one after the other, each with a request and a reply.

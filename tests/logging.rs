@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use tidegate::config::{self, Config, LogFormat, LogOutput};
-use tidegate::logging::{self, Record, StartError};
-use tidegate::session::Cause;
+use tidegate::logging::{self, StartError};
+use tidegate::session::{Cause, Record};
 use tidegate::snapshot::{ListenerId, ServerId, Snapshot};
 use tidegate::sys::Clock;
 

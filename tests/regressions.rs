@@ -16,6 +16,9 @@
 //! | 13 | a reset is passed on as a FIN | `server_resets_after_64_kib` and those around it |
 //! | 14 | a close with input unread cuts off the reply | `server_answers_and_closes_with_input_unread` |
 //! | 15 | half-closed for ever | `silent_server_after_the_clients_fin_is_given_up`, `silent_client_after_the_servers_fin_is_given_up` |
+//! | 16 | a full pipe is taken for an empty socket | here, `a_full_pipe_is_told_from_an_empty_socket` |
+//! | 17 | a pipe holds no more than its size | `a_pipe_may_hold_more_than_its_size` |
+//! | 18 | what cannot be spliced; pipes that are too small, or not to be had | `what_a_splice_says_depends_on_whether_the_pipe_was_empty`, `a_pipe_that_would_be_too_large_becomes_a_smaller_one`, `without_descriptors_bulk_is_copied` |
 //! | 26 | no free local port | here |
 //! | 27 | any event after connect is success; retries without end | `refused_server_is_skipped`, `all_servers_refuse`, `no_server_answers` |
 //! | 28 | a retry after bytes were sent | here |
@@ -44,9 +47,9 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pid
 use socket2::{Domain, SockRef, Socket, Type};
 use support::gate::{Access, Config, Gate, refusal};
 use support::peer::{End, Peer, got};
-use support::process::{cpu_ticks_over, descriptors, watched};
+use support::process::{cpu_ticks_over, descriptors, pipe_ends, watched};
 use support::servers::{Refusing, Server};
-use support::stage::Stage;
+use support::stage::{Stage, at_once};
 
 const ENGINE: &str = "mio";
 const MOMENT: Duration = Duration::from_millis(200);
@@ -141,6 +144,39 @@ fn trap_10_check_and_a_second_start_reset_nobody() {
         client.exchange(100, 100);
     }
     clients.into_iter().for_each(|client| assert_eq!(client.leave(), got(100, End::Fin)));
+}
+
+/// A pipe is full with 256 segments, however small, while its target takes nothing and more segments wait in the
+/// socket. Whoever believes then that the socket is empty never reads them: the client has nothing to add.
+#[test]
+fn trap_16_full_pipe_is_no_empty_socket() {
+    const PIECES: u64 = 4_000;
+    const PIECE: u64 = 100;
+    const BULK: u64 = 8 << 20;
+    let (stage, gate) = Stage::through(Config::new(ENGINE).process("splice = \"auto\""));
+    let [mut client, mut server] = stage.pair();
+    server.socket().set_recv_buffer_size(64 << 10).unwrap();
+    for socket in connections_of(gate.pid()) {
+        if socket.peer_addr().unwrap().as_socket() == Some(server.address()) {
+            socket.set_send_buffer_size(64 << 10).unwrap();
+        }
+    }
+    let before = pipe_ends(gate.pid());
+    at_once(|| server.receive(BULK), || client.send(BULK));
+    assert!(pipe_ends(gate.pid()) > before, "nothing was spliced");
+    // The kernel joins segments that are neighbours in its memory, and those of two connections are not.
+    let [mut other, _other_server] = stage.pair();
+    gate.signal(Signal::STOP);
+    for _ in 0..PIECES {
+        client.send(PIECE);
+        other.send(PIECE);
+    }
+    gate.signal(Signal::CONT);
+    thread::sleep(MOMENT);
+    server.receive(PIECES * PIECE);
+    client.finish();
+    server.receive_to_end();
+    assert_eq!(server.leave(), got(BULK + PIECES * PIECE, End::Fin));
 }
 
 /// Four local ports, all taken towards the first server: that is not its fault, and the second one serves. With

@@ -22,7 +22,7 @@ use tidegate::config::{
 use tidegate::engine::sim::{
     Dice, Edge, Level, OneShot, Plan, Signal, SimNet, SimStream, Summary, Us, WaryEdge, World,
 };
-use tidegate::engine::{Engine, Reactor, Selector};
+use tidegate::engine::{Bounds, Engine, Reactor, Selector};
 use tidegate::logging::Recorder;
 use tidegate::mutant::{self, Mutant};
 use tidegate::snapshot::{ListenerId, Snapshot};
@@ -165,8 +165,8 @@ fn play<S: Selector<SimNet>>(
     (crew, mailbox): (Arc<Crew<SimStream>>, Mailbox<SimStream>),
 ) {
     let snapshot = Arc::new(Snapshot::new(config, plan.maxconn));
-    let mut engine =
-        Reactor::new(selector, net.clone(), Arc::clone(&snapshot), plan.buffer_size, plan.budget);
+    let bounds = Bounds { buffer_size: plan.buffer_size, budget: plan.budget, pipes: plan.pipes };
+    let mut engine = Reactor::new(selector, net.clone(), Arc::clone(&snapshot), bounds);
     for number in 0..plan.listeners {
         let id = ListenerId(u16::try_from(number).expect("one or two"));
         engine.listen(id, net.listener(number)).expect("listeners are always watched");
@@ -183,12 +183,13 @@ fn play<S: Selector<SimNet>>(
     for turn in 0.. {
         let result = worker.turn(|| Tick(net.with(|world| world.now()) / 1_000));
         let no_room = worker.engine().pool().room(plan.buffer_size) == 0;
+        let pipes = worker.engine().pipes_out();
         let lets_in: Vec<bool> = snapshot
             .listeners
             .iter()
             .map(|listener| snapshot.connections.has_room() && listener.connections.has_room())
             .collect();
-        net.with(|world| world.observe(no_room, &lets_in));
+        net.with(|world| world.observe(no_room, &lets_in, pipes));
         match result {
             Ok(true) if turn < TURNS_MAX => {}
             Ok(true) => return net.with(|world| world.fault("there is no end to it".into())),

@@ -20,23 +20,6 @@ const UNSAFE_UNDER: [&str; 3] = ["src/sys/", "src/engine/uring/", "tests/allocat
 /// Modules of a few lines that every room may use and that use none.
 const LEAVES: [&str; 3] = ["mutant", "say", "tick"];
 
-/// A use of a room that stands above the one that uses it: `(room, used, item)`. Each is a cycle, known and to be
-/// undone; one that is gone must leave the list.
-const KNOWN_CYCLES: [(&str, &str, &str); 6] = [
-    // The order of a session to an engine belongs to the session, which is pure.
-    ("session", "engine", "Order"),
-    // So does what a session wants to know of its relay.
-    ("session", "engine", "Sight"),
-    // What a session tells of its life belongs to it; logging only writes it.
-    ("session", "logging", "Record"),
-    // An engine hands keys to the kernel; the table that makes them is the worker's.
-    ("engine", "worker", "Key"),
-    // A balancer gives out the dense ids of the snapshot that holds it.
-    ("balance", "snapshot", "ServerId"),
-    // The names that a template of the access log may use are checked with the configuration.
-    ("config", "logging", "FIELDS"),
-];
-
 /// A file of this repository, by its path from the root.
 struct File {
     path: String,
@@ -104,7 +87,6 @@ fn order(lib: &str) -> Vec<&str> {
 /// Uses of rooms that are not below the one that uses them.
 fn upward_uses(files: &[File], order: &[&str]) -> Vec<String> {
     let mut findings = Vec::new();
-    let mut unmet: BTreeSet<(&str, &str, &str)> = KNOWN_CYCLES.into();
     for file in files.iter().filter(|file| file.is_rust()) {
         let Some(room) = file.room() else { continue };
         let Some(place) = place(order, room) else {
@@ -117,17 +99,10 @@ fn upward_uses(files: &[File], order: &[&str]) -> Vec<String> {
                 continue;
             }
             let item = path.get(1).map_or("", String::as_str);
-            let known = KNOWN_CYCLES.into_iter().find(|known| *known == (room, used.as_str(), item));
-            match known {
-                Some(known) => drop(unmet.remove(&known)),
-                None => findings.push(format!(
-                    "{}: `{room}` uses `{used}::{item}`, which is not below it",
-                    file.at(line)
-                )),
-            }
+            findings
+                .push(format!("{}: `{room}` uses `{used}::{item}`, which is not below it", file.at(line)));
         }
     }
-    findings.extend(unmet.into_iter().map(|known| format!("{known:?} is gone: take it from the list")));
     findings
 }
 
@@ -326,26 +301,23 @@ mod the_checks {
     }
 
     #[test]
-    fn find_an_upward_use_and_an_exception_that_is_gone() {
+    fn find_an_upward_use() {
         let lib = "//! | room | what |\n//! |---|---|\n//! | [`worker`] | a |\n//! | `engine` | b |\n//! | [`session`] | c |\n";
         let order = order(lib);
         assert_eq!(order, ["worker", "engine", "session"]);
-        let known = "use crate::engine::{Order, Sight};\nuse crate::logging::Record;\n";
-        let down = "use crate::session::{Session, State};\nuse crate::tick::Tick;\nuse crate::worker::Key;\n";
-        let gone = ["(\"balance\"", "(\"config\""];
-        let files = |session: &str, engine: &str| {
-            [File::new("src/session/mod.rs", session), File::new("src/engine/mod.rs", engine)]
+        let down = "use crate::session::{Session, State};\nuse crate::tick::Tick;\n";
+        let found_in = |path: &str, text: &str, parts: &[&str]| {
+            found(upward_uses(&[File::new(path, text)], &order), parts);
         };
-        found(upward_uses(&files(known, down), &order), &gone);
-        let up = "fn f() { crate::worker::{Timers, Table}; }";
-        let findings = upward_uses(&files(&format!("{known}{up}"), down), &order);
-        found(findings, &["mod.rs:3: `session` uses `worker::Timers`", "`worker::Table`", gone[0], gone[1]]);
-        found(
-            upward_uses(
-                &files(known, &format!("{down}use crate::{{session::Session, worker::Gate}};")),
-                &order,
-            ),
-            &["mod.rs:4: `engine` uses `worker::Gate`", gone[0], gone[1]],
+        found_in("src/engine/mod.rs", down, &[]);
+        let up = format!("{down}fn f() {{ crate::worker::{{Timers, Table}}; }}");
+        found_in("src/engine/mod.rs", &up, &["mod.rs:3: `engine` uses `worker::Timers`", "`worker::Table`"]);
+        let mixed = format!("{down}use crate::{{session::Session, worker::Gate}};");
+        found_in("src/engine/mod.rs", &mixed, &["mod.rs:3: `engine` uses `worker::Gate`"]);
+        found_in(
+            "src/session/dial.rs",
+            "use crate::engine::Order;",
+            &["dial.rs:1: `session` uses `engine::Order`"],
         );
         let findings = upward_uses(&[File::new("src/attic.rs", "")], &order);
         assert!(findings[0].contains("no room `attic`"), "{findings:?}");

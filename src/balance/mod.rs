@@ -10,10 +10,12 @@ pub use two_choices::TwoChoices;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use crate::snapshot::ServerId;
-
 /// The most servers that are remembered as failed for one client; beyond it the oldest is forgotten.
 pub const TRIED_MAX: usize = 8;
+
+/// A server: an index into the servers of all pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ServerId(pub u32);
 
 /// How a pool chooses among its servers.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::snapshot::ServerId;
+use super::ServerId;
 
 /// The longest table. Weights whose cycle is longer are scaled to it, which shifts the share of a server
 /// by less than one connection in this many.

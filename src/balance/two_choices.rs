@@ -3,7 +3,7 @@
 //! M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (IEEE TPDS 12, 2001): almost as
 //! even as looking at all of them, and, unlike that, without everybody running to the same one.
 
-use crate::snapshot::ServerId;
+use super::ServerId;
 
 /// The servers of a pool by weight.
 #[derive(Debug)]

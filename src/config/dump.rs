@@ -3,10 +3,11 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use super::tables::LEVELS;
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
     AcceptBalance, Access, AccessFormat, AtMaxconn, Balance, Config, CpuAffinity, EngineKind, Listener,
-    LogFormat, LogOutput, Pool, Process, Tcp,
+    LogFormat, LogOutput, Pool, Process, Tcp, name_in,
 };
 
 /// The whole configuration with every default written out, as TOML that [`parse`](super::parse) reads back
@@ -18,9 +19,9 @@ pub fn dump(config: &Config) -> String {
     out.key("config_version", 1);
     out.process(process);
     out.header("[log]");
-    out.key("level", quoted(&log.level.as_str().to_lowercase()));
-    out.key("output", output(&log.output));
-    out.key("format", log_format(log.format));
+    out.key("level", quoted(name_in(&LEVELS, &log.level)));
+    out.key("output", quoted(&log.output.to_string()));
+    out.key("format", quoted(name_in(&LogFormat::NAMES, &log.format)));
     out.access(access);
     out.header("[defaults.timeouts]");
     out.key("connect", duration_or_off(timeouts.connect));
@@ -60,9 +61,8 @@ impl Lines {
         self.key(
             "cpu_affinity",
             match &process.cpu_affinity {
-                CpuAffinity::Off => quoted("off"),
-                CpuAffinity::Auto => quoted("auto"),
                 CpuAffinity::Cpus(cpus) => array(cpus),
+                word => quoted(name_in(&CpuAffinity::NAMES, word)),
             },
         );
         self.key("engine", quoted(process.engine.name()));
@@ -70,6 +70,7 @@ impl Lines {
         self.key("maxconn", number_or("auto", process.maxconn));
         self.key("buffer_size", size(process.buffer_size.into()));
         self.key("buffer_budget", size(process.buffer_budget));
+        self.key("splice", quoted(process.splice.name()));
         self.header("[process.drain]");
         self.key("grace", duration(process.drain.grace));
         self.key("idle_first", process.drain.idle_first);
@@ -83,14 +84,11 @@ impl Lines {
 
     fn access(&mut self, access: &Access) {
         self.header("[log.access]");
-        self.key("output", access.output.as_ref().map_or_else(|| quoted("off"), output));
-        match &access.format {
-            AccessFormat::Json => self.key("format", quoted("json")),
-            AccessFormat::Logfmt => self.key("format", quoted("logfmt")),
-            AccessFormat::Template(template) => {
-                self.key("format", quoted("template"));
-                self.key("template", quoted(template));
-            }
+        let output = access.output.as_ref().map_or_else(|| "off".to_owned(), LogOutput::to_string);
+        self.key("output", quoted(&output));
+        self.key("format", quoted(access.format.name()));
+        if let AccessFormat::Template(template) = &access.format {
+            self.key("template", quoted(&template.to_string()));
         }
         self.key("events", array(&["close"]));
         self.key("update_every", quoted("off"));
@@ -116,26 +114,14 @@ impl Lines {
         self.key("pool", quoted(&pool.name));
         self.key("engine", quoted(listener.engine.map_or("inherit", EngineKind::name)));
         self.key("backlog", number_or("auto", listener.backlog));
-        let accept_balance = match listener.accept_balance {
-            AcceptBalance::LeastLoaded => "least_loaded",
-            AcceptBalance::Reuseport => "reuseport",
-        };
-        self.key("accept_balance", quoted(accept_balance));
+        self.key("accept_balance", quoted(name_in(&AcceptBalance::NAMES, &listener.accept_balance)));
         self.key("maxconn", number_or("off", listener.maxconn));
-        let at_maxconn = match listener.at_maxconn {
-            AtMaxconn::Wait => "wait",
-            AtMaxconn::Reject => "reject",
-        };
-        self.key("at_maxconn", quoted(at_maxconn));
+        self.key("at_maxconn", quoted(name_in(&AtMaxconn::NAMES, &listener.at_maxconn)));
     }
 
     fn pool(&mut self, pool: &Pool) {
         self.header(&format!("[pool.{}]", bare(&pool.name)));
-        let balance = match pool.balance {
-            Balance::TwoChoices => "p2c",
-            Balance::RoundRobin => "round_robin",
-        };
-        self.key("balance", quoted(balance));
+        self.key("balance", quoted(name_in(&Balance::NAMES, &pool.balance)));
         for server in &pool.servers {
             self.header(&format!("[[pool.{}.server]]", bare(&pool.name)));
             self.key("name", quoted(&server.name));
@@ -162,23 +148,6 @@ fn array<T: ToString>(items: &[T]) -> String {
 
 fn number_or<T: Display>(word: &str, number: Option<T>) -> String {
     number.map_or_else(|| quoted(word), |number| number.to_string())
-}
-
-fn output(output: &LogOutput) -> String {
-    match output {
-        LogOutput::Stdout => quoted("stdout"),
-        LogOutput::Stderr => quoted("stderr"),
-        LogOutput::Journald => quoted("journald"),
-        LogOutput::Syslog(path) => quoted(&format!("syslog:{}", path.display())),
-        LogOutput::File(path) => quoted(&path.display().to_string()),
-    }
-}
-
-fn log_format(format: LogFormat) -> String {
-    match format {
-        LogFormat::Logfmt => quoted("logfmt"),
-        LogFormat::Json => quoted("json"),
-    }
 }
 
 fn duration(duration: Duration) -> String {
@@ -210,17 +179,8 @@ mod tests {
     use proptest::option;
     use proptest::prelude::*;
 
-    use super::super::{Address, Drain, Keepalive, Log, Retry, Server, Timeouts, Uring, parse};
+    use super::super::{Address, Drain, Keepalive, Log, Retry, Server, Splice, Timeouts, Uring, parse};
     use super::*;
-
-    const LEVELS: [log::LevelFilter; 6] = [
-        log::LevelFilter::Off,
-        log::LevelFilter::Error,
-        log::LevelFilter::Warn,
-        log::LevelFilter::Info,
-        log::LevelFilter::Debug,
-        log::LevelFilter::Trace,
-    ];
 
     fn some_duration() -> impl Strategy<Value = Duration> {
         prop_oneof![1..=31_536_000_000_u64, (1..=8760_u64).prop_map(|h| h * 3_600_000)]
@@ -254,7 +214,8 @@ mod tests {
         ];
         let engine = (some_engine(), any::<bool>());
         let workers = option::of((1..=1024_u16).prop_map(|n| NonZeroU16::new(n).unwrap()));
-        let sizes = (4..=16384_u32, 16 << 20..=1_u64 << 30);
+        let splice = proptest::sample::select(Splice::NAMES.map(|(_, splice)| splice).to_vec());
+        let sizes = (4..=16384_u32, 16 << 20..=1_u64 << 30, splice);
         let zero_or_more = || prop_oneof![Just(Duration::ZERO), some_duration()];
         let drain = (zero_or_more(), any::<bool>(), zero_or_more(), option::of(some_duration())).prop_map(
             |(grace, idle_first, spread, hard_stop)| Drain { grace, idle_first, spread, hard_stop },
@@ -267,7 +228,7 @@ mod tests {
                 cpu_affinity,
                 (engine, engine_fallback),
                 maxconn,
-                (buffer_size, buffer_budget),
+                (buffer_size, buffer_budget, splice),
                 drain,
                 uring,
             )| Process {
@@ -278,6 +239,7 @@ mod tests {
                 maxconn,
                 buffer_size: buffer_size << 10,
                 buffer_budget: buffer_budget << 10,
+                splice,
                 drain,
                 uring,
             },
@@ -285,16 +247,17 @@ mod tests {
     }
 
     fn some_logs() -> impl Strategy<Value = (Log, Access)> {
-        let log = (prop::sample::select(&LEVELS[..]), some_output(), any::<bool>()).prop_map(
-            |(level, output, json)| {
-                let format = if json { LogFormat::Json } else { LogFormat::Logfmt };
-                Log { level, output, format }
-            },
-        );
+        let log =
+            (prop::sample::select(LEVELS.map(|(_, level)| level).to_vec()), some_output(), any::<bool>())
+                .prop_map(|(level, output, json)| {
+                    let format = if json { LogFormat::Json } else { LogFormat::Logfmt };
+                    Log { level, output, format }
+                });
         let format = prop_oneof![
             Just(AccessFormat::Json),
             Just(AccessFormat::Logfmt),
-            r#"[ -z~é"'\\$]{0,9}\$?\{ts\}"#.prop_map(AccessFormat::Template),
+            r#"([ -z~é"'\\$]|\{\{|\}\}){0,9}\$?\{ts\}"#
+                .prop_map(|text| AccessFormat::Template(text.parse().expect("it is a template"))),
         ];
         let sample = prop_oneof![Just(1.0), 1e-9..1.0_f64];
         let access = (option::of(some_output()), format, any::<bool>(), sample)
@@ -397,6 +360,7 @@ engine_fallback = true
 maxconn = "auto"
 buffer_size = "256KiB"
 buffer_budget = "512MiB"
+splice = "off"
 
 [process.drain]
 grace = "0s"

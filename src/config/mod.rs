@@ -12,6 +12,7 @@ mod read;
 mod recover;
 mod report;
 mod tables;
+mod template;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -19,11 +20,13 @@ mod value;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fmt, mem};
 
 pub use address::Address;
 pub use dump::dump;
 pub use engine::EngineKind;
 pub use report::{Place, Problem, Report};
+pub use template::{Field, Piece, Template};
 
 /// Reads and checks the file at `path` and the files that it includes. Nothing is bound or looked up.
 ///
@@ -46,6 +49,11 @@ pub fn parse(text: &str, name: &str) -> Result<Config, Report> {
 
 /// The most that `workers` may be.
 pub const MOST_WORKERS: u16 = 1024;
+
+/// The name of a value in a table of names; the first if it has several.
+fn name_in<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &'static str {
+    names.iter().find(|(_, named)| named == value).map_or("", |(name, _)| name)
+}
 
 /// A whole configuration: every value is present and inside its range.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +93,8 @@ pub struct Process {
     pub buffer_size: u32,
     /// `buffer_budget` in bytes: all buffers of all workers together.
     pub buffer_budget: u64,
+    /// `splice`
+    pub splice: Splice,
     /// `[process.drain]`
     pub drain: Drain,
     /// `[process.uring]`
@@ -109,6 +119,7 @@ impl Default for Process {
             maxconn: None,
             buffer_size: 256 << 10,
             buffer_budget: 512 << 20,
+            splice: Splice::Off,
             drain: Drain::default(),
             uring: Uring::default(),
         }
@@ -129,6 +140,26 @@ pub struct Uring {
 impl Default for Uring {
     fn default() -> Self {
         Self { entries: 4096, buffers: 1024, multishot: true }
+    }
+}
+
+/// `process.splice`: whether bytes may pass from socket to socket without a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Splice {
+    /// They are copied.
+    Off,
+    /// Those of directions that carry much at a time are spliced, where the system can.
+    Auto,
+}
+
+impl Splice {
+    /// Each of them with its name.
+    pub const NAMES: [(&'static str, Self); 2] = [("off", Self::Off), ("auto", Self::Auto)];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize].0
     }
 }
 
@@ -167,6 +198,11 @@ pub enum CpuAffinity {
     Cpus(Vec<u32>),
 }
 
+impl CpuAffinity {
+    /// Those that are a word.
+    const NAMES: [(&'static str, Self); 2] = [("off", Self::Off), ("auto", Self::Auto)];
+}
+
 /// `[log]`: the program's own messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -199,6 +235,23 @@ pub enum LogOutput {
     File(PathBuf),
 }
 
+impl fmt::Display for LogOutput {
+    /// As the user writes it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syslog(path) => write!(out, "syslog:{}", path.display()),
+            Self::File(path) => path.display().fmt(out),
+            word => out.write_str(name_in(&Self::NAMES, word)),
+        }
+    }
+}
+
+impl LogOutput {
+    /// Those that are a word.
+    const NAMES: [(&'static str, Self); 3] =
+        [("stderr", Self::Stderr), ("stdout", Self::Stdout), ("journald", Self::Journald)];
+}
+
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -206,6 +259,10 @@ pub enum LogFormat {
     Logfmt,
     /// One JSON object a line.
     Json,
+}
+
+impl LogFormat {
+    const NAMES: [(&'static str, Self); 2] = [("logfmt", Self::Logfmt), ("json", Self::Json)];
 }
 
 /// `[log.access]`: one line for each closed connection.
@@ -234,8 +291,22 @@ pub enum AccessFormat {
     Json,
     /// `ts=… id=… client=…`
     Logfmt,
-    /// The user's own line, with `{field}` for each field; the names are those of [`crate::logging::FIELDS`].
-    Template(String),
+    /// The user's own line.
+    Template(Template),
+}
+
+impl AccessFormat {
+    /// Each of them with its name; the template is an empty one.
+    const NAMES: [(&'static str, Self); 3] = [
+        ("json", Self::Json),
+        ("logfmt", Self::Logfmt),
+        ("template", Self::Template(Template { pieces: Vec::new() })),
+    ];
+
+    fn name(&self) -> &'static str {
+        let is_alike = |format: &Self| mem::discriminant(format) == mem::discriminant(self);
+        Self::NAMES.iter().find(|(_, format)| is_alike(format)).map_or("", |(name, _)| name)
+    }
 }
 
 /// `[defaults.timeouts]`; `None` is `"off"`.
@@ -350,6 +421,11 @@ pub enum AcceptBalance {
     Reuseport,
 }
 
+impl AcceptBalance {
+    const NAMES: [(&'static str, Self); 2] =
+        [("least_loaded", Self::LeastLoaded), ("reuseport", Self::Reuseport)];
+}
+
 /// `at_maxconn`: what a client meets when a limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtMaxconn {
@@ -357,6 +433,10 @@ pub enum AtMaxconn {
     Wait,
     /// It is reset.
     Reject,
+}
+
+impl AtMaxconn {
+    const NAMES: [(&'static str, Self); 2] = [("wait", Self::Wait), ("reject", Self::Reject)];
 }
 
 /// `[pool.NAME]`
@@ -377,6 +457,10 @@ pub enum Balance {
     TwoChoices,
     /// Each in its turn, as often as its weight says.
     RoundRobin,
+}
+
+impl Balance {
+    const NAMES: [(&'static str, Self); 2] = [("p2c", Self::TwoChoices), ("round_robin", Self::RoundRobin)];
 }
 
 /// `[[pool.NAME.server]]`

@@ -19,8 +19,6 @@ const MOST_TABLES: usize = 4096;
 /// Servers in all pools together.
 const MOST_SERVERS: usize = 65535;
 
-const BALANCES: &[(&str, Balance)] = &[("p2c", Balance::TwoChoices), ("round_robin", Balance::RoundRobin)];
-
 const BALANCE_LATER: &[&str] = &["least_conn", "least_time", "source", "sni", "first", "random"];
 
 /// A listener whose pool is a name still.
@@ -67,9 +65,6 @@ impl Reader {
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
         };
-        let choices = [("wait", AtMaxconn::Wait), ("reject", AtMaxconn::Reject)];
-        let balances =
-            [("least_loaded", AcceptBalance::LeastLoaded), ("reuseport", AcceptBalance::Reuseport)];
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
                 "bind" => {
@@ -85,11 +80,13 @@ impl Reader {
                 "engine" => self.set(&mut listener.engine, value, engine_or_inherit),
                 "backlog" => self.set(&mut listener.backlog, value, |v| count_or("auto", v)),
                 "accept_balance" => {
-                    self.set(&mut listener.accept_balance, value, |v| value::choice(v, &balances, &[]));
+                    self.set(&mut listener.accept_balance, value, |v| {
+                        value::choice(v, &AcceptBalance::NAMES, &[])
+                    });
                 }
                 "maxconn" => self.set(&mut listener.maxconn, value, |v| count_or("off", v)),
                 "at_maxconn" => {
-                    self.set(&mut listener.at_maxconn, value, |v| value::choice(v, &choices, &[]));
+                    self.set(&mut listener.at_maxconn, value, |v| value::choice(v, &AtMaxconn::NAMES, &[]));
                 }
                 _ => self.unread(section, key, value),
             }
@@ -112,7 +109,7 @@ impl Reader {
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
                 "balance" => {
-                    self.set(&mut pool.balance, value, |v| value::choice(v, BALANCES, BALANCE_LATER));
+                    self.set(&mut pool.balance, value, |v| value::choice(v, &Balance::NAMES, BALANCE_LATER));
                 }
                 "server" => self.servers(section, value, &mut pool.servers),
                 _ => self.unread(section, key, value),

@@ -11,9 +11,17 @@ use super::read::{At, Draft, Key, Reader, Section, Value};
 use super::value::{self, Fault, Parsed};
 use super::{
     Access, AccessFormat, CpuAffinity, Drain, EngineKind, Keepalive, LogFormat, LogOutput, MOST_WORKERS,
-    Retry, Tcp, Timeouts, Uring, known,
+    Retry, Splice, Tcp, Template, Timeouts, Uring, known, template,
 };
-use crate::logging::FIELDS;
+
+pub(super) const LEVELS: [(&str, LevelFilter); 6] = [
+    ("off", LevelFilter::Off),
+    ("error", LevelFilter::Error),
+    ("warn", LevelFilter::Warn),
+    ("info", LevelFilter::Info),
+    ("debug", LevelFilter::Debug),
+    ("trace", LevelFilter::Trace),
+];
 
 /// The number of CPUs that Linux can name to a process.
 const MOST_CPUS: u32 = 1024;
@@ -42,6 +50,7 @@ impl Reader {
                     self.set(&mut process.buffer_budget, value, buffer_budget);
                     draft.budget_at = at;
                 }
+                "splice" => self.set(&mut process.splice, value, |v| value::choice(v, &Splice::NAMES, &[])),
                 "drain" => self.with(section, key, value, "process.drain", |reader, section| {
                     reader.drain(section, &mut process.drain);
                 }),
@@ -78,8 +87,7 @@ impl Reader {
 
     fn cpu_affinity(&mut self, slot: &mut CpuAffinity, value: &Value<'_>) {
         if value.get_ref().is_str() {
-            let words = [("off", CpuAffinity::Off), ("auto", CpuAffinity::Auto)];
-            return self.set(slot, value, |v| value::choice(v, &words, &[]));
+            return self.set(slot, value, |v| value::choice(v, &CpuAffinity::NAMES, &[]));
         }
         let mut cpus = Vec::new();
         for item in self.list(value, "\"off\", \"auto\" or an array of CPUs such as [\"0\", \"4-7\"]") {
@@ -114,9 +122,9 @@ impl Reader {
                         Fault::new("only [log.access] can be off").help("write level = \"off\"")
                     })
                 }),
-                "format" => self.set(&mut log.format, value, |v| {
-                    value::choice(v, &[("logfmt", LogFormat::Logfmt), ("json", LogFormat::Json)], &[])
-                }),
+                "format" => {
+                    self.set(&mut log.format, value, |v| value::choice(v, &LogFormat::NAMES, &[]));
+                }
                 "access" => {
                     self.with(section, key, value, "log.access", |r, s| r.access(s, &mut draft.access));
                 }
@@ -126,17 +134,14 @@ impl Reader {
     }
 
     fn access(&mut self, section: &Section<'_>, access: &mut Access) {
-        let formats = [
-            ("json", AccessFormat::Json),
-            ("logfmt", AccessFormat::Logfmt),
-            ("template", AccessFormat::Template(String::new())),
-        ];
         let mut template = None;
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
                 "output" => self.set(&mut access.output, value, output),
                 "format" => {
-                    self.set(&mut access.format, value, |v| value::choice(v, &formats, &["haproxy_tcplog"]));
+                    self.set(&mut access.format, value, |v| {
+                        value::choice(v, &AccessFormat::NAMES, &["haproxy_tcplog"])
+                    });
                 }
                 "template" => template = self.take(value, value::text).map(|text| (text, value)),
                 "events" => self.events(value),
@@ -165,10 +170,9 @@ impl Reader {
     ) {
         match (format, template) {
             (AccessFormat::Template(slot), Some((text, value))) => {
-                self.take(value, |_| check_template(&text, FIELDS));
-                *slot = text;
+                self.set(slot, value, |_| Template::parse(&text));
             }
-            (AccessFormat::Template(_), None) => self.require(section, "template", TEMPLATE_EXAMPLE),
+            (AccessFormat::Template(_), None) => self.require(section, "template", template::EXAMPLE),
             (_, Some((text, value))) if !text.is_empty() => {
                 let fault = Fault::new("`template` has no effect without format = \"template\"");
                 let help = "write format = \"template\" beside it, or leave it out";
@@ -310,27 +314,18 @@ fn buffer_budget(value: &DeValue<'_>) -> Parsed<u64> {
 }
 
 fn level(value: &DeValue<'_>) -> Parsed<LevelFilter> {
-    let levels = [
-        ("off", LevelFilter::Off),
-        ("error", LevelFilter::Error),
-        ("warn", LevelFilter::Warn),
-        ("info", LevelFilter::Info),
-        ("debug", LevelFilter::Debug),
-        ("trace", LevelFilter::Trace),
-    ];
-    value::choice(value, &levels, &[])
+    value::choice(value, &LEVELS, &[])
 }
 
 /// Where lines go; `None` for `"off"`. A file has a `/` in its path, so that no misspelt word becomes one.
 fn output(value: &DeValue<'_>) -> Parsed<Option<LogOutput>> {
     let text = value::text(value)?;
     let syslog = text.strip_prefix("syslog:");
-    match text.as_str() {
-        "off" => return Ok(None),
-        "stdout" => return Ok(Some(LogOutput::Stdout)),
-        "stderr" => return Ok(Some(LogOutput::Stderr)),
-        "journald" => return Ok(Some(LogOutput::Journald)),
-        _ => {}
+    if text == "off" {
+        return Ok(None);
+    }
+    if let Some((_, output)) = LogOutput::NAMES.iter().find(|(word, _)| *word == text) {
+        return Ok(Some(output.clone()));
     }
     let path = syslog.unwrap_or(&text);
     if path.contains('\0') || path.ends_with('/') {
@@ -345,7 +340,8 @@ fn output(value: &DeValue<'_>) -> Parsed<Option<LogOutput>> {
     if text.contains('/') {
         return Ok(Some(LogOutput::File(PathBuf::from(text))));
     }
-    let words = ["stderr", "stdout", "journald", "syslog:/dev/log"];
+    let words = LogOutput::NAMES.map(|(word, _)| word);
+    let words = [words[0], words[1], words[2], "syslog:/dev/log"];
     let fault = Fault::new(format!(
         "expected {} or the path of a file, found {text:?}",
         known::listed(&words, "\"", ", ")
@@ -358,37 +354,6 @@ fn output(value: &DeValue<'_>) -> Parsed<Option<LogOutput>> {
         }
     };
     Err(fault.help(help))
-}
-
-const TEMPLATE_EXAMPLE: &str = "write one such as template = \"{ts} {client} {server} {cause}\"";
-
-/// Checks that a template is one line with at least one of `fields` in braces, and no other braces.
-fn check_template(template: &str, fields: &[&str]) -> Parsed<()> {
-    if template.contains(|c: char| c.is_control() && c != '\t') {
-        return Err(Fault::new("a template is one line, without control characters"));
-    }
-    let mut rest = template;
-    let mut has_field = false;
-    while let Some(at) = rest.find(['{', '}']) {
-        let stray = |brace: &str| Fault::new(format!("the template has a `{brace}` without its other half"));
-        let Some(inside) = rest[at..].strip_prefix('{') else {
-            return Err(stray("}").help("braces are for fields only"));
-        };
-        let end = inside.find(['{', '}']).filter(|end| inside[*end..].starts_with('}'));
-        let end = end.ok_or_else(|| stray("{").help("braces are for fields only"))?;
-        let field = &inside[..end];
-        if !fields.contains(&field) {
-            let near = known::nearest(field, fields.iter().copied());
-            let help = near.map_or_else(
-                || format!("the fields are {}", known::listed(fields, "`", " and ")),
-                |near| format!("did you mean {{{near}}}?"),
-            );
-            return Err(Fault::new(format!("the template has an unknown field {{{field}}}")).help(help));
-        }
-        has_field = true;
-        rest = &inside[end + 1..];
-    }
-    if has_field { Ok(()) } else { Err(Fault::new("the template has no field").help(TEMPLATE_EXAMPLE)) }
 }
 
 fn keepalive_off(value: &DeValue<'_>) -> Parsed<Option<Keepalive>> {

@@ -93,6 +93,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             maxconn: None,
             buffer_size: 262_144,
             buffer_budget: 536_870_912,
+            splice: Splice::Off,
             drain: Drain {
                 grace: Duration::ZERO,
                 idle_first: true,
@@ -155,6 +156,7 @@ engine_fallback = false
 maxconn = 1000
 buffer_size = "4KiB"
 buffer_budget = "16KiB"
+splice = "auto"
 drain = { grace = "5s", idle_first = false, spread = "0s", hard_stop = "off" }
 uring = { entries = 64, buffers = 32768, multishot = false }
 [log]
@@ -179,6 +181,7 @@ sample = 0.5
         maxconn: NonZeroU32::new(1000),
         buffer_size: 4096,
         buffer_budget: 16384,
+        splice: Splice::Auto,
         drain: Drain {
             grace: Duration::from_secs(5),
             idle_first: false,
@@ -192,7 +195,7 @@ sample = 0.5
     assert_eq!(config.log, log);
     let access = Access {
         output: Some(LogOutput::Syslog(PathBuf::from("/dev/log"))),
-        format: AccessFormat::Template("{client} {cause}".to_owned()),
+        format: AccessFormat::Template("{client} {cause}".parse().unwrap()),
         skip_empty: false,
         sample: 0.5,
     };
@@ -349,7 +352,11 @@ fn errors_in_process() {
         ),
         ("[process.drain]\nhard_stop = 300", "2:13 expected a duration", "write \"300s\" or \"300ms\""),
         ("[process.uring]\nbuffers = 1000", "2:11 expected a power of two, found 1000", "write 512 or 1024"),
-        ("[process.uring]\nentries = 4", "2:11 expected a whole number from 8 to 32768, found 4", ""),
+        (
+            "[process.uring]\nentries = 4",
+            "2:11 expected a whole number from 8 to 32768, found the number 4",
+            "",
+        ),
         ("[process.drain]\nhandover = true", "2:1 `handover` in [process.drain] is not supported yet", ""),
         (
             "[process]\nhard_stop_after = \"5m\"",
@@ -398,6 +405,8 @@ fn errors_in_templates() {
         ("{zzzzzz}", "unknown field {zzzzzz} / the fields are `ts`, "),
         ("{}", "unknown field {}"),
         ("{ts", "the template has a `{` without its other half"),
+        ("{{ts}}", "the template has no field"),
+        ("{ts", "a brace that stands for itself is written `{{`"),
         ("{ts {client}", "the template has a `{` without its other half"),
         ("ts} {client}", "the template has a `}` without its other half"),
         ("{ts}\\n", "a template is one line, without control characters"),
@@ -717,8 +726,9 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         }
     }
     let tables = ".config_version .include .process .log .defaults .listener .pool process.workers \
-        process.cpu_affinity process.engine process.engine_fallback process.maxconn process.buffer_size process.buffer_budget \
-        process.drain process.drain.grace process.drain.idle_first process.drain.spread process.drain.hard_stop log.level log.output log.format log.access log.access.output \
+        process.cpu_affinity process.engine process.engine_fallback process.maxconn process.buffer_size process.buffer_budget process.splice \
+        process.drain process.uring process.drain.grace process.drain.idle_first process.drain.spread process.drain.hard_stop \
+        process.uring.entries process.uring.buffers process.uring.multishot log.level log.output log.format log.access log.access.output \
         log.access.format log.access.template log.access.events log.access.update_every log.access.skip_empty \
         log.access.sample defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \
         defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close \

@@ -36,7 +36,7 @@ const START_TIME: Duration = Duration::from_secs(10);
 /// The errors in it, as of any configuration.
 pub fn built_in() -> Result<Config, config::Report> {
     let mut config = config::parse(include_str!("../../proxy.toml"), "proxy.toml (built in)")?;
-    config.access.format = AccessFormat::Template(ACCESS_LINE.to_owned());
+    config.access.format = AccessFormat::Template(ACCESS_LINE.parse().expect("it is a template"));
     Ok(config)
 }
 

@@ -54,7 +54,7 @@ pub struct Facts {
     pub bytes_at_rest: Option<u32>,
 }
 
-const TWO_COPIES: &str = "two, through a buffer of the worker";
+const TWO_COPIES: &str = "two, through a buffer of the worker; none in bulk with splice";
 
 /// Every engine that there is, in the order in which they are shown.
 pub const FACTS: [Facts; 8] = [

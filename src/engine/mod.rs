@@ -6,6 +6,7 @@
 
 mod drive;
 mod kinds;
+mod pipes;
 mod reactor;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -15,9 +16,9 @@ pub mod uring;
 
 pub use drive::{Attempt, Pace, Port, drive};
 pub use kinds::{FACTS, Facts, Model, Unavailable, probe};
+pub use reactor::{Bounds, ByMio, Io, Reactor, Readiness, Report, Selector, Source, Trigger, Want};
 #[cfg(target_os = "linux")]
 pub use reactor::{ByEpoll, ByPoll, BySelect};
-pub use reactor::{ByMio, Io, Reactor, Readiness, Report, Selector, Source, Trigger, Want};
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -25,32 +26,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::relay::{Dir, End, Fault, Progress, Side};
-use crate::snapshot::{ListenerId, ServerId};
-use crate::worker::Key;
-
-/// What a worker asks of an engine, for one connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Connect to a server; an attempt that still runs is abandoned. Answer: [`Event::Dialed`].
-    Dial {
-        /// Which.
-        to: ServerId,
-    },
-    /// Move bytes both ways. Answer: [`Event::Ended`].
-    Relay,
-    /// End a running relay. Answer: [`Event::Ended`].
-    Stop(End),
-    /// Close both sockets; what was given to the kernel is still delivered. Answer: [`Event::Closed`].
-    Close,
-    /// Reset both peers. Answer: [`Event::Closed`]. As long as the spared peer has not acknowledged
-    /// everything, nothing is done and nothing answered, because a reset would destroy what is on its way:
-    /// whoever spares a peer asks again.
-    Reset {
-        /// The peer that must get everything first, if any.
-        spare: Option<Side>,
-    },
-}
+use crate::relay::{End, Fault};
+use crate::session::{Order, Sight};
+use crate::snapshot::ListenerId;
+use crate::table::Key;
 
 /// What an engine tells a worker.
 #[derive(Debug)]
@@ -99,19 +78,6 @@ pub enum Event<Socket> {
         /// The connection.
         key: Key,
     },
-}
-
-/// What can be seen of a running relay.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sight {
-    /// How far it has come.
-    pub progress: Progress,
-    /// The direction in which the last bytes were delivered.
-    pub last: Option<Dir>,
-    /// Bytes were taken from a peer and not given to the other, or are known to wait.
-    pub held: bool,
-    /// A peer that owes acknowledgements although it was asked again, and for how long it has sent none.
-    pub silence: Option<(Side, Duration)>,
 }
 
 /// The connection table as an engine sees it: never the session.

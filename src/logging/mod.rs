@@ -8,7 +8,6 @@
 mod access;
 mod datagrams;
 mod lines;
-mod record;
 mod recorder;
 mod sink;
 mod stamp;
@@ -22,9 +21,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use access::AccessLines;
-pub use access::{FIELDS, TemplateError, check_template};
 use lines::{LogLines, Logger};
-pub use record::Record;
 pub use recorder::Recorder;
 use recorder::Tally;
 use rtrb::RingBuffer;
@@ -32,6 +29,7 @@ use sink::Sink;
 use writer::{Drops, Writer};
 
 use crate::config::{Config, LogOutput};
+use crate::session::Record;
 use crate::snapshot::Snapshot;
 use crate::sys::Clock;
 
@@ -48,9 +46,6 @@ pub enum StartError {
         /// What the system says.
         cause: io::Error,
     },
-    /// A template cannot be written.
-    #[error("log.access.template: {0}")]
-    Template(#[from] TemplateError),
     /// The system gives no thread.
     #[error("cannot start the thread that writes logs: {0}")]
     Thread(#[source] io::Error),
@@ -74,7 +69,7 @@ pub struct Logging {
 /// worker; `engines` are the names of their engines. Records carry ids of `names` and ticks of `clock`. Once in a process.
 ///
 /// # Errors
-/// An output that cannot be opened, a template that cannot be written, no thread, or a second call.
+/// An output that cannot be opened, no thread, or a second call.
 pub fn start(
     config: &Config,
     names: &Snapshot,
@@ -117,7 +112,7 @@ fn launch(
     let open = |key, output: &LogOutput| {
         Sink::open(output, clock, Arc::clone(&written)).map_err(|cause| StartError::Output {
             key,
-            output: sink::spelling(output),
+            output: output.to_string(),
             cause,
         })
     };
@@ -143,7 +138,7 @@ fn launch(
         log_tally: Arc::clone(&log_tally),
         log_drops: Drops::new("log lines", vec![Arc::clone(&log_tally)]),
         rings,
-        access: AccessLines::new(&config.access.format, names, engines)?,
+        access: AccessLines::new(&config.access.format, names, engines),
         access_drops: Drops::new("access records", tallies.clone()),
         log_sink,
         access_sink,

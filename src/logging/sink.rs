@@ -57,7 +57,7 @@ impl Sink {
             LogOutput::Stderr => Box::new(io::sink()),
             _ => Box::new(io::stderr()),
         };
-        Ok(Self::new(target, spelling(output), to, clock, written))
+        Ok(Self::new(target, output.to_string(), to, clock, written))
     }
 
     pub(super) fn new(
@@ -96,17 +96,6 @@ impl Sink {
         {
             self.complaints.about(lost, &error);
         }
-    }
-}
-
-/// As the user writes it.
-pub(super) fn spelling(output: &LogOutput) -> String {
-    match output {
-        LogOutput::Stdout => "stdout".to_owned(),
-        LogOutput::Stderr => "stderr".to_owned(),
-        LogOutput::Journald => "journald".to_owned(),
-        LogOutput::Syslog(path) => format!("syslog:{}", path.display()),
-        LogOutput::File(path) => path.display().to_string(),
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) fn rejected() -> Record {
 }
 
 fn config(log: LogOutput, access: Option<LogOutput>) -> Config {
-    let format = AccessFormat::Template("id={id} worker={worker}".to_owned());
+    let format = AccessFormat::Template("id={id} worker={worker}".parse().unwrap());
     Config {
         log: config::Log { level: LevelFilter::Info, output: log, format: LogFormat::Logfmt },
         access: Access { output: access, format, skip_empty: false, sample: 1.0 },
@@ -183,7 +183,7 @@ fn the_time_stamp_is_the_moment_of_the_close() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("access");
     let mut config = config(LogOutput::Stderr, Some(LogOutput::File(path.clone())));
-    config.access.format = AccessFormat::Template("{ts}".to_owned());
+    config.access.format = AccessFormat::Template("{ts}".parse().unwrap());
     let clock = Clock::start();
     let (logging, mut recorders, _) = launch(&config, &names(), vec!["mio"], clock).unwrap();
     let ended_ms = clock.wall_ms();
@@ -238,15 +238,12 @@ fn an_output_that_cannot_be_opened_is_named() {
     );
     let socket = dir.path().join("socket");
     assert_eq!(
-        error_of(&config(good.clone(), Some(LogOutput::Syslog(socket.clone())))),
+        error_of(&config(good, Some(LogOutput::Syslog(socket.clone())))),
         format!(
             "log.access.output = \"syslog:{}\": No such file or directory (os error 2)",
             socket.display()
         )
     );
-    let mut bad_template = config(good, None);
-    bad_template.access.format = AccessFormat::Template("{ts".to_owned());
-    assert!(error_of(&bad_template).starts_with("log.access.template: a \"{\" is never closed"));
 }
 
 #[test]

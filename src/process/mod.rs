@@ -18,8 +18,8 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Config, CpuAffinity};
-use crate::engine;
+use crate::config::{Config, CpuAffinity, Splice};
+use crate::engine::{self, FACTS, Model};
 use crate::logging::{self, Recorder};
 use crate::snapshot::Snapshot;
 use crate::sys::net::Stream;
@@ -84,6 +84,9 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     log::info!("tidegate {version}: workers {sets}, maxconn {}", room.maxconn);
     sets.report();
     room.report();
+    for why in splicing_in_vain(config, &sets) {
+        log::warn!("process.splice = \"auto\": bytes are copied, because {why}");
+    }
     let result = serve(config, &sets, &snapshot, &cpus, sockets, recorders, clock);
     log::info!("stopped");
     let lost = logging.stop(LOG_WAIT);
@@ -91,6 +94,23 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         complain(format_args!("{lost} log lines were lost: their output failed or could not keep up"));
     }
     result
+}
+
+/// What hinders splicing where it was asked for. Nothing that hinders the start.
+fn splicing_in_vain(config: &Config, sets: &Sets) -> Vec<String> {
+    if config.process.splice == Splice::Off {
+        return Vec::new();
+    }
+    let splices = |engine| FACTS.iter().any(|facts| facts.kind == engine && facts.model == Model::Readiness);
+    let engines = sets.engines().iter().filter(|engine| !splices(**engine));
+    let mut all: Vec<String> =
+        engines.map(|engine| format!("the engine {} does not splice", engine.name())).collect();
+    if let Err(error) = sys::Pipe::new() {
+        all.push(format!(
+            "no pipe of 256 KiB or more can be had: {error}; see fs.pipe-user-pages-soft in pipe(7)"
+        ));
+    }
+    all
 }
 
 /// Starts the workers, all or none, and waits until they have ended.

@@ -1,13 +1,15 @@
 //! Whether the connections that are allowed fit the descriptors that there are.
 
 use super::sets::Sets;
-use crate::config::{Config, CpuAffinity};
+use crate::config::{Config, CpuAffinity, Splice};
 use crate::sys;
 
 /// Descriptors for everything but connections: logs, selectors, listeners, and for each worker those
 /// clients that wait for admission.
 const RESERVE: u64 = 128;
 const RESERVE_PER_WORKER: u64 = 16;
+/// Pipes of all workers: with 1 MiB each, as many as Linux allows a user (`fs.pipe-user-pages-soft`, pipe(7)).
+const PIPES: u16 = 64;
 
 /// The limits that hold.
 #[derive(Debug)]
@@ -113,11 +115,21 @@ pub(super) fn check(config: &Config, sets: &Sets, cpus: &[u32]) -> Result<Room, 
     Ok(Room { maxconn, limits })
 }
 
-/// `128 + 16 a worker`, which covers the usual number of listening sockets; each one more counts.
+/// Pipes that each of so many workers may have: none unless something is to be spliced.
+pub(super) fn pipes_per_worker(config: &Config, workers: u16) -> u16 {
+    match config.process.splice {
+        Splice::Off => 0,
+        Splice::Auto => (PIPES / workers).max(1),
+    }
+}
+
+/// `128 + 16 a worker`, which covers the usual number of listening sockets; each one more counts. A pipe has two.
 fn reserve(config: &Config, sets: &Sets) -> u64 {
     let addresses: usize = config.listeners.iter().map(|listener| listener.bind.len()).sum();
     let listening = addresses as u64 * u64::from(sets.each());
-    RESERVE + RESERVE_PER_WORKER * u64::from(sets.workers()) + listening.saturating_sub(RESERVE / 2)
+    let workers = u64::from(sets.workers());
+    let pipes = workers * u64::from(pipes_per_worker(config, sets.workers()));
+    RESERVE + RESERVE_PER_WORKER * workers + listening.saturating_sub(RESERVE / 2) + 2 * pipes
 }
 
 impl Room {

@@ -70,6 +70,11 @@ impl Sets {
         Ok(sets)
     }
 
+    /// The engine of each set.
+    pub(super) fn engines(&self) -> &[EngineKind] {
+        &self.engines
+    }
+
     /// How many sets there are.
     pub(super) fn count(&self) -> u16 {
         u16::try_from(self.engines.len()).expect("there are fewer engines")

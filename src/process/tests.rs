@@ -10,6 +10,24 @@ use super::*;
 /// Set in the process that is to panic.
 const PANIC: &str = "TIDEGATE_TEST_PANIC";
 
+#[test]
+fn splicing_that_is_asked_for_in_vain_is_told() {
+    let told = |engine, splice| {
+        let text = format!(
+            "process = {{ engine = \"{engine}\", splice = \"{splice}\" }}\n\
+             [listener.l]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\n\
+             [pool.p]\nserver = [{{ name = \"s\", addr = \"127.0.0.1:1\" }}]\n"
+        );
+        let config = crate::config::parse(&text, "test").expect("it is right");
+        let sets = Sets::choose(&config, 1, |_| Ok(())).expect("every engine runs");
+        splicing_in_vain(&config, &sets).join("; ")
+    };
+    assert_eq!(told("threads", "off"), "");
+    assert!(told("io_uring", "auto").contains("io_uring does not splice"));
+    let can = cfg!(target_os = "linux") && sys::Pipe::new().is_ok();
+    assert_eq!(told("mio", "auto").is_empty(), can);
+}
+
 /// Runs itself again in a process of its own, where a thread panics after the hook was set.
 #[test]
 fn a_panic_of_a_worker_ends_the_process() {

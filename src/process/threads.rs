@@ -6,13 +6,13 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use super::{RunError, bind};
+use super::{RunError, bind, room};
 use crate::config::{Config, EngineKind};
 #[cfg(target_os = "linux")]
 use crate::engine::uring::{Kernel, Uring};
+use crate::engine::{Bounds, ByMio, Engine, Reactor, Wake};
 #[cfg(target_os = "linux")]
 use crate::engine::{ByEpoll, ByPoll, BySelect};
-use crate::engine::{ByMio, Engine, Reactor, Wake};
 use crate::snapshot::Snapshot;
 use crate::sys::net::{Listener, Stream};
 use crate::sys::{self, Clock, Os};
@@ -55,37 +55,41 @@ impl<'a> Threads<'a> {
         cpu: Option<u32>,
     ) -> Result<(), RunError> {
         let snapshot = Arc::clone(&setup.snapshot);
-        let buffer_size = self.config.process.buffer_size as usize;
-        let budget = self.config.process.buffer_budget / setup.crew.size() as u64;
-        let budget = usize::try_from(budget).unwrap_or(usize::MAX);
+        let workers = u16::try_from(setup.crew.size()).expect("as many as are configured");
+        let budget = self.config.process.buffer_budget / u64::from(workers);
+        let bounds = Bounds {
+            buffer_size: self.config.process.buffer_size as usize,
+            budget: usize::try_from(budget).unwrap_or(usize::MAX),
+            pipes: room::pipes_per_worker(self.config, workers).into(),
+        };
         let number = setup.number;
         let started = match kind {
             EngineKind::Auto | EngineKind::Mio => self.spawn(kind, setup, sockets, cpu, move || {
                 let (selector, waker) = ByMio::new()?;
-                Ok((Reactor::new(selector, Os, snapshot, buffer_size, budget), waker))
+                Ok((Reactor::new(selector, Os, snapshot, bounds), waker))
             }),
             #[cfg(target_os = "linux")]
             EngineKind::IoUring => {
                 let settings = self.config.process.uring;
                 self.spawn(kind, setup, sockets, cpu, move || {
                     let (ring, waker) = Kernel::new(settings).map_err(io::Error::other)?;
-                    Ok((Uring::new(ring, Os, snapshot, buffer_size, budget), waker))
+                    Ok((Uring::new(ring, Os, snapshot, bounds, settings.multishot), waker))
                 })
             }
             #[cfg(target_os = "linux")]
             EngineKind::EpollLevel => self.spawn(kind, setup, sockets, cpu, move || {
                 let (selector, waker) = ByEpoll::new()?;
-                Ok((Reactor::new(selector, Os, snapshot, buffer_size, budget), waker))
+                Ok((Reactor::new(selector, Os, snapshot, bounds), waker))
             }),
             #[cfg(target_os = "linux")]
             EngineKind::Poll => self.spawn(kind, setup, sockets, cpu, move || {
                 let (selector, waker) = ByPoll::new()?;
-                Ok((Reactor::new(selector, Os, snapshot, buffer_size, budget), waker))
+                Ok((Reactor::new(selector, Os, snapshot, bounds), waker))
             }),
             #[cfg(target_os = "linux")]
             EngineKind::Select => self.spawn(kind, setup, sockets, cpu, move || {
                 let (selector, waker) = BySelect::new()?;
-                Ok((Reactor::new(selector, Os, snapshot, buffer_size, budget), waker))
+                Ok((Reactor::new(selector, Os, snapshot, bounds), waker))
             }),
             _ => Err(io::Error::other(format!("the engine {} is not built yet", kind.name()))),
         };

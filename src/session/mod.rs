@@ -10,17 +10,18 @@
 
 mod cause;
 mod dial;
+mod record;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 pub use cause::Cause;
+pub use record::Record;
+pub use watch::Sight;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::engine::{Order, Sight};
-use crate::logging::Record;
 use crate::relay::{Dir, End, Fault, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::tick::Tick;
@@ -54,6 +55,29 @@ pub enum Input {
     Leave(Tick),
     /// The process stops now.
     Kill,
+}
+
+/// What it asks of its engine, which answers each with an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Connect to a server; an attempt that still runs is abandoned. Answer: [`crate::engine::Event::Dialed`].
+    Dial {
+        /// Which.
+        to: ServerId,
+    },
+    /// Move bytes both ways. Answer: [`crate::engine::Event::Ended`].
+    Relay,
+    /// End a running relay. Answer: [`crate::engine::Event::Ended`].
+    Stop(End),
+    /// Close both sockets; what was given to the kernel is still delivered. Answer: [`crate::engine::Event::Closed`].
+    Close,
+    /// Reset both peers. Answer: [`crate::engine::Event::Closed`]. As long as the spared peer has not acknowledged
+    /// everything, nothing is done and nothing answered, because a reset would destroy what is on its way:
+    /// whoever spares a peer asks again.
+    Reset {
+        /// The peer that must get everything first, if any.
+        spare: Option<Side>,
+    },
 }
 
 /// What a session may ask.

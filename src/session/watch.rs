@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::engine::Sight;
 use crate::relay::{Dir, End, Fault, Progress, Side};
 use crate::snapshot::Snapshot;
 use crate::tick::Tick;
@@ -14,6 +13,19 @@ const QUIET_AFTER_QUESTION: Duration = Duration::from_secs(2);
 
 /// A relay that was quiet for less time is busy: nearly everyone makes a pause now and then.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// What can be seen of a running relay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sight {
+    /// How far it has come.
+    pub progress: Progress,
+    /// The direction in which the last bytes were delivered.
+    pub last: Option<Dir>,
+    /// Bytes were taken from a peer and not given to the other, or are known to wait.
+    pub held: bool,
+    /// A peer that owes acknowledgements although it was asked again, and for how long it has sent none.
+    pub silence: Option<(Side, Duration)>,
+}
 
 /// How long a relay may be quiet.
 #[derive(Clone, Copy, Debug)]

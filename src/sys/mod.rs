@@ -9,6 +9,7 @@ mod clock;
 mod holder;
 mod limits;
 pub mod net;
+pub mod pipe;
 #[cfg(target_os = "linux")]
 pub mod poll;
 mod pool;
@@ -22,4 +23,5 @@ pub use clock::Clock;
 pub use holder::holder_of;
 pub use limits::{allowed_cpus, descriptor_limit, pin_to, raise_descriptor_limit};
 pub use net::{Net, Os, WouldBlock};
+pub use pipe::Pipe;
 pub use pool::{Lease, Pool};

@@ -10,14 +10,16 @@ use mio::net::{TcpListener, TcpStream};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use super::pipe::{Pipe, Spliced};
 pub use super::socket::{Listener, Stream};
 use crate::config::{Address, Tcp};
 use crate::relay::Fault;
 
 /// A proof that an operation on a socket can do nothing until an event says otherwise. Only this room
-/// makes one: from an EAGAIN, or from a short read under the conditions that [`Net::recv`] names.
+/// makes one: from an EAGAIN that it has told apart, or from a short read under the conditions that [`Net::recv`]
+/// names.
 #[derive(Debug)]
-pub struct WouldBlock(());
+pub struct WouldBlock(pub(super) ());
 
 #[cfg(feature = "sim")]
 impl WouldBlock {
@@ -71,6 +73,8 @@ pub trait Net {
     type Stream: fmt::Debug;
     /// A listening socket.
     type Listener: fmt::Debug;
+    /// What bytes are spliced through. Dropping it destroys them.
+    type Pipe: fmt::Debug;
 
     /// Reads once.
     ///
@@ -81,6 +85,18 @@ pub trait Net {
 
     /// Writes once.
     fn send(stream: &Self::Stream, bytes: &[u8]) -> Sent;
+
+    /// A new, empty pipe; `None` when there is none to be had now.
+    fn pipe(&self) -> Option<Self::Pipe>;
+
+    /// Whether all that was spliced into a pipe was spliced out of it.
+    fn is_empty(pipe: &Self::Pipe) -> bool;
+
+    /// Moves bytes from a socket into a pipe, once. What it may tell of the socket is said in [`super::pipe`].
+    fn splice_in(stream: &Self::Stream, pipe: &mut Self::Pipe) -> Spliced;
+
+    /// Moves bytes out of a pipe that is not empty into a socket, once.
+    fn splice_out(stream: &Self::Stream, pipe: &mut Self::Pipe) -> Sent;
 
     /// Sends FIN behind what was sent.
     ///
@@ -139,6 +155,7 @@ pub struct Os;
 impl Net for Os {
     type Stream = Stream;
     type Listener = Listener;
+    type Pipe = Pipe;
 
     fn recv(stream: &Stream, buffer: &mut [u8], short_is_drained: bool) -> Received {
         let room = buffer.len();
@@ -172,6 +189,22 @@ impl Net for Os {
                 Err(error) => Sent::Failed(fault(&error)),
             };
         }
+    }
+
+    fn pipe(&self) -> Option<Pipe> {
+        Pipe::new().ok()
+    }
+
+    fn is_empty(pipe: &Pipe) -> bool {
+        pipe.is_empty()
+    }
+
+    fn splice_in(stream: &Stream, pipe: &mut Pipe) -> Spliced {
+        pipe.fill(stream)
+    }
+
+    fn splice_out(stream: &Stream, pipe: &mut Pipe) -> Sent {
+        pipe.drain(stream)
     }
 
     fn finish(stream: &Stream) -> Result<(), Fault> {

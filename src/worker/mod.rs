@@ -3,14 +3,12 @@
 
 mod crew;
 mod gate;
-mod table;
 #[cfg(test)]
 mod tests;
 mod timers;
 
 pub use crew::{Crew, Mailbox};
 pub use gate::Client;
-pub use table::{Key, Table};
 pub use timers::Timers;
 
 use std::collections::VecDeque;
@@ -21,11 +19,12 @@ use std::time::Duration;
 use crate::balance;
 use crate::config::{self, AcceptBalance, AtMaxconn};
 use crate::engine::{Engine, Event, Slots};
-use crate::logging::{Record, Recorder};
+use crate::logging::Recorder;
 use crate::relay::Fault;
-use crate::session::{Cause, Context, Input, Session};
+use crate::session::{Cause, Context, Input, Record, Session};
 use crate::snapshot::{ListenerId, Snapshot};
 use crate::sys::Clock;
+use crate::table::{Key, Table};
 use crate::tick::Tick;
 use crew::Phase;
 use gate::{Full, Gate};

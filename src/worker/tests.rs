@@ -9,8 +9,8 @@ use mio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::config::{self, Config};
-use crate::engine::{Order, Sight};
 use crate::relay::{End, Progress, Side};
+use crate::session::{Order, Sight};
 
 /// Far more orders than any test needs: a worker that turns in circles is found out.
 const ORDERS_MAX: usize = 100_000;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Key;
+use crate::table::Key;
 use crate::tick::Tick;
 
 /// Keys in the order in which they are due: exact, deterministic, and far from the data path, which never

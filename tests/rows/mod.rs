@@ -9,6 +9,8 @@ pub(crate) mod leaks;
 pub(crate) mod leaving;
 pub(crate) mod limits;
 pub(crate) mod resets;
+pub(crate) mod sets;
+pub(crate) mod splice;
 pub(crate) mod stuck;
 pub(crate) mod timeouts;
 pub(crate) mod unix;

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::support::gate::Config;
+use crate::support::gate::{Config, Gate};
 use crate::support::peer::{Author, End, Peer, got};
 use crate::support::process::{anonymous_bytes, cpu_ticks_over};
 use crate::support::stage::{Stage, at_once};
@@ -34,8 +34,8 @@ pub(crate) fn more_stuck_readers_than_the_budget_has_buffers(engine: &'static st
 }
 
 /// So many sessions whose `writer` meets an end that does not read. The program's memory may grow by
-/// `most_growth` bytes.
-fn stuck(config: Config, writer: Author, sessions: u64, most_growth: u64) {
+/// `most_growth` bytes. Gives the program when all is over.
+pub(super) fn stuck(config: Config, writer: Author, sessions: u64, most_growth: u64) -> Gate {
     let (stage, gate) = Stage::through(config);
     warm_up(&stage);
     let before = anonymous_bytes(gate.pid());
@@ -62,6 +62,7 @@ fn stuck(config: Config, writer: Author, sessions: u64, most_growth: u64) {
             });
         }
     });
+    gate
 }
 
 /// What the program needs once for any traffic is not counted.

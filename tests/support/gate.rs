@@ -20,6 +20,7 @@ use super::peer::{End, Peer, got};
 /// A `proxy.toml` with one listener, `l`, and one pool, `p`.
 pub(crate) struct Config {
     engine: &'static str,
+    fallback: bool,
     workers: u16,
     bind: String,
     process: String,
@@ -35,6 +36,7 @@ impl Config {
     pub(crate) fn new(engine: &'static str) -> Self {
         Self {
             engine,
+            fallback: false,
             workers: 1,
             bind: "127.0.0.1:0".to_owned(),
             process: String::new(),
@@ -44,6 +46,12 @@ impl Config {
             servers: Vec::new(),
             tables: String::new(),
         }
+    }
+
+    /// Another engine may take the place of this one.
+    pub(crate) fn with_fallback(mut self) -> Self {
+        self.fallback = true;
+        self
     }
 
     /// Another number of workers.
@@ -108,12 +116,12 @@ impl Config {
 
 impl Display for Config {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { engine, workers, bind, process, access, listener, balance, tables, .. } = self;
+        let Self { engine, fallback, workers, bind, process, access, listener, balance, tables, .. } = self;
         let servers = self.servers.join(", ");
         write!(
             out,
             "config_version = 1\n\
-             [process]\nworkers = {workers}\nengine = \"{engine}\"\nengine_fallback = false\n{process}\
+             [process]\nworkers = {workers}\nengine = \"{engine}\"\nengine_fallback = {fallback}\n{process}\
              [log.access]\nskip_empty = false\n{access}\
              [listener.l]\nbind = [\"{bind}\"]\npool = \"p\"\n{listener}\
              [pool.p]\nbalance = \"{balance}\"\nserver = [{servers}]\n\
@@ -134,6 +142,7 @@ pub(crate) struct Gate {
 /// One line of the access log, in JSON.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Access {
+    pub(crate) id: String,
     pub(crate) listener: String,
     pub(crate) client: String,
     pub(crate) pool: String,
@@ -160,11 +169,7 @@ impl Gate {
     /// The same in a shell that has run `preparation` before, such as `ulimit -n 256`.
     pub(crate) fn start_under(preparation: &str, config: &Config) -> Self {
         let (mut child, log, access, directory) = spawn(preparation, config);
-        let listening = |line: &str| {
-            let (_, rest) = line.split_once("listening on ")?;
-            rest.split(['"', ' ', ',']).next().map(str::to_owned)
-        };
-        let Some(address) = log.find(PATIENCE, listening) else {
+        let Some(address) = log.find(PATIENCE, |line| listening(line, "")) else {
             let _ = child.kill();
             let _ = child.wait();
             panic!(
@@ -178,6 +183,13 @@ impl Gate {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address.parse().expect("it listens on an IP address")
+    }
+
+    /// Where that listener of several listens.
+    pub(crate) fn address_of(&self, listener: &str) -> SocketAddr {
+        let name = format!("listener {listener}: ");
+        let address = self.log.find(PATIENCE, |line| listening(line, &name));
+        address.expect("it says so").parse().expect("an IP address")
     }
 
     /// Where it listens, in the words of its configuration.
@@ -306,6 +318,12 @@ impl Drop for Gate {
             eprintln!("--- the program's log:\n{}\n--- the end of its access log:\n{last}", self.log.text());
         }
     }
+}
+
+/// The address in a line of the log that says where a listener listens; `name` stands before that.
+fn listening(line: &str, name: &str) -> Option<String> {
+    let (_, rest) = line.split_once(&format!("{name}listening on "))?;
+    rest.split(['"', ' ', ',']).next().map(str::to_owned)
 }
 
 /// Runs the program with a configuration that it must refuse: its exit status and what it said.

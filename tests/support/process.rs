@@ -26,6 +26,15 @@ fn descriptor_numbers(pid: u32) -> Vec<u64> {
         .collect()
 }
 
+/// Ends of pipes that the process has open, its outputs among them.
+pub(crate) fn pipe_ends(pid: u32) -> usize {
+    let is_pipe = |number: &u64| {
+        let link = fs::read_link(format!("/proc/{pid}/fd/{number}"));
+        link.is_ok_and(|target| target.to_string_lossy().starts_with("pipe:"))
+    };
+    descriptor_numbers(pid).iter().filter(|number| is_pipe(number)).count()
+}
+
 /// Waits until the process has at most `most` descriptors, and says how many it has then.
 pub(crate) fn descriptors_settle(pid: u32, most: usize) -> usize {
     let began = Instant::now();
@@ -68,7 +77,8 @@ pub(crate) fn cpu_ticks_over(pid: u32, span: Duration) -> u64 {
     cpu_ticks(pid) - before
 }
 
-fn cpu_ticks(pid: u32) -> u64 {
+/// CPU time that the process has used so far, in clock ticks of 10 ms.
+pub(crate) fn cpu_ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
     // The second field is the program's name in parentheses; it may hold blanks. What follows it is plain.
     let after_name = &stat[stat.rfind(')').expect("a name") + 1..];

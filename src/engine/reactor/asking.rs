@@ -8,7 +8,7 @@ use super::{Io, Phase, Reactor};
 use crate::engine::{Event, Slots};
 use crate::relay::{End, Fault, Op, Side};
 use crate::sys::Net;
-use crate::worker::Key;
+use crate::table::Key;
 
 impl<N: Net> Io<N> {
     fn socket(&mut self, side: Side) -> Option<&mut Socket<N::Stream>> {

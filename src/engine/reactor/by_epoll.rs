@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::selector::{Readiness, Report, Selector, Source, Trigger, Want};
 use crate::sys::{Bell, Os};
-use crate::worker::Key;
+use crate::table::Key;
 
 /// Reports taken from the kernel at a time.
 const EVENTS: usize = 1024;

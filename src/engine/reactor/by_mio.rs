@@ -8,7 +8,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::selector::{Readiness, Report, Selector, Source, Trigger};
 use crate::sys::Os;
-use crate::worker::Key;
+use crate::table::Key;
 
 /// Reports taken from the kernel at a time.
 const EVENTS: usize = 1024;

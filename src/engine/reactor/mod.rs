@@ -33,15 +33,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::store::Store;
+use super::pipes::Pipes;
 use super::{Engine, Event, Order, Pace, Sight, Slots, drive};
 use crate::relay::{Dir, End, Fault, Op, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::net::Accepted;
 use crate::sys::{Net, Os, Pool};
-use crate::worker::Key;
+use crate::table::Key;
 use latch::Latch;
-use wire::{Socket, Wire, Workshop};
+use wire::{Socket, Transit, Wire, Workshop};
 
 /// Connections accepted in a turn: a storm of new ones must not starve the old.
 const ACCEPTS_PER_TURN: usize = 16;
@@ -50,12 +50,23 @@ const GONE_MAX: usize = 64;
 /// Reads for one connection in a turn: 2 MiB with the default buffer.
 const FILLS_PER_TURN: u32 = 8;
 
+/// What a reactor may use to move bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes that are read at a time, at most.
+    pub buffer_size: usize,
+    /// Bytes of the buffers of all connections together, at most.
+    pub budget: usize,
+    /// Pipes to splice through, at most; 0: nothing is spliced.
+    pub pipes: usize,
+}
+
 /// A readiness engine over any [`Selector`] and any kernel.
 #[derive(Debug)]
 pub struct Reactor<S, N: Net = Os> {
     selector: S,
     net: N,
-    workshop: Workshop,
+    workshop: Workshop<N>,
     /// Where the servers are, and the options of their sockets.
     snapshot: Arc<Snapshot>,
     listeners: Vec<Listening<N>>,
@@ -85,7 +96,7 @@ struct Listening<N: Net> {
 pub struct Io<N: Net> {
     client: Socket<N::Stream>,
     server: Option<Socket<N::Stream>>,
-    stores: [Store; 2],
+    transits: [Transit<N::Pipe>; 2],
     phase: Phase,
     /// In the run queue.
     queued: bool,
@@ -104,14 +115,18 @@ enum Phase {
 }
 
 impl<S: Selector<N>, N: Net> Reactor<S, N> {
-    /// A reactor on the kernel `net` that connects to the servers of `snapshot`, reads at most `buffer_size`
-    /// bytes at a time, and holds at most `budget` bytes of all its connections together.
+    /// A reactor on the kernel `net` that connects to the servers of `snapshot`, and moves bytes within `bounds`.
     #[must_use]
-    pub fn new(selector: S, net: N, snapshot: Arc<Snapshot>, buffer_size: usize, budget: usize) -> Self {
+    pub fn new(selector: S, net: N, snapshot: Arc<Snapshot>, bounds: Bounds) -> Self {
+        let Bounds { buffer_size, budget, pipes } = bounds;
         Self {
             selector,
             net,
-            workshop: Workshop { scratch: vec![0; buffer_size].into_boxed_slice(), pool: Pool::new(budget) },
+            workshop: Workshop {
+                scratch: vec![0; buffer_size].into_boxed_slice(),
+                pool: Pool::new(budget),
+                pipes: Pipes::new(pipes, buffer_size),
+            },
             snapshot,
             listeners: Vec::new(),
             first_listener: 0,
@@ -126,6 +141,13 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
     #[must_use]
     pub fn pool(&self) -> &Pool {
         &self.workshop.pool
+    }
+
+    /// Pipes that hold bytes of a connection.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn pipes_out(&self) -> usize {
+        self.workshop.pipes.out()
     }
 
     fn dial(&mut self, key: Key, io: &mut Io<N>, to: ServerId, out: &mut VecDeque<Event<N::Stream>>) {
@@ -157,12 +179,14 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
 
     /// Moves bytes of one connection until nothing more can be done, or its budget is spent.
     fn pump(&mut self, key: Key, io: &mut Io<N>, out: &mut VecDeque<Event<N::Stream>>) {
-        let Io { client, server: Some(server), stores, phase: Phase::Relaying(relay), queued, starved } = io
+        let Io { client, server: Some(server), transits, phase: Phase::Relaying(relay), queued, starved } =
+            io
         else {
             return;
         };
         let before = self.workshop.pool.out();
-        let mut wire = Wire::<N>::new([client, server], stores, &mut self.workshop, S::SHORT_READ_IS_DRAINED);
+        let sockets = [client, server];
+        let mut wire = Wire::new::<S>(sockets, transits, &mut self.workshop, &self.net);
         let pace = drive(relay, &mut wire, FILLS_PER_TURN);
         wire.forget_undeliverable(relay);
         let waits = wire.starved;
@@ -195,8 +219,8 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
 
     fn rest(&mut self, io: &mut Io<N>) {
         io.phase = Phase::Resting;
-        for store in &mut io.stores {
-            store.clear(&mut self.workshop.pool);
+        for transit in &mut io.transits {
+            transit.clear(&mut self.workshop);
         }
         self.feed();
     }
@@ -427,7 +451,7 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
         Ok(Io {
             client,
             server: None,
-            stores: Default::default(),
+            transits: Default::default(),
             phase: Phase::Resting,
             queued: false,
             starved: false,

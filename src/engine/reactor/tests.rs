@@ -39,7 +39,8 @@ impl Stage {
         );
         let config = config::parse(&text, "test").unwrap_or_else(|report| panic!("{report}"));
         let snapshot = Arc::new(Snapshot::new(&config, 1));
-        let mut reactor = Reactor::new(selector, Os, snapshot, 64 * 1024, 1 << 20);
+        let bounds = Bounds { buffer_size: 64 * 1024, budget: 1 << 20, pipes: 0 };
+        let mut reactor = Reactor::new(selector, Os, snapshot, bounds);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connected");
         let (socket, _) = listener.accept().expect("a client");

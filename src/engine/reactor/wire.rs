@@ -1,13 +1,13 @@
 //! The two sockets of a connection while bytes are relayed over them.
 
 use super::latch::Latch;
-#[cfg(doc)]
-use super::selector::Trigger;
-use super::selector::Want;
+use super::selector::{Selector, Trigger, Want};
+use crate::engine::pipes::{Bulk, Pipes};
 use crate::engine::store::Store;
 use crate::engine::{Attempt, Port};
 use crate::relay::{Dir, Op, Outcome, Relay};
 use crate::sys::net::{Received, Sent};
+use crate::sys::pipe::Spliced;
 use crate::sys::{Net, Pool};
 
 /// One socket and what is known of its readiness.
@@ -40,33 +40,68 @@ impl<Stream> Socket<Stream> {
 
 /// What all connections of a worker share to move bytes.
 #[derive(Debug)]
-pub(super) struct Workshop {
+pub(super) struct Workshop<N: Net> {
     /// Every read goes here, and the write follows at once: it stays in the CPU's cache.
     pub(super) scratch: Box<[u8]>,
     pub(super) pool: Pool,
+    pub(super) pipes: Pipes<N>,
+}
+
+/// The bytes of one direction, and how they are best moved.
+#[derive(Debug)]
+pub(super) struct Transit<Pipe> {
+    pub(super) store: Store<Pipe>,
+    bulk: Bulk,
+}
+
+impl<Pipe> Default for Transit<Pipe> {
+    fn default() -> Self {
+        Self { store: Store::Empty, bulk: Bulk::NEW }
+    }
+}
+
+impl<Pipe> Transit<Pipe> {
+    /// Gives the memory back, with whatever is in it.
+    pub(super) fn clear<N: Net<Pipe = Pipe>>(&mut self, workshop: &mut Workshop<N>) {
+        self.store.clear(&mut workshop.pool, &mut workshop.pipes);
+    }
 }
 
 /// A connection's sockets and bytes, ready for [`crate::engine::drive`].
 pub(super) struct Wire<'a, N: Net> {
     /// The client's and the server's.
     pub(super) sockets: [&'a mut Socket<N::Stream>; 2],
-    pub(super) stores: &'a mut [Store; 2],
-    pub(super) workshop: &'a mut Workshop,
+    pub(super) transits: &'a mut [Transit<N::Pipe>; 2],
+    pub(super) workshop: &'a mut Workshop<N>,
+    net: &'a N,
     /// How much of the scratch buffer was read for which direction and not written yet.
     fresh: Option<(Dir, usize)>,
     /// A read waits until other connections give buffers back.
     pub(super) starved: bool,
     trusts_short_reads: bool,
+    trusts_splices: bool,
 }
 
 impl<'a, N: Net> Wire<'a, N> {
-    pub(super) fn new(
+    pub(super) fn new<S: Selector<N>>(
         sockets: [&'a mut Socket<N::Stream>; 2],
-        stores: &'a mut [Store; 2],
-        workshop: &'a mut Workshop,
-        trusts_short_reads: bool,
+        transits: &'a mut [Transit<N::Pipe>; 2],
+        workshop: &'a mut Workshop<N>,
+        net: &'a N,
     ) -> Self {
-        Self { sockets, stores, workshop, fresh: None, starved: false, trusts_short_reads }
+        let trusts_short_reads = S::SHORT_READ_IS_DRAINED;
+        // The others report an urgent byte as one that can be read, and would for as long as it is not.
+        let trusts_splices = trusts_short_reads && S::TRIGGER == Trigger::Edge;
+        Self {
+            sockets,
+            transits,
+            workshop,
+            net,
+            fresh: None,
+            starved: false,
+            trusts_short_reads,
+            trusts_splices,
+        }
     }
 
     /// Gives back the memory of what no target will take any more: it may be the last, and what the failed
@@ -75,23 +110,82 @@ impl<'a, N: Net> Wire<'a, N> {
         if let Some(failed) = relay.broken()
             && !mutant!(BufferForFailed)
         {
-            self.stores[failed.outbound().other().index()].clear(&mut self.workshop.pool);
+            self.transits[failed.outbound().other().index()].clear(self.workshop);
         }
     }
 
     fn fill(&mut self, dir: Dir) -> Attempt {
         debug_assert!(self.fresh.is_none(), "the scratch buffer still holds another read");
-        if matches!(self.stores[dir.index()], Store::Tail(_)) {
+        let transit = &self.transits[dir.index()];
+        if matches!(transit.store, Store::Tail(_)) {
             #[cfg(feature = "sim")]
             if mutant!(FullClearsLatch) {
                 self.sockets[dir.source() as usize].read.clear(crate::sys::WouldBlock::simulated());
             }
             return Attempt::Done(Outcome::Full);
         }
-        let source = &mut *self.sockets[dir.source() as usize];
-        if !source.read.is_ready() {
+        if !self.sockets[dir.source() as usize].read.is_ready() {
             return Attempt::Parked;
         }
+        if (matches!(transit.bulk, Bulk::Spliced(_)) || matches!(transit.store, Store::Pipe(_)))
+            && let Some(attempt) = self.splice(dir)
+        {
+            return attempt;
+        }
+        self.read(dir)
+    }
+
+    /// Splices what the source has; `None` when it must be read instead. The pipe is given back if it is empty then.
+    fn splice(&mut self, dir: Dir) -> Option<Attempt> {
+        let source = &mut *self.sockets[dir.source() as usize];
+        let Transit { store, bulk } = &mut self.transits[dir.index()];
+        let Workshop { pool, pipes, .. } = &mut *self.workshop;
+        let is_held = matches!(store, Store::Pipe(_));
+        let full = Attempt::Done(Outcome::Full);
+        if !source.plain && !mutant!(UrgentByteSpliced) {
+            // A FIN or an urgent byte may be next: what that is, only a read tells.
+            return is_held.then_some(full);
+        }
+        if !is_held {
+            let Some(pipe) = pipes.take(self.net) else {
+                *bulk = Bulk::NEW;
+                return None;
+            };
+            *store = Store::Pipe(pipe);
+        }
+        let Store::Pipe(pipe) = &mut *store else { unreachable!("it was put there") };
+        let spliced = N::splice_in(&source.stream, pipe);
+        if N::is_empty(pipe) {
+            store.clear(pool, pipes);
+        }
+        match spliced {
+            Spliced::Bytes(count) => {
+                bulk.spliced(count.get(), pipes);
+                Some(Attempt::Done(Outcome::Moved(count)))
+            }
+            #[cfg(feature = "sim")]
+            Spliced::Full if mutant!(FullPipeClearsLatch) => {
+                source.read.clear(crate::sys::WouldBlock::simulated());
+                Some(Attempt::Parked)
+            }
+            Spliced::Full => Some(full),
+            // If an urgent byte has come just now, an event that says so is on its way.
+            Spliced::Nothing(proof) if self.trusts_splices => {
+                source.read.clear(proof);
+                Some(Attempt::Parked)
+            }
+            Spliced::Ended if mutant!(SplicedEndBelieved) => Some(Attempt::Done(Outcome::Eof)),
+            Spliced::Nothing(_) | Spliced::Ended => None,
+            Spliced::Refused => {
+                *bulk = Bulk::Never;
+                is_held.then_some(full)
+            }
+            Spliced::Failed(fault) => Some(Attempt::Done(Outcome::Fault(fault))),
+        }
+    }
+
+    fn read(&mut self, dir: Dir) -> Attempt {
+        let source = &mut *self.sockets[dir.source() as usize];
         let scratch = &mut self.workshop.scratch;
         let room = self.workshop.pool.room(scratch.len());
         if room == 0 {
@@ -105,6 +199,7 @@ impl<'a, N: Net> Wire<'a, N> {
                     source.read.clear(proof);
                 }
                 self.fresh = Some((dir, count.get() as usize));
+                self.transits[dir.index()].bulk.read(count.get(), &self.workshop.pipes);
                 Attempt::Done(Outcome::Moved(count))
             }
             Received::Eof => Attempt::Done(Outcome::Eof),
@@ -119,7 +214,7 @@ impl<'a, N: Net> Wire<'a, N> {
     fn drain(&mut self, dir: Dir) -> Attempt {
         match self.fresh.take_if(|(of, _)| *of == dir) {
             Some((_, count)) => self.drain_scratch(dir, count),
-            None => self.drain_tail(dir),
+            None => self.drain_store(dir),
         }
     }
 
@@ -131,21 +226,28 @@ impl<'a, N: Net> Wire<'a, N> {
         let (taken, attempt) = write::<N>(target, bytes);
         if taken < count && !matches!(attempt, Attempt::Done(Outcome::Fault(_))) {
             let rest = if mutant!(TailRepeats) { &bytes[..count - taken] } else { &bytes[taken..] };
-            self.stores[dir.index()] = Store::Tail(self.workshop.pool.keep(rest));
+            self.transits[dir.index()].store = Store::Tail(self.workshop.pool.keep(rest));
         }
         attempt
     }
 
-    fn drain_tail(&mut self, dir: Dir) -> Attempt {
+    fn drain_store(&mut self, dir: Dir) -> Attempt {
         let target = &mut *self.sockets[dir.target() as usize];
-        let store = &mut self.stores[dir.index()];
-        let Store::Tail(lease) = store else {
-            unreachable!("bytes are queued in neither the scratch buffer nor a tail");
+        let transit = &mut self.transits[dir.index()];
+        let (attempt, is_empty) = match &mut transit.store {
+            Store::Tail(lease) => {
+                let (taken, attempt) = write::<N>(target, lease.bytes());
+                lease.advance(taken);
+                (attempt, lease.bytes().is_empty())
+            }
+            Store::Pipe(pipe) => {
+                let (_, attempt) = sent(target, |stream| N::splice_out(stream, pipe));
+                (attempt, N::is_empty(pipe))
+            }
+            Store::Empty => unreachable!("bytes are queued in neither the scratch buffer nor a store"),
         };
-        let (taken, attempt) = write::<N>(target, lease.bytes());
-        lease.advance(taken);
-        if lease.bytes().is_empty() {
-            store.clear(&mut self.workshop.pool);
+        if is_empty && !mutant!(PipeKept) {
+            transit.clear(self.workshop);
         }
         attempt
     }
@@ -163,10 +265,15 @@ impl<'a, N: Net> Wire<'a, N> {
 
 /// Writes what the socket takes; returns how much that was.
 fn write<N: Net>(target: &mut Socket<N::Stream>, bytes: &[u8]) -> (usize, Attempt) {
+    sent(target, |stream| N::send(stream, bytes))
+}
+
+/// The same in whatever way bytes are sent.
+fn sent<Stream>(target: &mut Socket<Stream>, send: impl FnOnce(&Stream) -> Sent) -> (usize, Attempt) {
     if !target.write.is_ready() {
         return (0, Attempt::Parked);
     }
-    match N::send(&target.stream, bytes) {
+    match send(&target.stream) {
         Sent::Bytes(count) => (count.get() as usize, Attempt::Done(Outcome::Moved(count))),
         Sent::Nothing(proof) => {
             target.write.clear(proof);

@@ -12,12 +12,12 @@ use crate::sys::WouldBlock;
 use crate::sys::net::{Accepted, Received, Sent};
 
 /// The byte at `offset` of the stream that the peer of socket `conn` sends.
-fn byte(conn: usize, offset: u64) -> u8 {
+pub(super) fn byte(conn: usize, offset: u64) -> u8 {
     let place = offset + ((conn as u64) << 32);
     (place.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8
 }
 
-fn count(bytes: u64) -> NonZeroU32 {
+pub(super) fn count(bytes: u64) -> NonZeroU32 {
     u32::try_from(bytes).ok().and_then(NonZeroU32::new).expect("one byte or more, and few")
 }
 
@@ -115,7 +115,7 @@ impl World {
         Ok(())
     }
 
-    fn is_short(&mut self) -> Option<Fault> {
+    pub(super) fn is_short(&mut self) -> Option<Fault> {
         if self.dice.chance(self.plan.shortage) {
             self.short_until = self.now + self.dice.between(0, 150 * MS);
         }
@@ -194,7 +194,7 @@ impl World {
         self.take_error(conn)
     }
 
-    fn take_error(&mut self, conn: usize) -> Option<Fault> {
+    pub(super) fn take_error(&mut self, conn: usize) -> Option<Fault> {
         let fault = self.conns[conn].ends[OURS].error.take()?;
         self.note(conn, "fault seen", 0);
         self.saw_fault(conn);

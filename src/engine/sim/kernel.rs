@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use super::law::{Laws, SETTLED};
+use super::pipe::PipeState;
 use super::plan::{Dice, Ending, MS, Manner, Plan, Us};
 use super::script::Script;
 use super::trace::Trace;
@@ -190,6 +191,7 @@ pub struct World {
     sequence: u64,
     pub(super) conns: Vec<Conn>,
     pub(super) backlogs: Vec<Backlog>,
+    pub(super) pipes: Vec<PipeState>,
     servers: HashMap<SocketAddr, Manner>,
     signals: Box<dyn Fn(Signal)>,
     pub(super) trace: Trace,
@@ -234,6 +236,7 @@ impl World {
             heap: BinaryHeap::new(),
             sequence: 0,
             conns: Vec::new(),
+            pipes: Vec::new(),
             signals: Box::new(signals),
             trace: Trace::new(readable),
             laws: Laws::default(),
@@ -301,7 +304,7 @@ impl World {
         let script = Script::draw(&self.plan, &mut self.dice, role);
         let mut urgent = Vec::new();
         if self.dice.chance(self.plan.urgent) && script.total > 0 {
-            urgent.extend((0..2).map(|_| self.dice.between(0, script.total - 1)));
+            urgent.extend((0..6).map(|_| self.dice.between(0, script.total - 1)));
         }
         self.conns.push(Conn {
             role,

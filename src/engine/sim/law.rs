@@ -53,6 +53,10 @@ pub(super) struct Seen {
     pub(super) fresh_at: Us,
     /// It could not be watched.
     pub(super) unwatched: bool,
+    /// A splice of 0 bytes could be believed: no urgent byte was left.
+    pub(super) spliced_end: bool,
+    /// The program was told that it cannot be spliced from.
+    pub(super) refused_splice: bool,
 }
 
 /// A client and its server.
@@ -78,9 +82,13 @@ impl Laws {
 
 impl World {
     /// What the program has left after a turn: whether a buffer is, and for which listeners a client
-    /// could be let in.
-    pub fn observe(&mut self, no_room: bool, lets_in: &[bool]) {
+    /// could be let in. `pipes` have been given to connections.
+    pub fn observe(&mut self, no_room: bool, lets_in: &[bool], pipes: usize) {
         self.laws.no_room = no_room;
+        let filled = self.filled_pipes();
+        if pipes != filled {
+            self.laws.fail(format!("connections have {pipes} pipes, but {filled} have bytes in them"));
+        }
         let now = self.now;
         for (number, (backlog, lets_in)) in self.backlogs.iter_mut().zip(lets_in).enumerate() {
             if backlog.queue.is_empty() || !backlog.open || !lets_in || backlog.reported_late() {
@@ -215,7 +223,8 @@ impl World {
     fn is_whole(&self, conn: usize) -> bool {
         self.other(conn).is_some_and(|source| {
             let source = &self.conns[source];
-            source.laws.eof && self.conns[conn].ends[OURS].accepted == source.ends[OURS].arrived
+            (source.laws.eof || source.laws.spliced_end)
+                && self.conns[conn].ends[OURS].accepted == source.ends[OURS].arrived
         })
     }
 

@@ -10,6 +10,7 @@
 mod calls;
 mod kernel;
 mod law;
+mod pipe;
 mod plan;
 mod script;
 mod trace;
@@ -30,6 +31,7 @@ use crate::config::{Address, Tcp};
 use crate::relay::Fault;
 use crate::sys::Net;
 use crate::sys::net::{Accepted, Received, Sent};
+use crate::sys::pipe::Spliced;
 
 /// The world that a run's sockets share.
 #[derive(Clone)]
@@ -39,6 +41,12 @@ pub struct SimNet(Rc<RefCell<World>>);
 pub struct SimStream {
     net: SimNet,
     conn: usize,
+}
+
+/// A pipe of the program.
+pub struct SimPipe {
+    net: SimNet,
+    number: usize,
 }
 
 /// A listening socket of the program.
@@ -137,6 +145,18 @@ impl fmt::Debug for SimListener {
     }
 }
 
+impl fmt::Debug for SimPipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimPipe({})", self.number)
+    }
+}
+
+impl Drop for SimPipe {
+    fn drop(&mut self) {
+        self.net.with(|world| world.close_pipe(self.number));
+    }
+}
+
 impl Drop for SimStream {
     fn drop(&mut self) {
         self.net.with(|world| world.close(self.conn));
@@ -161,6 +181,7 @@ impl SimStream {
 impl Net for SimNet {
     type Stream = SimStream;
     type Listener = SimListener;
+    type Pipe = SimPipe;
 
     fn recv(stream: &SimStream, buffer: &mut [u8], short_is_drained: bool) -> Received {
         stream.call(|world, conn| world.recv(conn, buffer, short_is_drained))
@@ -168,6 +189,22 @@ impl Net for SimNet {
 
     fn send(stream: &SimStream, bytes: &[u8]) -> Sent {
         stream.call(|world, conn| world.send(conn, bytes))
+    }
+
+    fn pipe(&self) -> Option<SimPipe> {
+        self.with(World::pipe).map(|number| SimPipe { net: self.clone(), number })
+    }
+
+    fn is_empty(pipe: &SimPipe) -> bool {
+        pipe.net.with(|world| world.is_pipe_empty(pipe.number))
+    }
+
+    fn splice_in(stream: &SimStream, pipe: &mut SimPipe) -> Spliced {
+        stream.call(|world, conn| world.splice_in(conn, pipe.number))
+    }
+
+    fn splice_out(stream: &SimStream, pipe: &mut SimPipe) -> Sent {
+        stream.call(|world, conn| world.splice_out(conn, pipe.number))
     }
 
     fn finish(stream: &SimStream) -> Result<(), Fault> {

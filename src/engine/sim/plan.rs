@@ -92,6 +92,14 @@ pub struct Plan {
     pub buffer_size: usize,
     /// The worker's buffers, in bytes.
     pub budget: usize,
+    /// The worker's pipes; with none it does not splice.
+    pub pipes: usize,
+    /// Slots of a pipe.
+    pub pipe_slots: usize,
+    /// The most bytes in one of them.
+    pub segment: u64,
+    /// A socket cannot be spliced from.
+    pub refused_splice: u64,
     /// Connections of the process.
     pub maxconn: u32,
     /// Connections of the first listener.
@@ -188,8 +196,12 @@ impl Plan {
             spread: dice.pick(&[0, 50, 1_000, 4_000]) * MS,
             listeners: dice.between(1, 2) as usize,
             servers,
-            buffer_size: dice.pick(&[16, 64, 256, 1_024, 4_096]),
-            budget: 4_096 * dice.pick(&[1, 2, 3, 8, 1_000]),
+            buffer_size: dice.pick(&[16, 16, 64, 256, 1_024, 4_096]),
+            budget: 4_096 * dice.pick(&[1, 1, 1, 2, 3, 8, 1_000]),
+            pipes: dice.pick(&[0, 1, 3, 64]),
+            pipe_slots: dice.pick(&[1, 2, 16]),
+            segment: dice.pick(&[1, 50, 1_000, 70_000]),
+            refused_splice: dice.pick(&[0, 0, 0, 20, 400]),
             maxconn,
             listener_maxconn: dice.chance(300).then(|| dice.between(1, 10) as u32),
             rejects: dice.chance(500),

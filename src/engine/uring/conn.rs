@@ -6,7 +6,7 @@ use super::ring::Ring;
 use crate::engine::{Attempt, Port};
 use crate::relay::{Dir, Op, Outcome, Relay, Side};
 use crate::sys::{Net, Pool};
-use crate::worker::Key;
+use crate::table::Key;
 
 /// A connection's sockets, and what is under way for them.
 #[derive(Debug)]
@@ -55,7 +55,18 @@ pub(super) struct Lane {
     pub(super) send: Option<Id>,
     /// The target did not take everything at once: nothing is read until it has.
     pub(super) blocked: bool,
+    /// Reads that have to be small before it is no longer taken for bulk. Bulk is read piece by piece: a read
+    /// that goes on by itself would take far more than a direction may hold, before its target is known to be
+    /// slow.
+    pub(super) bulk: u8,
+    /// The read that is under way goes on by itself.
+    pub(super) many: bool,
 }
+
+/// A read of so many bytes is bulk; it takes so many smaller ones than that until it is over.
+const BULK: u32 = 64 << 10;
+const SMALL: u32 = 16 << 10;
+const SMALL_ONES: u8 = 8;
 
 /// The reading of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +81,16 @@ pub(super) enum Receive {
 
 impl Lane {
     pub(super) fn new() -> Self {
-        Self { receive: Receive::Off, queue: Vec::new(), send: None, blocked: false }
+        Self { receive: Receive::Off, queue: Vec::new(), send: None, blocked: false, bulk: 0, many: false }
+    }
+
+    /// A read has brought so many bytes.
+    pub(super) fn brought(&mut self, count: u32) {
+        if count >= BULK {
+            self.bulk = SMALL_ONES;
+        } else if count < SMALL {
+            self.bulk = self.bulk.saturating_sub(1);
+        }
     }
 }
 
@@ -94,6 +114,10 @@ pub(super) struct Works<R: Ring> {
     pub(super) ring: R,
     pub(super) flights: Flights<<R::Net as Net>::Stream>,
     pub(super) pool: Pool,
+    /// Reads may go on by themselves.
+    pub(super) multishot: bool,
+    /// The most that a read brings that does not.
+    pub(super) read_size: u32,
     /// Sends that answer only if they fall short, in the order in which they were pushed.
     pub(super) silent: Vec<Id>,
     /// Parcels and lists of chunks that nobody uses.
@@ -105,11 +129,13 @@ pub(super) struct Works<R: Ring> {
 const SPARES_MAX: usize = 256;
 
 impl<R: Ring> Works<R> {
-    pub(super) fn new(ring: R, budget: usize) -> Self {
+    pub(super) fn new(ring: R, budget: usize, read_size: u32, multishot: bool) -> Self {
         Self {
             ring,
             flights: Flights::new(),
             pool: Pool::new(budget),
+            multishot,
+            read_size,
             silent: Vec::new(),
             spare_parcels: Vec::new(),
             spare_lists: Vec::new(),
@@ -266,7 +292,9 @@ impl<R: Ring> Wire<'_, R> {
             let id = self.works.flights.insert(owner, Payload::Nothing);
             lane.receive = Receive::On(id);
             *self.flying += 1;
-            self.works.ring.receive(self.streams[dir.source() as usize], id);
+            lane.many = self.works.multishot && lane.bulk == 0;
+            let most = (!lane.many).then_some(self.works.read_size);
+            self.works.ring.receive(self.streams[dir.source() as usize], most, id);
         }
         Attempt::Parked
     }

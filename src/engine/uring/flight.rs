@@ -4,7 +4,7 @@ use slab::Slab;
 
 use crate::relay::{Dir, Side};
 use crate::sys::Lease;
-use crate::worker::Key;
+use crate::table::Key;
 
 /// An operation that is under way: where it is in the table, and which of those that have been there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -27,6 +27,9 @@ const COMPLETIONS_EACH: u32 = 8;
 /// `IORING_ENTER_GETEVENTS`: run what is due, also when nothing is waited for.
 const GETEVENTS: u32 = 1;
 
+/// `IORING_RECVSEND_BUNDLE`: as many buffers as it takes.
+const BUNDLE: u16 = 1 << 4;
+
 /// Tokens that are no operation's: of cancellations, and of the bell. No id has all those bits.
 const IGNORED: u64 = u64::MAX;
 const BELL: u64 = u64::MAX - 1;
@@ -48,7 +51,6 @@ pub struct Kernel {
     early: VecDeque<cqueue::Entry>,
     /// A submission that failed for good.
     broken: Option<io::Error>,
-    many: bool,
 }
 
 /// Bits of poll(2) as the ring wants them.
@@ -73,7 +75,6 @@ impl Kernel {
             listens_to_bell: false,
             early: VecDeque::new(),
             broken: None,
-            many: settings.multishot,
         };
         Ok((ring, bell))
     }
@@ -193,7 +194,7 @@ impl Ring for Kernel {
 
     fn accept(&mut self, listener: &Listener, many: bool, id: Id) {
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        let entry = if many && self.many {
+        let entry = if many {
             opcode::AcceptMulti::new(fd(listener)).flags(flags).build()
         } else {
             let nowhere = (std::ptr::null_mut(), std::ptr::null_mut());
@@ -207,11 +208,15 @@ impl Ring for Kernel {
         self.push(&entry.user_data(id.token()));
     }
 
-    fn receive(&mut self, stream: &Stream, id: Id) {
-        let entry = if self.many {
-            opcode::RecvMultiBundle::new(fd(stream), GROUP).build()
-        } else {
-            opcode::RecvBundle::new(fd(stream), GROUP).build()
+    fn receive(&mut self, stream: &Stream, most: Option<u32>, id: Id) {
+        let entry = match most {
+            None => opcode::RecvMultiBundle::new(fd(stream), GROUP).build(),
+            // The crate's bundle that is read once has no limit.
+            Some(most) => opcode::Recv::new(fd(stream), std::ptr::null_mut(), most)
+                .ioprio(BUNDLE)
+                .buf_group(GROUP)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT),
         };
         self.push(&entry.user_data(id.token()));
     }

@@ -26,13 +26,13 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, Event, Order, Pace, Sight, Slots, drive};
+use super::{Bounds, Engine, Event, Order, Pace, Sight, Slots, drive};
 use crate::config::Address;
 use crate::relay::{Dir, End, Fault, Output, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::Net;
 use crate::sys::net::Accepted;
-use crate::worker::Key;
+use crate::table::Key;
 use conn::{Lane, Phase, Receive, Watch, Wire, Works};
 use flight::{Owner, Part, Payload};
 
@@ -51,7 +51,6 @@ pub struct Uring<R: Ring = Kernel> {
     net: R::Net,
     /// Where the servers are, and the options of their sockets.
     snapshot: Arc<Snapshot>,
-    buffer_size: u32,
     listeners: Vec<Listening<R>>,
     /// Connections whose relay is to be driven.
     dirty: Vec<Key>,
@@ -83,15 +82,17 @@ struct Accept {
 }
 
 impl<R: Ring> Uring<R> {
-    /// An engine on `ring` that connects to the servers of `snapshot`. One direction of a connection holds about
-    /// `buffer_size` bytes at most, and all connections together, beside the ring's own buffers, `budget`.
+    /// An engine on `ring` that connects to the servers of `snapshot`. The ring's own buffers are a part of the
+    /// budget; one read fits beside them, however small it is.
     #[must_use]
-    pub fn new(ring: R, net: R::Net, snapshot: Arc<Snapshot>, buffer_size: usize, budget: usize) -> Self {
+    pub fn new(ring: R, net: R::Net, snapshot: Arc<Snapshot>, bounds: Bounds, multishot: bool) -> Self {
+        let Bounds { buffer_size, budget, .. } = bounds;
+        let budget = budget.saturating_sub(ring.spare() * ring.buffer_size() as usize).max(buffer_size);
+        let read_size = u32::try_from(buffer_size).expect("configuration limits it");
         Self {
-            works: Works::new(ring, budget),
+            works: Works::new(ring, budget, read_size, multishot),
             net,
             snapshot,
-            buffer_size: u32::try_from(buffer_size).expect("configuration limits it"),
             listeners: Vec::new(),
             dirty: Vec::new(),
             starved: VecDeque::new(),
@@ -161,7 +162,8 @@ impl<R: Ring> Uring<R> {
         for dir in Dir::BOTH {
             let (lane, flow) = (&mut lanes[dir.index()], relay.flow(dir));
             if let Receive::On(id) = lane.receive
-                && (lane.blocked || !lane.queue.is_empty() || flow.output() == Output::Broken)
+                && (flow.output() == Output::Broken
+                    || (lane.many && (lane.blocked || lane.bulk > 0 || !lane.queue.is_empty())))
             {
                 lane.receive = Receive::Ending(id);
                 works.ring.cancel(id);
@@ -255,7 +257,7 @@ impl<R: Ring> Uring<R> {
     /// Begins and ends accepts as the listeners and the limits have it.
     fn tend_listeners(&mut self) {
         for (place, listening) in self.listeners.iter_mut().enumerate() {
-            let many = Self::takes_many(&self.snapshot, listening.id);
+            let many = self.works.multishot && Self::takes_many(&self.snapshot, listening.id);
             match &mut listening.accept {
                 None if !listening.paused => {
                     let id = self.works.flights.insert(Owner::Listener(place), Payload::Nothing);
@@ -347,7 +349,7 @@ impl<R: Ring> Engine for Uring<R> {
         match order {
             Order::Dial { to } => self.dial(key, io, to, out),
             Order::Relay => {
-                io.phase = Phase::Relaying(Relay::new(self.buffer_size));
+                io.phase = Phase::Relaying(Relay::new(self.works.read_size));
                 self.pump(key, io, out);
             }
             Order::Stop(why) => {

@@ -95,10 +95,10 @@ impl Provided {
 
     /// Shows the kernel what was given.
     pub(super) fn publish(&self) {
-        // SAFETY: the ring's first entry is ours and live; `tail` gives the address of its last two bytes,
-        // which are aligned, and which the kernel only reads.
-        let tail =
-            unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.start.as_ptr().cast()).cast_mut()) };
+        let first: *const BufRingEntry = self.entries.start.as_ptr().cast();
+        // SAFETY: the first entry is ours and live, and the tail is its last two bytes, aligned; the kernel only
+        // reads them.
+        let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(first).cast_mut()) };
         tail.store(self.tail, Ordering::Release);
     }
 

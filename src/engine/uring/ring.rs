@@ -52,10 +52,10 @@ pub trait Ring {
     /// Connects a socket that [`Net::socket`] made. Proven by [`Net::dialed`] only.
     fn connect(&mut self, stream: &<Self::Net as Net>::Stream, to: &socket2::SockAddr, id: Id);
 
-    /// Reads into the ring's own buffers, again and again, until the end, a failure, no buffer, or
-    /// [`Ring::cancel`]. A buffer that an answer names, and those behind it that its count reaches
-    /// ([`Ring::next`]), belong to the engine until it gives them back.
-    fn receive(&mut self, stream: &<Self::Net as Net>::Stream, id: Id);
+    /// Reads into the ring's own buffers: once, `most` bytes at most; or with `None` again and again, as much as
+    /// there is, until the end, a failure, no buffer, or [`Ring::cancel`]. A buffer that an answer names, and those
+    /// behind it that its count reaches ([`Ring::next`]), belong to the engine until it gives them back.
+    fn receive(&mut self, stream: &<Self::Net as Net>::Stream, most: Option<u32>, id: Id);
 
     /// Writes a parcel. `waits`: until all of it is taken, or the socket fails. Otherwise it takes what it can at
     /// once, and *success of the whole says nothing*: whoever sees no answer after the next [`Ring::enter`] may

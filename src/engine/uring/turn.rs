@@ -10,7 +10,7 @@ use super::{StreamOf, Uring};
 use crate::engine::{Event, Slots};
 use crate::relay::{Dir, Fault, Input, Op, Outcome, Side};
 use crate::sys::Net;
-use crate::worker::Key;
+use crate::table::Key;
 
 use std::num::NonZeroU32;
 
@@ -120,6 +120,7 @@ impl<R: Ring> Uring<R> {
         match *answer {
             Answer::Done(count, buffer) => match (NonZeroU32::new(count), buffer) {
                 (Some(moved), Some(buffer)) => {
+                    lane.brought(count);
                     self.works.append(lane, buffer, count);
                     relay.handle(dir, Op::Fill, Outcome::Moved(moved));
                 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::session::Cause;
+use super::Cause;
 use crate::snapshot::{ListenerId, ServerId};
 use crate::tick::Tick;
 

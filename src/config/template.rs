@@ -1,0 +1,188 @@
+//! The user's own line of the access log, and the fields that one may have.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::known;
+use super::value::{Fault, Parsed};
+
+/// What can be told of a closed connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// When it was closed: RFC 3339, UTC, milliseconds.
+    Ts,
+    /// `close`
+    Event,
+    /// Unique in this process: 16 hexadecimal digits.
+    Id,
+    /// The listener's name.
+    Listener,
+    /// The client's address and port.
+    Client,
+    /// The pool's name.
+    Pool,
+    /// The server's name; absent when none was tried.
+    Server,
+    /// The server's address and port; absent when none was tried.
+    ServerAddr,
+    /// Attempts to reach a server.
+    Tries,
+    /// From accept to the server's connection; absent when none was reached.
+    ConnectMs,
+    /// From accept to close.
+    DurationMs,
+    /// Moved from the client to the server.
+    BytesIn,
+    /// Moved from the server to the client.
+    BytesOut,
+    /// Why it ended: see [`crate::session::Cause`].
+    Cause,
+    /// Who ended it: see [`crate::session::Cause`].
+    Closer,
+    /// HAProxy's two letters: see [`crate::session::Cause`].
+    HapTs,
+    /// How its bytes were moved.
+    Engine,
+    /// Which worker carried it, from 0.
+    Worker,
+}
+
+impl Field {
+    /// Each of them with its name, in the order of a JSON line.
+    pub const NAMES: [(&'static str, Self); 18] = [
+        ("ts", Self::Ts),
+        ("event", Self::Event),
+        ("id", Self::Id),
+        ("listener", Self::Listener),
+        ("client", Self::Client),
+        ("pool", Self::Pool),
+        ("server", Self::Server),
+        ("server_addr", Self::ServerAddr),
+        ("tries", Self::Tries),
+        ("connect_ms", Self::ConnectMs),
+        ("duration_ms", Self::DurationMs),
+        ("bytes_in", Self::BytesIn),
+        ("bytes_out", Self::BytesOut),
+        ("cause", Self::Cause),
+        ("closer", Self::Closer),
+        ("hap_ts", Self::HapTs),
+        ("engine", Self::Engine),
+        ("worker", Self::Worker),
+    ];
+}
+
+/// One line: `{field}` for each of [`Field::NAMES`], `{{` and `}}` for braces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// In their order; at least one has a field.
+    pub(super) pieces: Vec<Piece>,
+}
+
+/// What stands before a field, and the field; none at the end of the line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// As it is written out: a brace is one brace.
+    pub literal: String,
+    /// What follows it.
+    pub field: Option<Field>,
+}
+
+impl Template {
+    /// What to write, in its order.
+    #[must_use]
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    pub(super) fn parse(text: &str) -> Parsed<Self> {
+        if text.contains(|c: char| c.is_control() && c != '\t') {
+            return Err(Fault::new("a template is one line, without control characters"));
+        }
+        let mut pieces = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            literal.push_str(&rest[..at]);
+            let brace = &rest[at..=at];
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix(brace) {
+                literal.push_str(brace);
+                rest = after;
+                continue;
+            }
+            let end = rest.find(['{', '}']).filter(|end| brace == "{" && rest[*end..].starts_with('}'));
+            let end = end.ok_or_else(|| unpaired(brace))?;
+            pieces.push(Piece { literal: std::mem::take(&mut literal), field: Some(field(&rest[..end])?) });
+            rest = &rest[end + 1..];
+        }
+        if pieces.is_empty() {
+            return Err(Fault::new("the template has no field").help(EXAMPLE));
+        }
+        literal.push_str(rest);
+        pieces.push(Piece { literal, field: None });
+        Ok(Self { pieces })
+    }
+}
+
+pub(super) const EXAMPLE: &str = "write one such as template = \"{ts} {client} {server} {cause}\"";
+
+fn unpaired(brace: &str) -> Fault {
+    Fault::new(format!("the template has a `{brace}` without its other half"))
+        .help(format!("a brace that stands for itself is written `{brace}{brace}`"))
+}
+
+fn field(name: &str) -> Parsed<Field> {
+    if let Some((_, field)) = Field::NAMES.iter().find(|(known, _)| *known == name) {
+        return Ok(*field);
+    }
+    let names = Field::NAMES.map(|(name, _)| name);
+    let near = known::nearest(name, names.into_iter());
+    let help = near.map_or_else(
+        || format!("the fields are {}", known::listed(&names, "`", " and ")),
+        |near| format!("did you mean {{{near}}}?"),
+    );
+    Err(Fault::new(format!("the template has an unknown field {{{name}}}")).help(help))
+}
+
+impl FromStr for Template {
+    type Err = String;
+
+    /// The template that is written so; otherwise what is wrong with it.
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|fault| fault.message)
+    }
+}
+
+impl fmt::Display for Template {
+    /// As the user writes it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Piece { literal, field } in &self.pieces {
+            out.write_str(&literal.replace('{', "{{").replace('}', "}}"))?;
+            if let Some((name, _)) = field.and_then(|it| Field::NAMES.iter().find(|(_, known)| *known == it))
+            {
+                write!(out, "{{{name}}}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_is_text_and_fields() {
+        let template = Template::parse("{client} {{{cause}}} ü").unwrap();
+        let piece = |literal: &str, field| Piece { literal: literal.to_owned(), field };
+        let expected = [piece("", Some(Field::Client)), piece(" {", Some(Field::Cause)), piece("} ü", None)];
+        assert_eq!(template.pieces(), expected);
+    }
+
+    #[test]
+    fn a_template_is_shown_as_it_was_written() {
+        for text in ["{ts}", "{{}}{ts}", "a {id}}} {{ {worker} b", "\t{client}{cause}"] {
+            assert_eq!(Template::parse(text).unwrap().to_string(), text);
+        }
+    }
+}
