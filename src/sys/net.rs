@@ -430,14 +430,20 @@ fn bind(at: SocketAddr, shared: bool) -> io::Result<Socket> {
 }
 
 /// Takes charge of a socket that the kernel has accepted in non-blocking mode; with the client's address unless
-/// it came over a unix socket.
+/// it came over a unix socket. One that was reset in the backlog may have sent something before, and is as good
+/// as any other; its address is not known any more, and all zeros.
 ///
 /// # Errors
-/// The operating system's: the client may be gone already.
+/// The operating system's.
 #[cfg(target_os = "linux")]
 pub fn adopt(fd: std::os::fd::OwnedFd) -> io::Result<(Stream, Option<SocketAddr>)> {
     let socket = Socket::from(fd);
-    match socket.peer_addr()?.as_socket() {
+    let peer = match socket.peer_addr() {
+        Ok(peer) => peer.as_socket(),
+        Err(_) if socket.domain()? != Domain::UNIX => Some(SocketAddr::from(([0; 4], 0))),
+        Err(_) => None,
+    };
+    match peer {
         Some(peer) => Ok((Stream::Tcp(TcpStream::from_std(socket.into())), Some(peer))),
         None => {
             // Unlike one of TCP, it inherits no option of its listener.
