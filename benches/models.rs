@@ -94,7 +94,7 @@ fn main() -> io::Result<()> {
     }
     println!("\nEach cell is the median of {ROUNDS} rounds, in brackets the least; CPU is the proxy's.\n");
     let heads = WORKLOADS.map(Workload::name).join(" | ");
-    println!("| engine | {heads} | bytes an idle connection | calls a request, 1 | 64 |");
+    println!("| engine | {heads} | bytes an idle connection | calls a message on 1 | on 64 |");
     println!("|---{}|", "|---:".repeat(WORKLOADS.len() + 3));
     for variant in &mut variants {
         let cells: Vec<String> = variant.cells.iter_mut().map(|rounds| median(rounds)).collect();
@@ -145,7 +145,7 @@ impl Variant {
         Ok((is_warm && after.errors == 0 && unit.is_finite()).then_some(unit))
     }
 
-    /// System calls for a request and its answer, counted by the kernel, which does not slow them down.
+    /// System calls for one message that passes through, counted by the kernel, which does not slow them down.
     fn calls(&mut self, clients: usize) -> io::Result<Option<f64>> {
         self.load.begin(Work::Rest, clients, self.gate.address())?;
         self.load.until(SETTLE, |it| it.answers == clients as u64)?;
@@ -163,7 +163,8 @@ impl Variant {
         self.load.end(SETTLE)?;
         let said = String::from_utf8_lossy(&said.stderr).into_owned();
         let count = said.lines().find_map(|line| line.split(',').next()?.parse::<f64>().ok());
-        Ok(count.map(|count| count / answers as f64))
+        // A request is one message, and its answer another.
+        Ok(count.map(|count| count / (2 * answers) as f64))
     }
 
     /// Memory that each connection adds to a process that has seen traffic before.

@@ -7,8 +7,12 @@ use serde::Serialize;
 
 use super::ByMio;
 #[cfg(target_os = "linux")]
+use super::uring::Kernel;
+#[cfg(target_os = "linux")]
 use super::{ByEpoll, ByPoll, BySelect};
 use crate::config::EngineKind;
+#[cfg(target_os = "linux")]
+use crate::config::Uring;
 
 /// How a program and the kernel share the work of I/O.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -50,14 +54,14 @@ pub struct Facts {
     pub bytes_at_rest: Option<u32>,
 }
 
-const TWO_COPIES: &str = "two, through a buffer of the worker; none in bulk with splice";
+const TWO_COPIES: &str = "two via user space (splice: none)";
 
 /// Every engine that there is, in the order in which they are shown.
 pub const FACTS: [Facts; 8] = [
     Facts {
         kind: EngineKind::Mio,
         model: Model::Readiness,
-        notification: "epoll, kqueue or IOCP, edge-triggered",
+        notification: "epoll, kqueue or IOCP, edge",
         copies: TWO_COPIES,
         calls_per_message: None,
         bytes_at_rest: None,
@@ -65,8 +69,8 @@ pub const FACTS: [Facts; 8] = [
     Facts {
         kind: EngineKind::IoUring,
         model: Model::Completion,
-        notification: "completion queue of io_uring",
-        copies: "two, through buffers that the kernel picks from a ring",
+        notification: "completion queue",
+        copies: "two via provided buffers",
         calls_per_message: None,
         bytes_at_rest: None,
     },
@@ -74,14 +78,14 @@ pub const FACTS: [Facts; 8] = [
         kind: EngineKind::Threads,
         model: Model::Blocking,
         notification: "the return of the call",
-        copies: "two, through a buffer of the thread",
+        copies: "two via user space",
         calls_per_message: None,
         bytes_at_rest: None,
     },
     Facts {
         kind: EngineKind::EpollLevel,
         model: Model::Readiness,
-        notification: "epoll, level-triggered",
+        notification: "epoll, level",
         copies: TWO_COPIES,
         calls_per_message: None,
         bytes_at_rest: None,
@@ -89,7 +93,7 @@ pub const FACTS: [Facts; 8] = [
     Facts {
         kind: EngineKind::Poll,
         model: Model::Readiness,
-        notification: "poll: a list of all sockets in each call",
+        notification: "poll, all sockets each time",
         copies: TWO_COPIES,
         calls_per_message: None,
         bytes_at_rest: None,
@@ -97,7 +101,7 @@ pub const FACTS: [Facts; 8] = [
     Facts {
         kind: EngineKind::Select,
         model: Model::Readiness,
-        notification: "select: a bit for every descriptor in each call",
+        notification: "select, all bits each time",
         copies: TWO_COPIES,
         calls_per_message: None,
         bytes_at_rest: None,
@@ -105,7 +109,7 @@ pub const FACTS: [Facts; 8] = [
     Facts {
         kind: EngineKind::Sigio,
         model: Model::Readiness,
-        notification: "a queued real-time signal for each change",
+        notification: "queued real-time signals",
         copies: TWO_COPIES,
         calls_per_message: None,
         bytes_at_rest: None,
@@ -113,7 +117,7 @@ pub const FACTS: [Facts; 8] = [
     Facts {
         kind: EngineKind::Aio,
         model: Model::Readiness,
-        notification: "Linux AIO: one-shot polls, completed in a ring",
+        notification: "AIO ring of one-shot polls",
         copies: TWO_COPIES,
         calls_per_message: None,
         bytes_at_rest: None,
@@ -152,6 +156,12 @@ impl Unavailable {
 pub fn probe(kind: EngineKind) -> Result<(), Unavailable> {
     // What a build for this system has needs a descriptor or two, and nothing else that could be refused.
     let tried = match kind.resolved() {
+        #[cfg(target_os = "linux")]
+        EngineKind::IoUring => {
+            return Kernel::new(Uring { entries: 8, buffers: 8, multishot: true })
+                .map(drop)
+                .map_err(|refusal| Unavailable { cause: refusal.cause, remedy: refusal.remedy.to_owned() });
+        }
         EngineKind::Auto | EngineKind::Mio => ByMio::new().map(drop),
         #[cfg(target_os = "linux")]
         EngineKind::EpollLevel => ByEpoll::new().map(drop),
