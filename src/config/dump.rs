@@ -76,6 +76,10 @@ impl Lines {
         self.key("idle_first", process.drain.idle_first);
         self.key("spread", duration(process.drain.spread));
         self.key("hard_stop", duration_or_off(process.drain.hard_stop));
+        self.header("[process.uring]");
+        self.key("entries", process.uring.entries);
+        self.key("buffers", process.uring.buffers);
+        self.key("multishot", process.uring.multishot);
     }
 
     fn access(&mut self, access: &Access) {
@@ -175,7 +179,7 @@ mod tests {
     use proptest::option;
     use proptest::prelude::*;
 
-    use super::super::{Address, Drain, Keepalive, Log, Retry, Server, Splice, Timeouts, parse};
+    use super::super::{Address, Drain, Keepalive, Log, Retry, Server, Splice, Timeouts, Uring, parse};
     use super::*;
 
     fn some_duration() -> impl Strategy<Value = Duration> {
@@ -216,7 +220,9 @@ mod tests {
         let drain = (zero_or_more(), any::<bool>(), zero_or_more(), option::of(some_duration())).prop_map(
             |(grace, idle_first, spread, hard_stop)| Drain { grace, idle_first, spread, hard_stop },
         );
-        (workers, cpus, engine, any::<Option<NonZeroU32>>(), sizes, drain).prop_map(
+        let uring = (8..=32_768_u32, 3..=15_u32, any::<bool>())
+            .prop_map(|(entries, power, multishot)| Uring { entries, buffers: 1 << power, multishot });
+        (workers, cpus, engine, any::<Option<NonZeroU32>>(), sizes, drain, uring).prop_map(
             |(
                 workers,
                 cpu_affinity,
@@ -224,6 +230,7 @@ mod tests {
                 maxconn,
                 (buffer_size, buffer_budget, splice),
                 drain,
+                uring,
             )| Process {
                 workers,
                 cpu_affinity,
@@ -234,6 +241,7 @@ mod tests {
                 buffer_budget: buffer_budget << 10,
                 splice,
                 drain,
+                uring,
             },
         )
     }
@@ -359,6 +367,11 @@ grace = "0s"
 idle_first = true
 spread = "30s"
 hard_stop = "5m"
+
+[process.uring]
+entries = 4096
+buffers = 1024
+multishot = true
 
 [log]
 level = "info"

@@ -97,6 +97,8 @@ pub struct Process {
     pub splice: Splice,
     /// `[process.drain]`
     pub drain: Drain,
+    /// `[process.uring]`
+    pub uring: Uring,
 }
 
 impl Process {
@@ -119,7 +121,25 @@ impl Default for Process {
             buffer_budget: 512 << 20,
             splice: Splice::Off,
             drain: Drain::default(),
+            uring: Uring::default(),
         }
+    }
+}
+
+/// `[process.uring]`: the rings of the engine `io_uring`, one a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uring {
+    /// `entries`: operations that are submitted at a time; more take more system calls.
+    pub entries: u32,
+    /// `buffers`: of 16 KiB each, from which the kernel picks where to read to; a power of two.
+    pub buffers: u16,
+    /// `multishot`: accepts and reads go on until they are ended, instead of being asked for one by one.
+    pub multishot: bool,
+}
+
+impl Default for Uring {
+    fn default() -> Self {
+        Self { entries: 4096, buffers: 1024, multishot: true }
     }
 }
 

@@ -11,7 +11,7 @@ use super::read::{At, Draft, Key, Reader, Section, Value};
 use super::value::{self, Fault, Parsed};
 use super::{
     Access, AccessFormat, CpuAffinity, Drain, EngineKind, Keepalive, LogFormat, LogOutput, MOST_WORKERS,
-    Retry, Splice, Tcp, Template, Timeouts, known, template,
+    Retry, Splice, Tcp, Template, Timeouts, Uring, known, template,
 };
 
 pub(super) const LEVELS: [(&str, LevelFilter); 6] = [
@@ -54,6 +54,9 @@ impl Reader {
                 "drain" => self.with(section, key, value, "process.drain", |reader, section| {
                     reader.drain(section, &mut process.drain);
                 }),
+                "uring" => self.with(section, key, value, "process.uring", |reader, section| {
+                    reader.uring(section, &mut process.uring);
+                }),
                 _ => self.unread(section, key, value),
             }
         }
@@ -66,6 +69,17 @@ impl Reader {
                 "idle_first" => self.set(&mut drain.idle_first, value, value::boolean),
                 "spread" => self.set(&mut drain.spread, value, value::duration_or_zero),
                 "hard_stop" => self.set(&mut drain.hard_stop, value, value::duration_or_off),
+                _ => self.unread(section, key, value),
+            }
+        }
+    }
+
+    fn uring(&mut self, section: &Section<'_>, uring: &mut Uring) {
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "entries" => self.set(&mut uring.entries, value, |v| value::integer(v, 8..=32_768)),
+                "buffers" => self.set(&mut uring.buffers, value, ring_buffers),
+                "multishot" => self.set(&mut uring.multishot, value, value::boolean),
                 _ => self.unread(section, key, value),
             }
         }
@@ -283,6 +297,16 @@ fn add_cpus(cpus: &mut Vec<u32>, value: &DeValue<'_>) -> Parsed<()> {
 
 fn buffer_size(value: &DeValue<'_>) -> Parsed<u32> {
     value::size(value, 4 << 10..=16 << 20, "from 4KiB to 16MiB")
+}
+
+fn ring_buffers(value: &DeValue<'_>) -> Parsed<u16> {
+    let buffers: u16 = value::integer(value, 8..=32_768)?;
+    if buffers.is_power_of_two() {
+        return Ok(buffers);
+    }
+    let near = [buffers.next_power_of_two() / 2, buffers.next_power_of_two()];
+    Err(Fault::new(format!("expected a power of two, found {buffers}"))
+        .help(format!("write {} or {}", near[0], near[1])))
 }
 
 fn buffer_budget(value: &DeValue<'_>) -> Parsed<u64> {

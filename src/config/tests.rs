@@ -100,6 +100,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
                 spread: Duration::from_secs(30),
                 hard_stop: Some(Duration::from_secs(300)),
             },
+            uring: Uring { entries: 4096, buffers: 1024, multishot: true },
         },
         log: Log { level: log::LevelFilter::Info, output: LogOutput::Stderr, format: LogFormat::Logfmt },
         access: Access {
@@ -157,6 +158,7 @@ buffer_size = "4KiB"
 buffer_budget = "16KiB"
 splice = "auto"
 drain = { grace = "5s", idle_first = false, spread = "0s", hard_stop = "off" }
+uring = { entries = 64, buffers = 32768, multishot = false }
 [log]
 level = "debug"
 output = "journald"
@@ -186,6 +188,7 @@ sample = 0.5
             spread: Duration::ZERO,
             hard_stop: None,
         },
+        uring: Uring { entries: 64, buffers: 32_768, multishot: false },
     };
     assert_eq!(config.process, process);
     let log = Log { level: log::LevelFilter::Debug, output: LogOutput::Journald, format: LogFormat::Json };
@@ -348,6 +351,12 @@ fn errors_in_process() {
             "write \"off\" for no limit",
         ),
         ("[process.drain]\nhard_stop = 300", "2:13 expected a duration", "write \"300s\" or \"300ms\""),
+        ("[process.uring]\nbuffers = 1000", "2:11 expected a power of two, found 1000", "write 512 or 1024"),
+        (
+            "[process.uring]\nentries = 4",
+            "2:11 expected a whole number from 8 to 32768, found the number 4",
+            "",
+        ),
         ("[process.drain]\nhandover = true", "2:1 `handover` in [process.drain] is not supported yet", ""),
         (
             "[process]\nhard_stop_after = \"5m\"",
@@ -718,7 +727,8 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
     }
     let tables = ".config_version .include .process .log .defaults .listener .pool process.workers \
         process.cpu_affinity process.engine process.engine_fallback process.maxconn process.buffer_size process.buffer_budget process.splice \
-        process.drain process.drain.grace process.drain.idle_first process.drain.spread process.drain.hard_stop log.level log.output log.format log.access log.access.output \
+        process.drain process.uring process.drain.grace process.drain.idle_first process.drain.spread process.drain.hard_stop \
+        process.uring.entries process.uring.buffers process.uring.multishot log.level log.output log.format log.access log.access.output \
         log.access.format log.access.template log.access.events log.access.update_every log.access.skip_empty \
         log.access.sample defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \
         defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close \

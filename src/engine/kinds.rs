@@ -7,8 +7,12 @@ use serde::Serialize;
 
 use super::ByMio;
 #[cfg(target_os = "linux")]
+use super::uring::Kernel;
+#[cfg(target_os = "linux")]
 use super::{ByEpoll, ByPoll, BySelect};
 use crate::config::EngineKind;
+#[cfg(target_os = "linux")]
+use crate::config::Uring;
 
 /// How a program and the kernel share the work of I/O.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -152,6 +156,12 @@ impl Unavailable {
 pub fn probe(kind: EngineKind) -> Result<(), Unavailable> {
     // What a build for this system has needs a descriptor or two, and nothing else that could be refused.
     let tried = match kind.resolved() {
+        #[cfg(target_os = "linux")]
+        EngineKind::IoUring => {
+            return Kernel::new(Uring { entries: 8, buffers: 8, multishot: true })
+                .map(drop)
+                .map_err(|refusal| Unavailable { cause: refusal.cause, remedy: refusal.remedy.to_owned() });
+        }
         EngineKind::Auto | EngineKind::Mio => ByMio::new().map(drop),
         #[cfg(target_os = "linux")]
         EngineKind::EpollLevel => ByEpoll::new().map(drop),

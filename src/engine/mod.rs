@@ -11,6 +11,8 @@ mod reactor;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod store;
+#[cfg(target_os = "linux")]
+pub mod uring;
 
 pub use drive::{Attempt, Pace, Port, drive};
 pub use kinds::{FACTS, Facts, Model, Unavailable, probe};

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::{RunError, bind, room};
 use crate::config::{Config, EngineKind};
+#[cfg(target_os = "linux")]
+use crate::engine::uring::{Kernel, Uring};
 use crate::engine::{Bounds, ByMio, Engine, Reactor, Wake};
 #[cfg(target_os = "linux")]
 use crate::engine::{ByEpoll, ByPoll, BySelect};
@@ -66,6 +68,14 @@ impl<'a> Threads<'a> {
                 let (selector, waker) = ByMio::new()?;
                 Ok((Reactor::new(selector, Os, snapshot, bounds), waker))
             }),
+            #[cfg(target_os = "linux")]
+            EngineKind::IoUring => {
+                let settings = self.config.process.uring;
+                self.spawn(kind, setup, sockets, cpu, move || {
+                    let (ring, waker) = Kernel::new(settings).map_err(io::Error::other)?;
+                    Ok((Uring::new(ring, Os, snapshot, bounds, settings.multishot), waker))
+                })
+            }
             #[cfg(target_os = "linux")]
             EngineKind::EpollLevel => self.spawn(kind, setup, sockets, cpu, move || {
                 let (selector, waker) = ByEpoll::new()?;

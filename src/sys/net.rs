@@ -107,6 +107,12 @@ pub trait Net {
     /// Takes one connection from a listener's backlog. It inherits the listener's options.
     fn accept(listener: &Self::Listener) -> Accepted<Self::Stream>;
 
+    /// A socket towards `to`, with its options set and not connected yet.
+    ///
+    /// # Errors
+    /// The fault, when there can be none.
+    fn socket(to: SocketAddr, tcp: &Tcp) -> Result<Self::Stream, Fault>;
+
     /// Begins to connect. `true`: the connection is there already, as loopback often has it.
     ///
     /// # Errors
@@ -222,6 +228,11 @@ impl Net for Os {
         }
     }
 
+    fn socket(to: SocketAddr, tcp: &Tcp) -> Result<Stream, Fault> {
+        let socket = socket(to, tcp).map_err(|error| fault(&error))?;
+        Ok(Stream::Tcp(TcpStream::from_std(socket.into())))
+    }
+
     fn dial(&self, to: &Address, tcp: &Tcp) -> Result<(Stream, bool), Fault> {
         let to = match to {
             Address::Ip(to) => *to,
@@ -230,9 +241,7 @@ impl Net for Os {
             #[cfg(not(unix))]
             Address::Unix(_) => return Err(fault(&ErrorKind::Unsupported.into())),
         };
-        let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))
-            .map_err(|error| fault(&error))?;
-        set_options(&socket, tcp).map_err(|error| fault(&error))?;
+        let socket = socket(to, tcp).map_err(|error| fault(&error))?;
         let connecting = match socket.connect(&to.into()) {
             Ok(()) => false,
             Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => true,
@@ -417,6 +426,37 @@ fn bind(at: SocketAddr, shared: bool) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     socket.bind(&at.into())?;
+    Ok(socket)
+}
+
+/// Takes charge of a socket that the kernel has accepted in non-blocking mode; with the client's address unless
+/// it came over a unix socket. One that was reset in the backlog may have sent something before, and is as good
+/// as any other; its address is not known any more, and all zeros.
+///
+/// # Errors
+/// The operating system's.
+#[cfg(target_os = "linux")]
+pub fn adopt(fd: std::os::fd::OwnedFd) -> io::Result<(Stream, Option<SocketAddr>)> {
+    let socket = Socket::from(fd);
+    let peer = match socket.peer_addr() {
+        Ok(peer) => peer.as_socket(),
+        Err(_) if socket.domain()? != Domain::UNIX => Some(SocketAddr::from(([0; 4], 0))),
+        Err(_) => None,
+    };
+    match peer {
+        Some(peer) => Ok((Stream::Tcp(TcpStream::from_std(socket.into())), Some(peer))),
+        None => {
+            // Unlike one of TCP, it inherits no option of its listener.
+            socket.set_out_of_band_inline(true)?;
+            Ok((Stream::Unix(mio::net::UnixStream::from_std(socket.into())), None))
+        }
+    }
+}
+
+/// A socket for a connection to `to`.
+fn socket(to: SocketAddr, tcp: &Tcp) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    set_options(&socket, tcp)?;
     Ok(socket)
 }
 

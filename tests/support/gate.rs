@@ -54,6 +54,11 @@ impl Config {
         self
     }
 
+    /// The engine that it asks for.
+    pub(crate) fn engine(&self) -> &'static str {
+        self.engine
+    }
+
     /// Another number of workers.
     pub(crate) fn workers(mut self, workers: u16) -> Self {
         self.workers = workers;

@@ -22,6 +22,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -221,6 +222,10 @@ impl Net for SimNet {
             Accepted::Gone => Accepted::Gone,
             Accepted::Failed(fault) => Accepted::Failed(fault),
         }
+    }
+
+    fn socket(_: SocketAddr, _: &Tcp) -> Result<SimStream, Fault> {
+        unreachable!("readiness engines dial")
     }
 
     fn dial(&self, to: &Address, _: &Tcp) -> Result<(SimStream, bool), Fault> {

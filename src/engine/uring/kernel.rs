@@ -1,0 +1,389 @@
+//! The kernel's ring.
+
+#![expect(unsafe_code, reason = "the ring is shared memory that the kernel reads and writes")]
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+use super::flight::{Chunk, Id, Kind, Parcel};
+use super::provided::{BUFFER_SIZE, GROUP, Provided};
+use super::ring::{Answer, Completion, Refusal, Ring};
+use crate::config;
+use crate::relay::Fault;
+use crate::sys::net::{self, Listener, Stream};
+use crate::sys::{Bell, Os};
+
+/// Pieces that one send writes at most.
+pub(super) const PIECES_MAX: usize = 64;
+/// Completions find room for so many times the submissions: with multishot operations one has many.
+const COMPLETIONS_EACH: u32 = 8;
+/// `IORING_ENTER_GETEVENTS`: run what is due, also when nothing is waited for.
+const GETEVENTS: u32 = 1;
+
+/// `IORING_RECVSEND_BUNDLE`: as many buffers as it takes.
+const BUNDLE: u16 = 1 << 4;
+
+/// Tokens that are no operation's: of cancellations, and of the bell. No id has all those bits.
+const IGNORED: u64 = u64::MAX;
+const BELL: u64 = u64::MAX - 1;
+
+/// Where the kernel finds the pieces of a [`Parcel`].
+#[derive(Debug, Default)]
+pub struct Vectors {
+    pieces: Vec<libc::iovec>,
+    header: Option<Box<libc::msghdr>>,
+}
+
+/// A ring of the kernel's, its buffers, and the bell that wakes whoever waits in it.
+pub struct Kernel {
+    ring: IoUring,
+    provided: Provided,
+    bell: Arc<Bell>,
+    listens_to_bell: bool,
+    /// What was reaped to make room, before anybody asked.
+    early: VecDeque<cqueue::Entry>,
+    /// A submission that failed for good.
+    broken: Option<io::Error>,
+}
+
+/// Bits of poll(2) as the ring wants them.
+const fn events(bits: libc::c_short) -> u32 {
+    bits as u32
+}
+
+impl Kernel {
+    /// A ring for the calling thread, which must be the only one to use it.
+    ///
+    /// # Errors
+    /// Why there cannot be one, and what to do about it.
+    pub fn new(settings: config::Uring) -> Result<(Self, Arc<Bell>), Refusal> {
+        let ring = build(settings.entries)?;
+        require(&ring)?;
+        let provided = Provided::new(&ring, settings.buffers).map_err(|error| refusal(&error))?;
+        let bell = Arc::new(Bell::new().map_err(|error| refusal(&error))?);
+        let ring = Self {
+            ring,
+            provided,
+            bell: Arc::clone(&bell),
+            listens_to_bell: false,
+            early: VecDeque::new(),
+            broken: None,
+        };
+        Ok((ring, bell))
+    }
+
+    /// Queues an operation. A full queue is submitted first.
+    fn push(&mut self, entry: &squeue::Entry) {
+        loop {
+            // SAFETY: what the entry points to is a parcel or an address in a `Flight`, or nothing; it stays
+            // there until the completion that says that no more follow (`Flights`). Descriptors are those of
+            // sockets that are not closed before.
+            let pushed = unsafe { self.ring.submission().push(entry) };
+            if pushed.is_ok() || self.broken.is_some() {
+                return;
+            }
+            match self.ring.submit() {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => self.reap(),
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => self.broken = Some(error),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes completions out of the kernel's hands, which makes room for those that wait behind them.
+    fn reap(&mut self) {
+        self.early.extend(self.ring.completion());
+    }
+
+    /// Submits everything and waits.
+    fn submit(&mut self, wait: Option<Duration>) -> io::Result<()> {
+        loop {
+            let queued = self.ring.submission().len();
+            let submitted = if wait.is_some_and(|wait| wait.is_zero()) {
+                // SAFETY: no argument is passed.
+                unsafe { self.ring.submitter().enter::<()>(queued as u32, 0, GETEVENTS, None) }
+            } else {
+                let limit = wait.map(|wait| Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos()));
+                match &limit {
+                    Some(limit) => {
+                        self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(limit))
+                    }
+                    None => self.ring.submitter().submit_and_wait(1),
+                }
+            };
+            match submitted {
+                Ok(_) => {}
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::ETIME | libc::EINTR) => {}
+                    Some(libc::EBUSY | libc::EAGAIN) => self.reap(),
+                    _ => return Err(error),
+                },
+            }
+            if self.ring.submission().is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn listen_to_bell(&mut self) {
+        if !mem::replace(&mut self.listens_to_bell, true) {
+            let fd = Fd(self.bell.as_fd().as_raw_fd());
+            self.push(&opcode::PollAdd::new(fd, events(libc::POLLIN)).build().user_data(BELL));
+        }
+    }
+
+    /// What a completion says.
+    fn answer(&mut self, entry: &cqueue::Entry) -> Option<Completion<Stream>> {
+        let (token, result, flags) = (entry.user_data(), entry.result(), entry.flags());
+        match token {
+            IGNORED => return None,
+            BELL => {
+                self.listens_to_bell = false;
+                self.bell.silence();
+                return None;
+            }
+            _ => {}
+        }
+        let buffer = cqueue::buffer_select(flags);
+        if buffer.is_some() {
+            self.provided.took(result.unsigned_abs().div_ceil(BUFFER_SIZE).max(1) as usize);
+        }
+        let id = Id::from_token(token);
+        let answer = match (id.kind(), u32::try_from(result)) {
+            (Kind::Receive, Err(_)) if result == -libc::ENOBUFS => Answer::NoBuffers,
+            (_, Err(_)) => failed(-result),
+            (Kind::Accept, Ok(_)) => client(result),
+            (Kind::Watch, Ok(mask)) => Answer::Hung(mask & events(libc::POLLERR) != 0),
+            (Kind::Receive | Kind::Other, Ok(count)) => Answer::Done(count, buffer),
+        };
+        Some(Completion { id, more: cqueue::more(flags), answer })
+    }
+}
+
+/// The client of a completed accept.
+fn client(fd: RawFd) -> Answer<Stream> {
+    // SAFETY: the completion of an accept gives a new descriptor that nobody else knows, and it is reaped once.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    match net::adopt(fd) {
+        Ok((stream, peer)) => Answer::Client(stream, peer),
+        // It is gone already.
+        Err(_) => Answer::Failed(Fault::Reset),
+    }
+}
+
+fn failed<S>(errno: i32) -> Answer<S> {
+    match errno {
+        libc::ECANCELED | libc::EAGAIN | libc::EINTR | libc::EALREADY | libc::ENOENT => Answer::Nothing,
+        errno => Answer::Failed(net::fault(&io::Error::from_raw_os_error(errno))),
+    }
+}
+
+fn fd(socket: &impl AsFd) -> Fd {
+    Fd(socket.as_fd().as_raw_fd())
+}
+
+impl Ring for Kernel {
+    type Net = Os;
+
+    fn accept(&mut self, listener: &Listener, many: bool, id: Id) {
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        let entry = if many {
+            opcode::AcceptMulti::new(fd(listener)).flags(flags).build()
+        } else {
+            let nowhere = (std::ptr::null_mut(), std::ptr::null_mut());
+            opcode::Accept::new(fd(listener), nowhere.0, nowhere.1).flags(flags).build()
+        };
+        self.push(&entry.user_data(id.token()));
+    }
+
+    fn connect(&mut self, stream: &Stream, to: &socket2::SockAddr, id: Id) {
+        let entry = opcode::Connect::new(fd(stream), to.as_ptr().cast(), to.len()).build();
+        self.push(&entry.user_data(id.token()));
+    }
+
+    fn receive(&mut self, stream: &Stream, most: Option<u32>, id: Id) {
+        let entry = match most {
+            None => opcode::RecvMultiBundle::new(fd(stream), GROUP).build(),
+            // The crate's bundle that is read once has no limit.
+            Some(most) => opcode::Recv::new(fd(stream), std::ptr::null_mut(), most)
+                .ioprio(BUNDLE)
+                .buf_group(GROUP)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT),
+        };
+        self.push(&entry.user_data(id.token()));
+    }
+
+    fn send(&mut self, stream: &Stream, parcel: &mut Parcel, waits: bool, id: Id) {
+        let Parcel { chunks, vectors } = parcel;
+        debug_assert!(chunks.len() <= PIECES_MAX, "more pieces than a send takes");
+        vectors.pieces.clear();
+        vectors.pieces.extend(chunks.iter().map(|chunk| {
+            let (start, len) = match chunk {
+                Chunk::Provided { buffer, at, count } => {
+                    (self.provided.start(*buffer).wrapping_add(*at as usize), *count as usize)
+                }
+                Chunk::Kept(lease) => (lease.bytes().as_ptr(), lease.bytes().len()),
+            };
+            libc::iovec { iov_base: start.cast_mut().cast(), iov_len: len }
+        }));
+        // SAFETY: msghdr is plain integers and pointers, for which all bytes zero are a value.
+        let header = vectors.header.get_or_insert_with(|| Box::new(unsafe { mem::zeroed() }));
+        header.msg_iov = vectors.pieces.as_mut_ptr();
+        header.msg_iovlen = vectors.pieces.len() as _;
+        // Who waits is answered whenever something was taken: a slow reader is not a dead one.
+        let flags = if waits { 0 } else { libc::MSG_DONTWAIT | libc::MSG_WAITALL } | libc::MSG_NOSIGNAL;
+        let entry = opcode::SendMsg::new(fd(stream), &raw const **header).flags(flags as u32).build();
+        let silent = if waits { squeue::Flags::empty() } else { squeue::Flags::SKIP_SUCCESS };
+        self.push(&entry.flags(silent).user_data(id.token()));
+    }
+
+    fn watch(&mut self, stream: &Stream, id: Id) {
+        // Hang-ups and errors come unasked.
+        self.push(&opcode::PollAdd::new(fd(stream), 0).build().user_data(id.token()));
+    }
+
+    fn cancel(&mut self, id: Id) {
+        let entry = opcode::AsyncCancel::new(id.token()).build();
+        self.push(&entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(IGNORED));
+    }
+
+    fn enter(&mut self, wait: Option<Duration>, out: &mut Vec<Completion<Stream>>) -> io::Result<()> {
+        self.provided.publish();
+        self.listen_to_bell();
+        let wait = if self.early.is_empty() { wait } else { Some(Duration::ZERO) };
+        self.submit(wait)?;
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
+        loop {
+            self.reap();
+            while let Some(entry) = self.early.pop_front() {
+                out.extend(self.answer(&entry));
+            }
+            // Those that found no room come when they are asked for.
+            if !self.ring.submission().cq_overflow() {
+                return Ok(());
+            }
+            self.submit(Some(Duration::ZERO))?;
+        }
+    }
+
+    fn buffer_size(&self) -> u32 {
+        BUFFER_SIZE
+    }
+
+    fn next(&self, buffer: u16) -> u16 {
+        self.provided.next(buffer)
+    }
+
+    fn bytes(&self, buffer: u16, count: u32) -> &[u8] {
+        self.provided.bytes(buffer, count)
+    }
+
+    fn give(&mut self, buffer: u16) {
+        self.provided.give(buffer);
+    }
+
+    fn spare(&self) -> usize {
+        self.provided.spare()
+    }
+}
+
+/// The best ring that this kernel has.
+fn build(entries: u32) -> Result<IoUring, Refusal> {
+    let builder = |deferred: bool, array: bool| {
+        let mut builder = IoUring::builder();
+        builder
+            .setup_single_issuer()
+            .setup_submit_all()
+            .setup_cqsize(entries * COMPLETIONS_EACH)
+            .setup_clamp();
+        if deferred {
+            builder.setup_defer_taskrun();
+        } else {
+            builder.setup_coop_taskrun();
+        }
+        if !array {
+            builder.setup_no_sqarray();
+        }
+        builder.build(entries)
+    };
+    builder(true, false)
+        .or_else(|_| builder(true, true))
+        .or_else(|_| builder(false, true))
+        .map_err(|error| refusal(&error))
+}
+
+/// What cannot be done without.
+fn require(ring: &IoUring) -> Result<(), Refusal> {
+    let missing = |what: &str| Refusal {
+        cause: format!("this kernel's io_uring has no {what}"),
+        remedy: "Linux 6.10 or newer has it; the engine mio runs on any",
+    };
+    let params = ring.params();
+    for (has, what) in [
+        (params.is_feature_nodrop(), "queue that loses no completion"),
+        (params.is_feature_ext_arg(), "wait with a limit"),
+        (params.is_feature_skip_cqe_on_success(), "silent success"),
+        (params.is_feature_recvsend_bundle(), "bundles of buffers"),
+    ] {
+        if !has {
+            return Err(missing(what));
+        }
+    }
+    let mut probe = io_uring::Probe::new();
+    ring.submitter().register_probe(&mut probe).map_err(|error| refusal(&error))?;
+    let codes = [
+        (opcode::Accept::CODE, "accept"),
+        (opcode::Connect::CODE, "connect"),
+        (opcode::Recv::CODE, "recv"),
+        (opcode::SendMsg::CODE, "sendmsg"),
+        (opcode::PollAdd::CODE, "poll"),
+        (opcode::AsyncCancel::CODE, "cancel"),
+    ];
+    codes
+        .into_iter()
+        .find(|(code, _)| !probe.is_supported(*code))
+        .map_or(Ok(()), |(_, what)| Err(missing(what)))
+}
+
+/// The operating system's refusal in words that help.
+fn refusal(error: &io::Error) -> Refusal {
+    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+    let (cause, remedy) = match (error.raw_os_error(), disabled.trim()) {
+        (Some(libc::EPERM), "1" | "2") => (
+            format!("the sysctl kernel.io_uring_disabled is {}", disabled.trim()),
+            "`sysctl kernel.io_uring_disabled=0` allows it",
+        ),
+        (Some(libc::EPERM | libc::EACCES), _) => (
+            format!("io_uring_setup is forbidden ({error}), by a seccomp filter most likely"),
+            "containers need a profile that allows io_uring_setup, io_uring_enter and io_uring_register",
+        ),
+        (Some(libc::ENOSYS), _) => (
+            "this kernel has no io_uring, or something between hides it".to_owned(),
+            "Linux 6.10 or newer has what is needed",
+        ),
+        (Some(libc::ENOMEM), _) => (
+            format!("no memory for the rings ({error})"),
+            "raise the limit of locked memory (`ulimit -l`, or LimitMEMLOCK= in the systemd unit), or lower \
+             entries and buffers in [process.uring]",
+        ),
+        (Some(libc::EMFILE | libc::ENFILE), _) => {
+            (error.to_string(), "raise the limit of open files: `ulimit -n`")
+        }
+        (Some(libc::EINVAL), _) => (
+            format!("this kernel's io_uring lacks what is needed ({error})"),
+            "Linux 6.10 or newer has it; the engine mio runs on any",
+        ),
+        _ => (error.to_string(), "choose another engine"),
+    };
+    Refusal { cause, remedy }
+}
