@@ -21,7 +21,7 @@ use load::{Load, Work};
 use rustix::process::{Pid, Signal, kill_process};
 use support::gate::{Config, Gate};
 use support::process::{anonymous_bytes, cpu_ticks};
-use tidegate::config::EngineKind;
+use tidegate::config::{EngineKind, Uring};
 use tidegate::engine::{FACTS, probe};
 use tidegate::sys;
 
@@ -69,7 +69,7 @@ fn main() -> io::Result<()> {
     let wanted: Vec<&str> = arguments.iter().map(String::as_str).filter(|it| !it.starts_with('-')).collect();
     let mut variants = Vec::new();
     for kind in FACTS.map(|facts| facts.kind) {
-        if let Err(why) = probe(kind) {
+        if let Err(why) = probe(kind, Uring::default(), 1) {
             println!("{} cannot run here: {}", kind.name(), why.cause);
         } else if wanted.is_empty() || wanted.contains(&kind.name()) {
             variants.push(Variant::start(kind, "off")?);
@@ -142,7 +142,7 @@ impl Variant {
             Workload::Streams(_) => cpu_us / 1e6 / ((after.bytes - before.bytes) as f64 / 1e9),
             _ => cpu_us / (after.answers - before.answers) as f64,
         };
-        Ok((is_warm && after.errors == 0 && unit.is_finite()).then_some(unit))
+        Ok((is_warm && after.errors == 0 && ticks > 0 && unit.is_finite()).then_some(unit))
     }
 
     /// System calls for one message that passes through, counted by the kernel, which does not slow them down.
@@ -218,8 +218,9 @@ fn median(rounds: &mut [f64]) -> String {
         return "–".to_owned();
     }
     rounds.sort_by(f64::total_cmp);
-    let digits = if rounds[0] < 2.0 { 3 } else { 1 };
-    format!("{:.digits$} ({:.digits$})", rounds[rounds.len() / 2], rounds[0])
+    let median = rounds[rounds.len() / 2];
+    let digits = if median < 2.0 { 3 } else { 1 };
+    format!("{median:.digits$} ({:.digits$})", rounds[0])
 }
 
 fn or_dash(value: Option<f64>, digits: usize) -> String {
