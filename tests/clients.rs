@@ -2,7 +2,7 @@
 //!
 //! Each test starts the servers of a pool, runs the client against the first of them and then against the program,
 //! and prints both figures (`cargo test --release --test clients -- --show-output`). A test whose programs are not
-//! installed says so. `TIDEGATE_BULK_MIB` (128) is the size of the file that sftp moves.
+//! installed says so. `TIDEGATE_BULK_MIB` is the size of the file that sftp (128) and rsync (1024) move.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests may read clocks and lock.
@@ -11,10 +11,11 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,8 +25,40 @@ use support::gate::{Config, Gate};
 use support::process::{descriptors, descriptors_settle};
 use support::service::{Home, Place, Running, Service, assert_same_bytes, client, installed, run, run_for};
 
-const ENGINE: &str = "mio";
 const MIB: u64 = 1024 * 1024;
+
+/// What each engine must carry.
+macro_rules! tests {
+    ($($engine:ident: $($test:ident)*;)*) => {
+        $(mod $engine {
+            $(#[test]
+            fn $test() {
+                super::$test(stringify!($engine));
+            })*
+        })*
+    };
+}
+
+tests! {
+    mio:
+        http_keeps_32_connections_of_wrk_busy
+        http_carries_what_curl_downloads_and_uploads
+        redis_answers_50_clients_of_its_benchmark
+        redis_values_messages_and_waiting_pops_arrive
+        postgres_serves_pgbench_and_copies_a_table
+        sftp_brings_a_big_file_there_and_back
+        rsync_brings_a_big_file_there_and_back
+        rsync_pushes_and_pulls_a_tree
+        iperf3_fills_the_connection_up_down_and_both_ways
+        mosquitto_delivers_1000_messages_in_order
+        socat_half_closes_and_gets_the_checksum;
+    io_uring:
+        http_keeps_32_connections_of_wrk_busy
+        redis_answers_50_clients_of_its_benchmark
+        postgres_serves_pgbench_and_copies_a_table
+        sftp_brings_a_big_file_there_and_back
+        iperf3_fills_the_connection_up_down_and_both_ways;
+}
 
 /// The hosts of the listener and of the servers of its pool.
 const IP: [(&str, &str); 3] = [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::1", "127.0.0.1")];
@@ -36,7 +69,12 @@ type Figure = (&'static str, f64, &'static str);
 
 /// Plays the same with the first server and with the program that balances all of them, and prints the figures of
 /// both. The program must then be as it was before: no descriptor more, nothing in its log but what is usual.
-fn both_ways(listener: &str, services: &[Service], play: impl Fn(&Place) -> Vec<Figure>) {
+fn both_ways(
+    engine: &'static str,
+    listener: &str,
+    services: &[Service],
+    play: impl Fn(&Place) -> Vec<Figure>,
+) {
     let direct = play(services[0].place());
 
     let directory = tempfile::tempdir().unwrap();
@@ -44,13 +82,17 @@ fn both_ways(listener: &str, services: &[Service], play: impl Fn(&Place) -> Vec<
         "unix" => Place::Unix(directory.path().join("front")),
         host => Place::Ip(SocketAddr::new(host.parse().unwrap(), 0)),
     };
-    let config = Config::new(ENGINE).workers(2).bind(bind);
+    let config = Config::new(engine).workers(2).bind(bind);
     let mut gate =
         Gate::start(&services.iter().fold(config, |config, service| config.server(service.place())));
     let base = descriptors(gate.pid());
     let through = play(&Place::parse(gate.place()));
 
-    println!("listener {listener}, {} servers, the first at {}", services.len(), services[0].place());
+    println!(
+        "{engine}: listener {listener}, {} servers, the first at {}",
+        services.len(),
+        services[0].place()
+    );
     for ((name, direct, unit), (_, through, _)) in direct.iter().zip(&through) {
         println!("{name}: direct {direct:.0} {unit} / through tidegate {through:.0} {unit}");
     }
@@ -128,8 +170,7 @@ fn nginx(host: &str) -> Service {
     Service::start(home, place, &mut command)
 }
 
-#[test]
-fn http_keeps_32_connections_of_wrk_busy() {
+fn http_keeps_32_connections_of_wrk_busy(engine: &'static str) {
     if !installed(&["nginx", "wrk"]) {
         return;
     }
@@ -149,7 +190,7 @@ fn http_keeps_32_connections_of_wrk_busy() {
     );
     fs::write(&script, check).unwrap();
 
-    both_ways("127.0.0.1", &services, |target| {
+    both_ways(engine, "127.0.0.1", &services, |target| {
         let mut wrk = client("wrk");
         wrk.args(["-t", "2", "-c", "32", "-d", "2s", "-s"]).arg(&script).arg(format!("http://{target}/page"));
         let report = run(&mut wrk);
@@ -162,8 +203,7 @@ fn http_keeps_32_connections_of_wrk_busy() {
     });
 }
 
-#[test]
-fn http_carries_what_curl_downloads_and_uploads() {
+fn http_carries_what_curl_downloads_and_uploads(engine: &'static str) {
     if !installed(&["nginx", "curl"]) {
         return;
     }
@@ -175,7 +215,7 @@ fn http_carries_what_curl_downloads_and_uploads() {
         for service in &services {
             fs::copy(&big, service.home().path("files/big")).unwrap();
         }
-        both_ways(listener, &services, |target| {
+        both_ways(engine, listener, &services, |target| {
             let (mut curl, url) = curl_to(target);
             curl.args(["-w", "%{num_connects} "]).args([format!("{url}/big"), format!("{url}/big")]);
             let (down, connects) = rate(2 * 64 * MIB, || run(curl.args(["-o", "/dev/null", "-o"]).arg(&got)));
@@ -233,13 +273,12 @@ fn ask_redis(target: &Place, question: &[&str]) -> String {
     run(redis_client("redis-cli", target).args(question))
 }
 
-#[test]
-fn redis_answers_50_clients_of_its_benchmark() {
+fn redis_answers_50_clients_of_its_benchmark(engine: &'static str) {
     if !installed(&["redis-server", "redis-cli", "redis-benchmark"]) {
         return;
     }
     let services = [redis("127.0.0.1"), redis("127.0.0.1")];
-    both_ways("127.0.0.1", &services, |target| {
+    both_ways(engine, "127.0.0.1", &services, |target| {
         ["1", "16"].into_iter().flat_map(|pipeline| redis_benchmark(target, pipeline, &services)).collect()
     });
 }
@@ -268,8 +307,7 @@ fn redis_benchmark(target: &Place, pipeline: &str, services: &[Service]) -> [Fig
     [(names[0], rates[0], "requests/s"), (names[1], rates[1], "requests/s")]
 }
 
-#[test]
-fn redis_values_messages_and_waiting_pops_arrive() {
+fn redis_values_messages_and_waiting_pops_arrive(engine: &'static str) {
     if !installed(&["redis-server", "redis-cli"]) {
         return;
     }
@@ -278,7 +316,7 @@ fn redis_values_messages_and_waiting_pops_arrive() {
     write_noise(&value, 8 * MIB);
     for (listener, host) in IP.into_iter().chain(UNIX) {
         let services = [redis(host)];
-        both_ways(listener, &services, |target| {
+        both_ways(engine, listener, &services, |target| {
             let server = services[0].place();
             redis_value(target, &value);
             redis_messages(target, server);
@@ -357,8 +395,7 @@ fn postgres_client(program: &str, target: &Place) -> Command {
     command
 }
 
-#[test]
-fn postgres_serves_pgbench_and_copies_a_table() {
+fn postgres_serves_pgbench_and_copies_a_table(engine: &'static str) {
     if !installed(&["postgres", "initdb", "psql", "pgbench"]) {
         return;
     }
@@ -370,7 +407,7 @@ fn postgres_serves_pgbench_and_copies_a_table() {
         (0..200_000).map(|row| format!("{row}\t{:x}-{}\n", row * 7919, "filling".repeat(4))).collect();
     fs::write(&rows, &text).unwrap();
 
-    both_ways("127.0.0.1", &services, |target| {
+    both_ways(engine, "127.0.0.1", &services, |target| {
         let mut figures = Vec::new();
         for (name, connections, options) in [
             ("pgbench, select only", "8", ["-S", "-t500"].as_slice()),
@@ -406,9 +443,10 @@ fn postgres_serves_pgbench_and_copies_a_table() {
     });
 }
 
-/// The size of the file that sftp moves.
-fn bulk_bytes() -> u64 {
-    env::var("TIDEGATE_BULK_MIB").map_or(128, |mib| mib.parse().expect("TIDEGATE_BULK_MIB is a number")) * MIB
+/// The size of a big file: `default` MiB if the environment has no other.
+fn bulk_bytes(default: u64) -> u64 {
+    env::var("TIDEGATE_BULK_MIB").map_or(default, |mib| mib.parse().expect("TIDEGATE_BULK_MIB is a number"))
+        * MIB
 }
 
 /// sshd that lets in whoever has the key in its home, and only to move files.
@@ -431,21 +469,21 @@ fn sshd(host: &str, public_key: &str) -> Service {
     Service::start(home, place, &mut command)
 }
 
-#[test]
-fn sftp_brings_a_big_file_there_and_back() {
+fn sftp_brings_a_big_file_there_and_back(engine: &'static str) {
     if !installed(&["sshd", "sftp", "ssh-keygen"]) {
         return;
     }
+    let bytes = bulk_bytes(128);
     let scratch = tempfile::tempdir().unwrap();
     let [key, big, got, batch] = ["key", "big", "got", "batch"].map(|name| scratch.path().join(name));
     run(client("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key));
-    write_noise(&big, bulk_bytes());
+    write_noise(&big, bytes);
     let services = [sshd("127.0.0.1", &fs::read_to_string(key.with_extension("pub")).unwrap())];
     let (user, there) = (services[0].home().user(), services[0].home().path("big"));
     // Slower than any machine that runs tests.
-    let within = PATIENCE + Duration::from_secs(bulk_bytes() / (10 * MIB));
+    let within = PATIENCE + Duration::from_secs(bytes / (10 * MIB));
 
-    both_ways("127.0.0.1", &services, |target| {
+    both_ways(engine, "127.0.0.1", &services, |target| {
         let [host, port] = target.host_and_port();
         let sftp = |order: &str, from: &Path, to: &Path| {
             fs::write(&batch, format!("{order} {} {}\n", from.display(), to.display())).unwrap();
@@ -461,7 +499,7 @@ fn sftp_brings_a_big_file_there_and_back() {
             ]);
             sftp.args(["-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes", "-P", &port, "-i"]).arg(&key);
             sftp.arg("-b").arg(&batch).arg(format!("{user}@{host}"));
-            rate(bulk_bytes(), || run_for(within, &mut sftp)).0
+            rate(bytes, || run_for(within, &mut sftp)).0
         };
         let put = sftp("put", &big, &there);
         assert_same_bytes(&big, &there);
@@ -472,18 +510,8 @@ fn sftp_brings_a_big_file_there_and_back() {
     });
 }
 
-#[test]
-fn rsync_pushes_and_pulls_a_tree() {
-    const FILES: u64 = 500;
-    if !installed(&["rsync"]) {
-        return;
-    }
-    let scratch = tempfile::tempdir().unwrap();
-    let [tree, got] = ["tree/", "got/"].map(|name| scratch.path().join(name));
-    fs::create_dir(&tree).unwrap();
-    for file in 0..FILES {
-        write_noise(&tree.join(file.to_string()), file * 150);
-    }
+/// rsync as a daemon, and the folder that it lets clients write in as `store`.
+fn rsync_daemon() -> (Service, PathBuf) {
     let home = Home::new();
     let place = home.place("127.0.0.1");
     let store = home.folder("store");
@@ -494,9 +522,53 @@ fn rsync_pushes_and_pulls_a_tree() {
     let [host, port] = place.host_and_port();
     command.args(["--daemon", "--no-detach", "--address", &host, "--port", &port]);
     command.arg("--config").arg(file);
-    let services = [Service::start(home, place, &mut command)];
+    (Service::start(home, place, &mut command), store)
+}
 
-    both_ways("127.0.0.1", &services, |target| {
+fn rsync_brings_a_big_file_there_and_back(engine: &'static str) {
+    if !installed(&["rsync"]) {
+        return;
+    }
+    let bytes = bulk_bytes(1024);
+    let scratch = tempfile::tempdir().unwrap();
+    let [big, got] = ["big", "got"].map(|name| scratch.path().join(name));
+    write_noise(&big, bytes);
+    let (service, store) = rsync_daemon();
+    let services = [service];
+    let within = PATIENCE + Duration::from_secs(bytes / (10 * MIB));
+
+    both_ways(engine, "127.0.0.1", &services, |target| {
+        let there = format!("rsync://{target}/store/big");
+        // Without --whole-file it would look for what is there already.
+        let move_it = |from: &OsStr, to: &OsStr| {
+            rate(bytes, || run_for(within, client("rsync").arg("--whole-file").args([from, to]))).0
+        };
+        let put = move_it(big.as_ref(), there.as_ref());
+        assert_same_bytes(&big, &store.join("big"));
+        let get = move_it(there.as_ref(), got.as_ref());
+        assert_same_bytes(&big, &got);
+        for file in [&store.join("big"), &got] {
+            fs::remove_file(file).unwrap();
+        }
+        vec![("rsync, put", put, "MiB/s"), ("rsync, get", get, "MiB/s")]
+    });
+}
+
+fn rsync_pushes_and_pulls_a_tree(engine: &'static str) {
+    const FILES: u64 = 500;
+    if !installed(&["rsync"]) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let [tree, got] = ["tree/", "got/"].map(|name| scratch.path().join(name));
+    fs::create_dir(&tree).unwrap();
+    for file in 0..FILES {
+        write_noise(&tree.join(file.to_string()), file * 150);
+    }
+    let (service, store) = rsync_daemon();
+    let services = [service];
+
+    both_ways(engine, "127.0.0.1", &services, |target| {
         let url = format!("rsync://{target}/store/");
         let began = Instant::now();
         run(client("rsync").args(["-r", "--delete"]).arg(&tree).arg(&url));
@@ -512,8 +584,7 @@ fn rsync_pushes_and_pulls_a_tree() {
     });
 }
 
-#[test]
-fn iperf3_fills_the_connection_up_down_and_both_ways() {
+fn iperf3_fills_the_connection_up_down_and_both_ways(engine: &'static str) {
     const RUNS: [(&str, &[&str]); 3] =
         [("iperf3, up", &[]), ("iperf3, down", &["-R"]), ("iperf3, both ways", &["--bidir", "-P", "2"])];
     if !installed(&["iperf3"]) {
@@ -526,7 +597,7 @@ fn iperf3_fills_the_connection_up_down_and_both_ways() {
         let mut command = home.command("iperf3");
         command.args(["-s", "--forceflush", "-B", host, "-p", &place.host_and_port()[1]]);
         let services = [Service::start(home, place, &mut command)];
-        both_ways(listener, &services, |target| {
+        both_ways(engine, listener, &services, |target| {
             let figure = |&(name, options)| (name, iperf3(target, &services[0], options), "MiB/s");
             runs.iter().map(figure).collect()
         });
@@ -558,8 +629,7 @@ fn iperf3(target: &Place, server: &Service, options: &[&str]) -> f64 {
     directions.iter().sum()
 }
 
-#[test]
-fn mosquitto_delivers_1000_messages_in_order() {
+fn mosquitto_delivers_1000_messages_in_order(engine: &'static str) {
     const MESSAGES: usize = 1_000;
     if !installed(&["mosquitto", "mosquitto_pub", "mosquitto_sub"]) {
         return;
@@ -579,7 +649,7 @@ fn mosquitto_delivers_1000_messages_in_order() {
     let text: String = (0..MESSAGES).map(|number| format!("message {number}\n")).collect();
     fs::write(&messages, &text).unwrap();
 
-    both_ways("127.0.0.1", &services, |target| {
+    both_ways(engine, "127.0.0.1", &services, |target| {
         let [host, port] = target.host_and_port();
         let command = |program| {
             let mut command = client(program);
@@ -602,8 +672,7 @@ fn mosquitto_delivers_1000_messages_in_order() {
 }
 
 /// The server answers after the client's FIN, with a checksum of all that came before.
-#[test]
-fn socat_half_closes_and_gets_the_checksum() {
+fn socat_half_closes_and_gets_the_checksum(engine: &'static str) {
     if !installed(&["socat", "sha256sum"]) {
         return;
     }
@@ -613,7 +682,7 @@ fn socat_half_closes_and_gets_the_checksum() {
     let sum = run(client("sha256sum").stdin(File::open(&noise).unwrap()));
     for (listener, host) in IP.into_iter().chain(UNIX) {
         let services = [checksum_server(host), checksum_server(host)];
-        both_ways(listener, &services, |target| {
+        both_ways(engine, listener, &services, |target| {
             let address = match target {
                 Place::Ip(address) if address.is_ipv4() => format!("TCP4:{address}"),
                 Place::Ip(address) => format!("TCP6:{address}"),

@@ -2,7 +2,7 @@
 //!
 //! The amounts are small enough for every run of the tests. These variables of the environment raise them:
 //! `TIDEGATE_BULK_MIB` (64), `TIDEGATE_CONNECTIONS` (2000), `TIDEGATE_IDLE` (500; each takes two descriptors of
-//! this process and two of the program).
+//! this process and two of the program), `TIDEGATE_DRAIN` (1000; as many).
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests may read clocks and lock.
@@ -12,10 +12,12 @@ mod support;
 use std::env;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use support::PATIENCE;
 use support::gate::{Config, Gate};
 use support::peer::{End, Peer, got};
@@ -157,6 +159,90 @@ fn raise_descriptor_limit() {
 
 fn from_environment(name: &str, default: u64) -> u64 {
     env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
+}
+
+/// Of many connections most are idle when the process is to end, and every tenth gets an answer that lasts. They leave
+/// over the whole of `spread`, and each has got everything.
+#[test]
+fn a_drain_of_many_is_spread_and_cuts_nobody_short() {
+    const SPREAD: Duration = Duration::from_secs(5);
+    let count = from_environment("TIDEGATE_DRAIN", 1_000);
+    raise_descriptor_limit();
+    for engine in ENGINES {
+        let (accepted, leaving) = (AtomicU64::new(0), Arc::new(AtomicBool::new(false)));
+        let server = Server::start({
+            let leaving = Arc::clone(&leaving);
+            move |peer| {
+                let is_tenth = accepted.fetch_add(1, Ordering::Relaxed).is_multiple_of(10);
+                answer(peer, if is_tenth { ANSWER } else { 0 }, &leaving);
+            }
+        });
+        let config = Config::new(engine).workers(2).process(&format!("maxconn = {}", count + 10));
+        let config = config.table("process.drain", &format!("spread = \"{}s\"", SPREAD.as_secs()));
+        let mut gate = Gate::start(&config.server(server.address()));
+        let mut clients: Vec<Peer> = (0..count)
+            .map(|_| {
+                let mut client = gate.connect();
+                client.send(1);
+                client.receive(1);
+                client
+            })
+            .collect();
+        leaving.store(true, Ordering::Relaxed);
+        let began = Instant::now();
+        gate.signal(Signal::TERM);
+        let mut times: Vec<Duration> = thread::scope(|scope| {
+            let wait = |client: &mut Peer| {
+                client.receive_to_end();
+                began.elapsed()
+            };
+            let waits: Vec<_> = clients.iter_mut().map(|client| scope.spawn(move || wait(client))).collect();
+            waits.into_iter().map(|wait| wait.join().unwrap()).collect()
+        });
+        times.sort_unstable();
+        println!("{engine}: of {count} connections left in each tenth of the {SPREAD:?}, and later:");
+        println!("{:?}", histogram(&times, SPREAD / 10));
+        let status = gate.wait_exit(PATIENCE).expect("it ends when the last has left");
+        assert!(status.success(), "{status}");
+
+        let ends: Vec<_> = clients.into_iter().map(Peer::leave).collect();
+        let of = |bytes| ends.iter().filter(|end| **end == got(bytes, End::Fin)).count() as u64;
+        assert_eq!((of(1 + ANSWER), of(1)), (count.div_ceil(10), count - count.div_ceil(10)));
+        // Nobody knows how late a busy machine is, but it is never early.
+        for tenth in 1..10 {
+            let gone = times.partition_point(|time| *time < SPREAD / 10 * tenth) as u64;
+            let most = count * u64::from(tenth) / 10 + count / 20;
+            assert!(gone <= most, "{gone} of {count} left in the first {tenth} tenths of the time");
+        }
+        let half = times[times.len() / 2];
+        assert!(half < SPREAD / 2 + Duration::from_secs(5), "half of them left only after {half:?}");
+    }
+}
+
+/// Bytes of an answer that lasts.
+const ANSWER: u64 = 64 * 1024;
+
+/// The server's part: a byte for a byte, and once everybody is to leave so many bytes over 1.6 s.
+fn answer(mut peer: Peer, bytes: u64, leaving: &AtomicBool) {
+    peer.receive(1);
+    peer.send(1);
+    while bytes > 0 && !leaving.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(1));
+    }
+    for _ in 0..16 {
+        peer.send(bytes / 16);
+        thread::sleep(Duration::from_millis(if bytes > 0 { 100 } else { 0 }));
+    }
+    while peer.receive_to_end() == End::Open {}
+}
+
+/// How many of the times are in each of ten steps, and behind them.
+fn histogram(times: &[Duration], step: Duration) -> [usize; 11] {
+    let mut histogram = [0; 11];
+    for time in times {
+        histogram[((time.as_nanos() / step.as_nanos()) as usize).min(10)] += 1;
+    }
+    histogram
 }
 
 /// Clients come and go on two workers: no connection gets bytes of another.

@@ -239,7 +239,9 @@ impl Book {
                     format!("{bytes} bytes, wrong at {wrong_at:?}, {end:?}; {:?} expected", expected.bytes)
                 })
             }
-            Err(panic) => Some(panic.downcast_ref::<String>().cloned().unwrap_or("a panic".to_owned())),
+            Err(panic) => {
+                Some(panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic".to_owned()))
+            }
         };
         if let Some(trouble) = trouble {
             self.complain(format!("connection {number}, the {who}: {trouble}: {script:?}"));
