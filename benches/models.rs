@@ -21,7 +21,7 @@ use load::{Load, Work};
 use rustix::process::{Pid, Signal, kill_process};
 use support::gate::{Config, Gate};
 use support::process::{anonymous_bytes, cpu_ticks};
-use tidegate::config::EngineKind;
+use tidegate::config::{EngineKind, Uring};
 use tidegate::engine::{FACTS, probe};
 use tidegate::sys;
 
@@ -69,7 +69,7 @@ fn main() -> io::Result<()> {
     let wanted: Vec<&str> = arguments.iter().map(String::as_str).filter(|it| !it.starts_with('-')).collect();
     let mut variants = Vec::new();
     for kind in FACTS.map(|facts| facts.kind) {
-        if let Err(why) = probe(kind) {
+        if let Err(why) = probe(kind, Uring::default(), 1) {
             println!("{} cannot run here: {}", kind.name(), why.cause);
         } else if wanted.is_empty() || wanted.contains(&kind.name()) {
             variants.push(Variant::start(kind, "off")?);

@@ -66,6 +66,25 @@ fn without_the_fall_back_the_start_is_refused_with_the_cause_and_the_cure() {
     }
 }
 
+/// Limits may allow a ring and not one for each worker: found out before anything is bound, too.
+#[test]
+fn a_ring_for_one_of_two_workers_is_not_enough() {
+    if !installed(&["strace"]) {
+        return;
+    }
+    let server = Server::echo();
+    let config = |workers| Config::new("io_uring").workers(workers).server(server.address());
+    let second_fails = refusing("ENOMEM:when=2+");
+    Gate::start_under(&refusing("ENOMEM:when=3+"), &config(1)).echo(100);
+    let (status, said) = refusal(&second_fails, &config(2));
+    assert_eq!(status.expect("it ends").code(), Some(1), "{said}");
+    assert!(said.starts_with("tidegate: engine io_uring cannot run here: no memory for the rings"), "{said}");
+    assert!(said.contains("  = help: raise the limit of locked memory"), "{said}");
+    let gate = Gate::start_under(&second_fails, &config(2).with_fallback());
+    gate.echo(100);
+    assert!(gate.logs(|line| line.contains("workers 2 mio, maxconn")));
+}
+
 /// What `tidegate engines` says is what the start would say.
 #[test]
 fn engines_says_so_beforehand() {

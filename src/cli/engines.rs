@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::config::EngineKind;
+use crate::config::{EngineKind, Uring};
 use crate::engine::{FACTS, Facts, Model, Unavailable, probe};
 use crate::say::say;
 
@@ -33,7 +33,7 @@ struct Calls {
 
 impl Row {
     fn new(facts: &Facts) -> Self {
-        let unavailable = probe(facts.kind).err();
+        let unavailable = probe(facts.kind, Uring::default(), 1).err();
         Self {
             engine: facts.kind.name(),
             synonym: facts.kind.synonym(),

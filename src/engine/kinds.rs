@@ -10,9 +10,7 @@ use super::ByMio;
 use super::uring::Kernel;
 #[cfg(target_os = "linux")]
 use super::{ByEpoll, ByPoll, BySelect};
-use crate::config::EngineKind;
-#[cfg(target_os = "linux")]
-use crate::config::Uring;
+use crate::config::{EngineKind, Uring};
 
 /// How a program and the kernel share the work of I/O.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -125,7 +123,8 @@ pub const FACTS: [Facts; 8] = [
 ];
 
 /// Why an engine cannot run here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{cause}\n  = help: {remedy}")]
 pub struct Unavailable {
     /// What is in its way.
     pub cause: String,
@@ -149,18 +148,18 @@ impl Unavailable {
     }
 }
 
-/// Whether an engine can run here, found out by trying what it needs. Leaves nothing behind.
+/// Whether an engine can run here in so many workers, found out by trying what it needs. Leaves nothing behind.
 ///
 /// # Errors
 /// What is in its way, and what to do about it.
-pub fn probe(kind: EngineKind) -> Result<(), Unavailable> {
+pub fn probe(kind: EngineKind, rings: Uring, workers: u16) -> Result<(), Unavailable> {
     // What a build for this system has needs a descriptor or two, and nothing else that could be refused.
     let tried = match kind.resolved() {
         #[cfg(target_os = "linux")]
         EngineKind::IoUring => {
-            return Kernel::new(Uring { entries: 8, buffers: 8, multishot: true })
-                .map(drop)
-                .map_err(|refusal| Unavailable { cause: refusal.cause, remedy: refusal.remedy.to_owned() });
+            // All at the same time: limits may allow one and not as many.
+            let rings: Result<Vec<_>, _> = (0..workers).map(|_| Kernel::new(rings)).collect();
+            return rings.map(drop);
         }
         EngineKind::Auto | EngineKind::Mio => ByMio::new().map(drop),
         #[cfg(target_os = "linux")]
@@ -187,6 +186,6 @@ mod tests {
 
     #[test]
     fn the_default_engine_runs_here() {
-        assert_eq!(probe(EngineKind::Auto), Ok(()));
+        assert_eq!(probe(EngineKind::Auto, Uring::default(), 1), Ok(()));
     }
 }

@@ -73,7 +73,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         || u16::try_from(quota.min(cpus.len())).unwrap_or(u16::MAX).max(1),
         std::num::NonZeroU16::get,
     );
-    let sets = Sets::choose(config, each, engine::probe)?;
+    let sets = Sets::choose(config, each, |kind| engine::probe(kind, config.process.uring, each))?;
     let room = room::check(config, &sets, &cpus)?;
     let sockets = bind::all(config, &sets)?;
     let snapshot = Arc::new(Snapshot::new(config, room.maxconn));

@@ -14,8 +14,9 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::flight::{Chunk, Id, Kind, Parcel};
 use super::provided::{BUFFER_SIZE, GROUP, Provided};
-use super::ring::{Answer, Completion, Refusal, Ring};
+use super::ring::{Answer, Completion, Ring};
 use crate::config;
+use crate::engine::Unavailable;
 use crate::relay::Fault;
 use crate::sys::net::{self, Listener, Stream};
 use crate::sys::{Bell, Os};
@@ -63,7 +64,7 @@ impl Kernel {
     ///
     /// # Errors
     /// Why there cannot be one, and what to do about it.
-    pub fn new(settings: config::Uring) -> Result<(Self, Arc<Bell>), Refusal> {
+    pub fn new(settings: config::Uring) -> Result<(Self, Arc<Bell>), Unavailable> {
         let ring = build(settings.entries)?;
         require(&ring)?;
         let provided = Provided::new(&ring, settings.buffers).map_err(|error| refusal(&error))?;
@@ -298,7 +299,7 @@ impl Ring for Kernel {
 }
 
 /// The best ring that this kernel has.
-fn build(entries: u32) -> Result<IoUring, Refusal> {
+fn build(entries: u32) -> Result<IoUring, Unavailable> {
     let builder = |deferred: bool, array: bool| {
         let mut builder = IoUring::builder();
         builder
@@ -323,10 +324,10 @@ fn build(entries: u32) -> Result<IoUring, Refusal> {
 }
 
 /// What cannot be done without.
-fn require(ring: &IoUring) -> Result<(), Refusal> {
-    let missing = |what: &str| Refusal {
+fn require(ring: &IoUring) -> Result<(), Unavailable> {
+    let missing = |what: &str| Unavailable {
         cause: format!("this kernel's io_uring has no {what}"),
-        remedy: "Linux 6.10 or newer has it; the engine mio runs on any",
+        remedy: "Linux 6.10 or newer has it; the engine mio runs on any".to_owned(),
     };
     let params = ring.params();
     for (has, what) in [
@@ -356,7 +357,7 @@ fn require(ring: &IoUring) -> Result<(), Refusal> {
 }
 
 /// The operating system's refusal in words that help.
-fn refusal(error: &io::Error) -> Refusal {
+fn refusal(error: &io::Error) -> Unavailable {
     let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
     let (cause, remedy) = match (error.raw_os_error(), disabled.trim()) {
         (Some(libc::EPERM), "1" | "2") => (
@@ -374,7 +375,7 @@ fn refusal(error: &io::Error) -> Refusal {
         (Some(libc::ENOMEM), _) => (
             format!("no memory for the rings ({error})"),
             "raise the limit of locked memory (`ulimit -l`, or LimitMEMLOCK= in the systemd unit), or lower \
-             entries and buffers in [process.uring]",
+             workers, or entries in [process.uring]",
         ),
         (Some(libc::EMFILE | libc::ENFILE), _) => {
             (error.to_string(), "raise the limit of open files: `ulimit -n`")
@@ -385,5 +386,5 @@ fn refusal(error: &io::Error) -> Refusal {
         ),
         _ => (error.to_string(), "choose another engine"),
     };
-    Refusal { cause, remedy }
+    Unavailable { cause, remedy: remedy.to_owned() }
 }

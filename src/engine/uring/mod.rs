@@ -18,7 +18,7 @@ mod turn;
 pub use conn::Io;
 pub use flight::{Chunk, Id, Parcel};
 pub use kernel::Kernel;
-pub use ring::{Answer, Completion, Refusal, Ring};
+pub use ring::{Answer, Completion, Ring};
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,6 +1,5 @@
 //! What the engine needs from a ring: the kernel's, or the simulator's.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -94,20 +93,3 @@ pub trait Ring {
     /// How many buffers could be filled now.
     fn spare(&self) -> usize;
 }
-
-/// Why io_uring cannot be used here.
-#[derive(Debug)]
-pub struct Refusal {
-    /// What is in the way.
-    pub cause: String,
-    /// What to do about it.
-    pub remedy: &'static str,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: {}", self.cause, self.remedy)
-    }
-}
-
-impl std::error::Error for Refusal {}
