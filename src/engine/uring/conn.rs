@@ -83,7 +83,14 @@ pub(super) enum Receive {
 
 impl Lane {
     pub(super) fn new() -> Self {
-        Self { receive: Receive::Off, queue: Vec::new(), send: None, blocked: false, bulk: FIRST_ONES, many: false }
+        Self {
+            receive: Receive::Off,
+            queue: Vec::new(),
+            send: None,
+            blocked: false,
+            bulk: FIRST_ONES,
+            many: false,
+        }
     }
 
     /// A read has brought so many bytes.
