@@ -142,7 +142,7 @@ impl Variant {
             Workload::Streams(_) => cpu_us / 1e6 / ((after.bytes - before.bytes) as f64 / 1e9),
             _ => cpu_us / (after.answers - before.answers) as f64,
         };
-        Ok((is_warm && after.errors == 0 && unit.is_finite()).then_some(unit))
+        Ok((is_warm && after.errors == 0 && ticks > 0 && unit.is_finite()).then_some(unit))
     }
 
     /// System calls for one message that passes through, counted by the kernel, which does not slow them down.
@@ -218,8 +218,9 @@ fn median(rounds: &mut [f64]) -> String {
         return "–".to_owned();
     }
     rounds.sort_by(f64::total_cmp);
-    let digits = if rounds[0] < 2.0 { 3 } else { 1 };
-    format!("{:.digits$} ({:.digits$})", rounds[rounds.len() / 2], rounds[0])
+    let median = rounds[rounds.len() / 2];
+    let digits = if median < 2.0 { 3 } else { 1 };
+    format!("{median:.digits$} ({:.digits$})", rounds[0])
 }
 
 fn or_dash(value: Option<f64>, digits: usize) -> String {
