@@ -197,7 +197,7 @@ macro_rules! spliced_table {
 }
 
 // Every engine there is.
-engines!(table: mio, io_uring, epoll_level, poll, select);
+engines!(table: mio, io_uring, threads, epoll_level, poll, select);
 
 mod spliced {
     // Those of readiness.

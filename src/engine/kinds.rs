@@ -161,7 +161,8 @@ pub fn probe(kind: EngineKind, rings: Uring, workers: u16) -> Result<(), Unavail
             let rings: Result<Vec<_>, _> = (0..workers).map(|_| Kernel::new(rings)).collect();
             return rings.map(drop);
         }
-        EngineKind::Auto | EngineKind::Mio => ByMio::new().map(drop),
+        // Its own thread waits as that of mio does.
+        EngineKind::Auto | EngineKind::Mio | EngineKind::Threads => ByMio::new().map(drop),
         #[cfg(target_os = "linux")]
         EngineKind::EpollLevel => ByEpoll::new().map(drop),
         #[cfg(target_os = "linux")]

@@ -11,6 +11,7 @@ mod reactor;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod store;
+mod threads;
 #[cfg(target_os = "linux")]
 pub mod uring;
 
@@ -19,6 +20,8 @@ pub use kinds::{FACTS, Facts, Model, Unavailable, probe};
 pub use reactor::{Bounds, ByMio, Io, Reactor, Readiness, Report, Selector, Source, Trigger, Want};
 #[cfg(target_os = "linux")]
 pub use reactor::{ByEpoll, ByPoll, BySelect};
+
+pub use threads::Threads;
 
 use std::collections::VecDeque;
 use std::fmt;

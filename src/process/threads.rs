@@ -10,7 +10,7 @@ use super::{RunError, bind, room};
 use crate::config::{Config, EngineKind};
 #[cfg(target_os = "linux")]
 use crate::engine::uring::{Kernel, Uring};
-use crate::engine::{Bounds, ByMio, Engine, Reactor, Wake};
+use crate::engine::{self, Bounds, ByMio, Engine, Reactor, Wake};
 #[cfg(target_os = "linux")]
 use crate::engine::{ByEpoll, ByPoll, BySelect};
 use crate::snapshot::Snapshot;
@@ -75,6 +75,9 @@ impl<'a> Threads<'a> {
                     let (ring, waker) = Kernel::new(settings).map_err(io::Error::other)?;
                     Ok((Uring::new(ring, Os, snapshot, bounds, settings.multishot), waker))
                 })
+            }
+            EngineKind::Threads => {
+                self.spawn(kind, setup, sockets, cpu, move || engine::Threads::new(snapshot, bounds))
             }
             #[cfg(target_os = "linux")]
             EngineKind::EpollLevel => self.spawn(kind, setup, sockets, cpu, move || {

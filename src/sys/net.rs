@@ -438,6 +438,61 @@ fn bind(at: SocketAddr, shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Has the calls on a socket wait.
+///
+/// # Errors
+/// The fault, when the socket is of no use.
+pub fn set_blocking(stream: &Stream) -> Result<(), Fault> {
+    stream.with_ref(|socket| socket.set_nonblocking(false)).map_err(|error| fault(&error))
+}
+
+/// Connects a socket of [`Net::socket`] that waits.
+///
+/// # Errors
+/// The fault, when it fails or is interrupted.
+pub fn connect(stream: &Stream, to: SocketAddr) -> Result<(), Fault> {
+    stream.with_ref(|socket| socket.connect(&to.into())).map_err(|error| fault(&error))?;
+    if Os::dialed(stream)? { Ok(()) } else { Err(Fault::Reset) }
+}
+
+/// Ends a [`connect`] that waits in another thread: Linux takes a shutdown of a socket that is not connected yet
+/// for the end of its attempt.
+pub fn interrupt_connect(stream: &Stream) {
+    let _ = stream.shutdown(Shutdown::Both);
+}
+
+/// Ends a read that waits in another thread, of which the peer sees nothing.
+pub fn interrupt_read(stream: &Stream) {
+    let _ = stream.shutdown(Shutdown::Read);
+}
+
+/// Ends a write that waits in another thread for a peer that takes nothing.
+pub fn interrupt_write(stream: &Stream) {
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+/// Reads once without waiting, from a socket that waits.
+pub fn recv_now(stream: &Stream, buffer: &mut [u8]) -> Received {
+    #[cfg(unix)]
+    {
+        use rustix::net::{RecvFlags, recv};
+        loop {
+            return match recv(stream, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((count, _)) => match NonZeroU32::new(small(count)) {
+                    Some(moved) => Received::Bytes(moved, None),
+                    None => Received::Eof,
+                },
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => Received::Nothing(WouldBlock(())),
+                Err(error) => Received::Failed(fault(&error.into())),
+            };
+        }
+    }
+    // There is no such read: the call waits, with the buffer.
+    #[cfg(not(unix))]
+    Os::recv(stream, buffer, false)
+}
+
 /// Takes charge of a socket that the kernel has accepted in non-blocking mode; with the client's address unless
 /// it came over a unix socket. One that was reset in the backlog may have sent something before, and is as good
 /// as any other; its address is not known any more, and all zeros.

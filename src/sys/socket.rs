@@ -10,6 +10,7 @@ use mio::net::{TcpListener, TcpStream};
 #[cfg(unix)]
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
 #[cfg(unix)]
 use super::unix::SocketFile;
@@ -51,6 +52,10 @@ impl Stream {
         either!(self, socket => socket.shutdown(how))
     }
 
+    pub(super) fn with_ref<T>(&self, call: impl FnOnce(SockRef<'_>) -> T) -> T {
+        either!(self, socket => call(SockRef::from(socket)))
+    }
+
     pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
         either!(self, socket => socket.take_error())
     }
@@ -76,12 +81,16 @@ impl Stream {
         }
     }
 
-    /// Looks at the next byte and leaves it there.
+    /// Looks at the next byte and leaves it there, without waiting.
     pub(super) fn peek(&self) -> io::Result<usize> {
+        #[cfg(unix)]
+        {
+            use rustix::net::{RecvFlags, recv};
+            Ok(recv(self, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+        }
+        #[cfg(not(unix))]
         match self {
             Self::Tcp(socket) => socket.peek(&mut [0]),
-            #[cfg(unix)]
-            Self::Unix(socket) => socket2::SockRef::from(socket).peek(&mut [std::mem::MaybeUninit::uninit()]),
         }
     }
 }

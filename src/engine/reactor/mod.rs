@@ -82,7 +82,7 @@ pub struct Reactor<S, N: Net = Os> {
 
 /// One listening socket.
 #[derive(Debug)]
-struct Listening<N: Net> {
+pub(super) struct Listening<N: Net> {
     id: ListenerId,
     socket: N::Listener,
     waiting: Latch,
@@ -373,27 +373,49 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         let count = self.listeners.len();
         self.first_listener = (self.first_listener + 1) % count.max(1);
         for index in 0..count {
-            let listening = &mut self.listeners[(self.first_listener + index) % count];
-            if !listening.paused || mutant!(PausedListenerSpins) {
-                left -= listening.accept(left, out);
-            }
+            left -= self.listeners[(self.first_listener + index) % count].accept(left, out);
         }
     }
 
     fn has_work(&self) -> bool {
-        !self.ready.is_empty()
-            || self.listeners.iter().any(|listening| {
-                (!listening.paused || mutant!(PausedListenerSpins)) && listening.waiting.is_ready()
-            })
+        !self.ready.is_empty() || self.listeners.iter().any(Listening::has_work)
     }
 }
 
 impl<N: Net> Listening<N> {
+    pub(super) fn new(id: ListenerId, socket: N::Listener) -> Self {
+        Self { id, socket, waiting: Latch::new(), paused: false, asked: Some(Want::default()) }
+    }
+
+    /// A client may wait.
+    pub(super) fn raise(&mut self) {
+        self.waiting.raise();
+    }
+
+    /// Stops accepting for a while, or goes on, if it is a socket of that listener.
+    pub(super) fn pause(&mut self, id: ListenerId, paused: bool) {
+        if self.id == id {
+            self.paused = paused;
+        }
+    }
+
+    /// Whether a client may wait that may be taken.
+    pub(super) fn has_work(&self) -> bool {
+        (!self.paused || mutant!(PausedListenerSpins)) && self.waiting.is_ready()
+    }
+
+    /// Takes whoever waits, `most` at most, although it may be paused.
+    pub(super) fn accept_all(&mut self, most: usize, out: &mut VecDeque<Event<N::Stream>>) -> usize {
+        self.paused = false;
+        self.waiting.raise();
+        self.accept(most, out)
+    }
+
     /// Accepts at most `most`, and says how many. Meets no more than so many that are gone already, which
     /// count for nothing but time.
-    fn accept(&mut self, most: usize, out: &mut VecDeque<Event<N::Stream>>) -> usize {
+    pub(super) fn accept(&mut self, most: usize, out: &mut VecDeque<Event<N::Stream>>) -> usize {
         let (mut accepted, mut gone) = (0, 0);
-        while accepted < most && gone < GONE_MAX && self.waiting.is_ready() {
+        while accepted < most && gone < GONE_MAX && self.has_work() {
             match N::accept(&self.socket) {
                 Accepted::Client(socket, peer) => {
                     accepted += 1;
@@ -447,16 +469,15 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
     }
 
     fn pause(&mut self, id: ListenerId, paused: bool) {
-        for listening in self.listeners.iter_mut().filter(|listening| listening.id == id) {
-            listening.paused = paused;
+        for listening in &mut self.listeners {
+            listening.pause(id, paused);
         }
     }
 
     fn close_listeners(&mut self, most: usize, out: &mut VecDeque<Event<N::Stream>>) {
         let mut left = most;
         for mut listening in self.listeners.drain(..) {
-            listening.waiting.raise();
-            left -= listening.accept(left, out);
+            left -= listening.accept_all(left, out);
             self.selector.remove(Source::Listener(&mut listening.socket));
         }
     }

@@ -67,6 +67,8 @@ pub(super) struct Lane {
 const BULK: u32 = 64 << 10;
 const SMALL: u32 = 16 << 10;
 const SMALL_ONES: u8 = 8;
+/// Of a new connection nothing is known: it is taken for bulk until so many small reads.
+const FIRST_ONES: u8 = 2;
 
 /// The reading of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +83,14 @@ pub(super) enum Receive {
 
 impl Lane {
     pub(super) fn new() -> Self {
-        Self { receive: Receive::Off, queue: Vec::new(), send: None, blocked: false, bulk: 0, many: false }
+        Self {
+            receive: Receive::Off,
+            queue: Vec::new(),
+            send: None,
+            blocked: false,
+            bulk: FIRST_ONES,
+            many: false,
+        }
     }
 
     /// A read has brought so many bytes.

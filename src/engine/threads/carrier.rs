@@ -1,0 +1,233 @@
+//! The thread that carries one direction of a connection.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::relay::{Dir, Op, Outcome, Relay, Side};
+use crate::sys::net::{self, Received, Sent, Stream};
+use crate::sys::{Net, Os};
+
+#[expect(
+    clippy::disallowed_types,
+    reason = "two threads share a relay here; nothing waits while it is locked"
+)]
+type Lock<T> = std::sync::Mutex<T>;
+
+/// Bytes of a thread's stack: a buffer of [`SMALL`], and what the calls need.
+const STACK: usize = 64 << 10;
+/// What a thread reads at first. A connection at rest holds no buffer but this one, on the stack of each thread.
+const SMALL: usize = 4 << 10;
+
+/// Starts a thread with a small stack.
+pub(super) fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name("relay".to_owned()).stack_size(STACK).spawn(work).map(drop)
+}
+
+/// Bytes of buffers that a worker's connections may have together.
+#[derive(Debug)]
+pub(super) struct Budget {
+    left: AtomicUsize,
+}
+
+impl Budget {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { left: AtomicUsize::new(bytes) }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let take = |left: usize| left.checked_sub(bytes);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    fn give(&self, bytes: usize) {
+        self.left.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What the two threads of a connection and its worker share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// The client's and the server's.
+    streams: [Arc<Stream>; 2],
+    state: Lock<State>,
+    buffer_size: u32,
+    budget: Arc<Budget>,
+}
+
+#[derive(Debug)]
+struct State {
+    relay: Relay,
+    /// By direction: a thread is in a read, which tells of its source's failure.
+    reading: [bool; 2],
+}
+
+impl Shared {
+    pub(super) fn new(streams: [Arc<Stream>; 2], buffer_size: u32, budget: Arc<Budget>) -> Self {
+        let state = State { relay: Relay::new(buffer_size), reading: [false; 2] };
+        Self { streams, state: Lock::new(state), buffer_size, budget }
+    }
+
+    /// Looks at the relay, or changes it.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&mut Relay) -> T) -> T {
+        look(&mut self.lock().relay)
+    }
+
+    fn lock(&self) -> impl std::ops::DerefMut<Target = State> {
+        // A panic has ended the process.
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Wakes threads that wait in a read, and those that wait in a write for a peer that takes nothing.
+    pub(super) fn interrupt(&self) {
+        let blocked = {
+            let state = self.lock();
+            Dir::BOTH.map(|dir| state.relay.flow(dir).queued() > 0)
+        };
+        for stream in &self.streams {
+            net::interrupt_read(stream);
+        }
+        for dir in Dir::BOTH {
+            if blocked[dir.index()] {
+                net::interrupt_write(&self.streams[dir.target() as usize]);
+            }
+        }
+    }
+
+    /// Whether a peer has failed that no thread reads; the relay knows of it then, and `true` is that it has
+    /// ended by this.
+    pub(super) fn look_for_failure(&self, side: Side) -> bool {
+        let mut state = self.lock();
+        if state.reading[side.outbound().index()] || state.relay.broken().is_some() {
+            return false;
+        }
+        let Some(fault) = Os::pending_error(&self.streams[side as usize]) else { return false };
+        let was_over = state.relay.end().is_some();
+        state.relay.fail(side, fault);
+        !was_over && state.relay.end().is_some()
+    }
+
+    /// What is to be done next in one direction; `None` when nothing ever is.
+    fn next(&self, dir: Dir) -> Option<Op> {
+        let mut state = self.lock();
+        if state.relay.end().is_some() {
+            return None;
+        }
+        let wants = state.relay.flow(dir).wants();
+        let op = [Op::Drain, Op::Finish, Op::Fill].into_iter().find(|op| wants.has(*op))?;
+        state.reading[dir.index()] = op == Op::Fill;
+        Some(op)
+    }
+
+    /// An operation has ended; `true` is that the relay has ended by this.
+    fn handle(&self, dir: Dir, op: Op, outcome: Outcome) -> bool {
+        let mut state = self.lock();
+        state.reading[dir.index()] = false;
+        let was_over = state.relay.end().is_some();
+        state.relay.handle(dir, op, outcome);
+        !was_over && state.relay.end().is_some()
+    }
+}
+
+/// The buffer of one direction: small, or of full size as long as much comes at a time.
+struct Buffer<'a> {
+    small: [u8; SMALL],
+    large: Option<Box<[u8]>>,
+    shared: &'a Shared,
+    /// Where the bytes of the last read are, and how many of them are left.
+    in_large: bool,
+    left: std::ops::Range<usize>,
+}
+
+impl Buffer<'_> {
+    /// Waits for bytes. What fills the small buffer is taken for the beginning of more: then a large one is used,
+    /// without waiting, and given back as soon as there is nothing.
+    fn fill(&mut self, source: &Stream) -> Outcome {
+        loop {
+            if let Some(large) = &mut self.large {
+                match net::recv_now(source, large) {
+                    Received::Nothing(_) => self.shrink(),
+                    received => return self.filled(&received, true),
+                }
+            }
+            let received = Os::recv(source, &mut self.small, false);
+            // A timeout was never set, so a wait ends with an answer; but a spurious one is waited for again.
+            if !matches!(received, Received::Nothing(_)) {
+                return self.filled(&received, false);
+            }
+        }
+    }
+
+    fn filled(&mut self, received: &Received, in_large: bool) -> Outcome {
+        match *received {
+            Received::Bytes(count, _) => {
+                self.in_large = in_large;
+                self.left = 0..count.get() as usize;
+                if count.get() as usize == SMALL && self.large.is_none() {
+                    self.grow();
+                }
+                Outcome::Moved(count)
+            }
+            Received::Failed(fault) => Outcome::Fault(fault),
+            Received::Eof | Received::Nothing(_) => Outcome::Eof,
+        }
+    }
+
+    fn grow(&mut self) {
+        let size = self.shared.buffer_size as usize;
+        if size > SMALL && self.shared.budget.take(size) {
+            self.large = Some(vec![0; size].into_boxed_slice());
+        }
+    }
+
+    fn shrink(&mut self) {
+        if let Some(large) = self.large.take() {
+            self.shared.budget.give(large.len());
+        }
+    }
+
+    /// Waits until the target takes some of what was read.
+    fn drain(&mut self, target: &Stream) -> Outcome {
+        loop {
+            let bytes = match &self.large {
+                Some(large) if self.in_large => &large[self.left.clone()],
+                _ => &self.small[self.left.clone()],
+            };
+            match Os::send(target, bytes) {
+                Sent::Bytes(count) => {
+                    self.left.start += count.get() as usize;
+                    return Outcome::Moved(count);
+                }
+                Sent::Nothing(_) => {}
+                Sent::Failed(fault) => return Outcome::Fault(fault),
+            }
+        }
+    }
+}
+
+impl Drop for Buffer<'_> {
+    fn drop(&mut self) {
+        self.shrink();
+    }
+}
+
+/// Carries one direction to its end; `true` is that the relay has ended by it.
+pub(super) fn carry(shared: &Shared, dir: Dir) -> bool {
+    let [source, target] = [dir.source(), dir.target()].map(|side| &*shared.streams[side as usize]);
+    let mut buffer = Buffer { small: [0; SMALL], large: None, shared, in_large: false, left: 0..0 };
+    while let Some(op) = shared.next(dir) {
+        let outcome = match op {
+            Op::Fill => buffer.fill(source),
+            Op::Drain => buffer.drain(target),
+            Op::Finish => match Os::finish(target) {
+                Ok(()) => Outcome::Finished,
+                Err(fault) => Outcome::Fault(fault),
+            },
+        };
+        if shared.handle(dir, op, outcome) {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,418 @@
+//! Blocking: a thread reads, and waits in the call until there is something; then it writes, and waits until all
+//! of it is taken. Two threads a connection, one a direction, over the same relay as everywhere.
+//!
+//! The worker's own thread accepts, connects nobody and carries nothing: it decides, as with every engine. It
+//! waits in mio for its listeners, for messages of the connections' threads, and (on Linux) for the hang-ups and
+//! errors of sockets that no thread reads.
+//!
+//! A relay stands behind a lock that only the two threads of its connection and the worker take, for as long as
+//! it takes to count; nobody holds it in a call that waits.
+
+mod carrier;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::reactor::Listening;
+use super::{Bounds, Engine, Event, Order, Sight, Slots};
+use crate::config::Address;
+use crate::relay::{Dir, End, Fault, Side};
+use crate::snapshot::{ListenerId, ServerId, Snapshot};
+use crate::sys::net::{self, Listener, Stream};
+use crate::sys::{Net, Os};
+use crate::table::Key;
+use carrier::{Budget, Shared};
+
+/// Events taken from the kernel at a time.
+const EVENTS: usize = 1024;
+/// Connections accepted in a turn: a storm of new ones must not starve the old.
+const ACCEPTS_PER_TURN: usize = 16;
+
+/// What a connection's thread tells its worker.
+#[derive(Clone, Copy, Debug)]
+enum Message {
+    /// A connect has ended: that of the attempt with this number.
+    Dialed { key: Key, attempt: u32, result: Result<(), Fault> },
+    /// The relay has ended.
+    Ended { key: Key },
+    /// A thread of the connection is over.
+    Halted { key: Key },
+}
+
+/// How the threads of a worker's connections reach it.
+#[derive(Clone, Debug)]
+struct Post {
+    messages: Sender<Message>,
+    waker: Arc<Waker>,
+}
+
+impl Post {
+    fn send(&self, message: Message) {
+        // A worker that is gone has ended its connections.
+        if self.messages.send(message).is_ok()
+            && let Err(error) = self.waker.wake()
+        {
+            log::error!("cannot wake a worker: {error}");
+        }
+    }
+}
+
+/// The blocking engine.
+#[derive(Debug)]
+pub struct Threads {
+    poll: Poll,
+    events: Events,
+    messages: Receiver<Message>,
+    post: Post,
+    snapshot: Arc<Snapshot>,
+    buffer_size: usize,
+    budget: Arc<Budget>,
+    listeners: Vec<Listening<Os>>,
+    /// The listener that is asked first in this turn.
+    first_listener: usize,
+}
+
+/// What is kept for a connection.
+#[derive(Debug)]
+pub struct Io {
+    client: Arc<Stream>,
+    server: Option<Arc<Stream>>,
+    phase: Phase,
+    /// Counts attempts to connect, so that a late answer is told from one that is waited for.
+    attempt: u32,
+    /// Threads that have not ended.
+    threads: u8,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The worker decides what comes next.
+    Resting,
+    /// A thread connects.
+    Dialing,
+    /// Two threads move bytes.
+    Relaying(Arc<Shared>),
+    /// It is over; closed when its threads are.
+    Closing,
+}
+
+impl Threads {
+    /// An engine that connects to the servers of `snapshot`, and the handle that wakes it from any thread.
+    ///
+    /// # Errors
+    /// The operating system's: usually no free descriptor.
+    pub fn new(snapshot: Arc<Snapshot>, bounds: Bounds) -> io::Result<(Self, Arc<Waker>)> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), Token(Key::reserved(u32::MAX).token(false)))?);
+        let (messages, received) = channel();
+        let engine = Self {
+            poll,
+            events: Events::with_capacity(EVENTS),
+            messages: received,
+            post: Post { messages, waker: Arc::clone(&waker) },
+            snapshot,
+            buffer_size: bounds.buffer_size,
+            budget: Arc::new(Budget::new(bounds.budget)),
+            listeners: Vec::new(),
+            first_listener: 0,
+        };
+        Ok((engine, waker))
+    }
+
+    /// Watches for what no blocked call tells: a hang-up or an error of a socket that no thread reads. There is
+    /// no interest in these alone, but on Linux one in urgent data, which is next to none.
+    fn watch(&self, stream: &mut Stream, token: usize) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        self.poll.registry().register(stream, Token(token), Interest::PRIORITY)?;
+        #[cfg(not(target_os = "linux"))]
+        let _ = (self, stream, token);
+        Ok(())
+    }
+
+    fn dial(&mut self, key: Key, io: &mut Io, to: ServerId, out: &mut VecDeque<Event<Stream>>) {
+        self.abandon(io);
+        io.attempt += 1;
+        match self.connect(key, io, to) {
+            Ok(()) => io.phase = Phase::Dialing,
+            Err(fault) => {
+                io.server = None;
+                out.push_back(Event::Dialed { key, result: Err(fault) });
+            }
+        }
+    }
+
+    /// Has a thread connect.
+    fn connect(&mut self, key: Key, io: &mut Io, to: ServerId) -> Result<(), Fault> {
+        let (to, tcp) = (&self.snapshot.server(to).addr, &self.snapshot.tcp);
+        let (mut stream, to) = match to {
+            Address::Ip(to) => (Os::socket(*to, tcp)?, Some(*to)),
+            // A unix socket is connected at once or not at all.
+            Address::Unix(_) => (Os.dial(to, tcp)?.0, None),
+        };
+        self.watch(&mut stream, key.token(true)).map_err(|_| Fault::NoMemory)?;
+        net::set_blocking(&stream)?;
+        let stream = Arc::clone(io.server.insert(Arc::new(stream)));
+        let (post, attempt) = (self.post.clone(), io.attempt);
+        let dial = move || {
+            let result = to.map_or(Ok(()), |to| net::connect(&stream, to));
+            // Whoever closes the socket must find that it is the last to have it.
+            drop(stream);
+            post.send(Message::Dialed { key, attempt, result });
+            post.send(Message::Halted { key });
+        };
+        carrier::spawn(dial).map_err(|error| self.no_thread(&error))?;
+        io.threads += 1;
+        Ok(())
+    }
+
+    /// Another thread cannot be had.
+    fn no_thread(&self, error: &io::Error) -> Fault {
+        log::error!(
+            "cannot start a thread for a connection: {error}; raise TasksMax= in the systemd unit, `ulimit -u` or \
+             the sysctl kernel.threads-max, or choose another engine"
+        );
+        Fault::NoMemory
+    }
+
+    /// Lets go of a server that was not reached. Its thread ends by itself.
+    fn abandon(&self, io: &mut Io) {
+        if let (Phase::Dialing, Some(server)) = (&io.phase, &io.server) {
+            net::interrupt_connect(server);
+        }
+        if matches!(io.phase, Phase::Dialing | Phase::Resting) {
+            io.phase = Phase::Resting;
+            io.server = None;
+        }
+    }
+
+    /// Has two threads move bytes.
+    fn relay(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event<Stream>>) {
+        let Some(server) = &io.server else { return };
+        let shared = Arc::new(Shared::new(
+            [Arc::clone(&io.client), Arc::clone(server)],
+            u32::try_from(self.buffer_size).expect("configuration limits it"),
+            Arc::clone(&self.budget),
+        ));
+        io.phase = Phase::Relaying(Arc::clone(&shared));
+        for dir in Dir::BOTH {
+            let (shared, post) = (Arc::clone(&shared), self.post.clone());
+            let carry = move || {
+                if carrier::carry(&shared, dir) {
+                    post.send(Message::Ended { key });
+                }
+                drop(shared);
+                post.send(Message::Halted { key });
+            };
+            match carrier::spawn(carry) {
+                Ok(()) => io.threads += 1,
+                Err(error) => {
+                    let fault = self.no_thread(&error);
+                    self.stop(key, io, End::Reset { by: dir.source(), fault }, out);
+                    return;
+                }
+            }
+        }
+        // What was reported before had to wait for this.
+        for side in [Side::Client, Side::Server] {
+            self.report_error(key, io, side, out);
+        }
+    }
+
+    /// Ends a relay, unless it has ended by itself: then that is told in its turn.
+    fn stop(&mut self, key: Key, io: &mut Io, why: End, out: &mut VecDeque<Event<Stream>>) {
+        if let Phase::Relaying(shared) = &io.phase
+            && shared.with(|relay| relay.end().is_none().then(|| relay.stop(why)).is_some())
+        {
+            self.ended(key, io, out);
+        }
+    }
+
+    /// A relay is over: wakes its threads, and reports it.
+    fn ended(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event<Stream>>) {
+        let Phase::Relaying(shared) = std::mem::replace(&mut io.phase, Phase::Resting) else { return };
+        shared.interrupt();
+        let event = shared.with(|relay| {
+            let moved = Dir::BOTH.map(|dir| relay.flow(dir).moved());
+            relay.end().map(|end| Event::Ended { key, end, moved, unsent: relay.is_short() })
+        });
+        out.extend(event);
+    }
+
+    fn release(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event<Stream>>) {
+        if matches!(io.phase, Phase::Dialing) {
+            self.abandon(io);
+        }
+        io.phase = Phase::Closing;
+        if io.threads == 0 {
+            out.push_back(Event::Closed { key });
+        }
+    }
+
+    fn receive(&mut self, message: Message, slots: &mut impl Slots<Io>, out: &mut VecDeque<Event<Stream>>) {
+        let (Message::Dialed { key, .. } | Message::Ended { key } | Message::Halted { key }) = message;
+        let Some(io) = slots.io(key) else { return };
+        match message {
+            Message::Dialed { attempt, result, .. } => {
+                if matches!(io.phase, Phase::Dialing) && attempt == io.attempt {
+                    io.phase = Phase::Resting;
+                    if result.is_err() {
+                        io.server = None;
+                    }
+                    out.push_back(Event::Dialed { key, result });
+                }
+            }
+            Message::Ended { .. } => self.ended(key, io, out),
+            Message::Halted { .. } => {
+                io.threads -= 1;
+                if io.threads == 0 && matches!(io.phase, Phase::Closing) {
+                    out.push_back(Event::Closed { key });
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, token: usize, slots: &mut impl Slots<Io>, out: &mut VecDeque<Event<Stream>>) {
+        let (key, is_server) = Key::from_token(token);
+        if let Some(number) = key.reserved_number() {
+            // The one that is no listener is the waker, and being awake is all that it is for.
+            if let Some(listening) = self.listeners.get_mut(number as usize) {
+                listening.raise();
+            }
+            return;
+        }
+        let Some(io) = slots.io(key) else { return };
+        let side = if is_server { Side::Server } else { Side::Client };
+        let is_before =
+            matches!(io.phase, Phase::Dialing) || (matches!(io.phase, Phase::Resting) && io.server.is_none());
+        if is_before && side == Side::Client {
+            if Os::failure_before_relay(&io.client).is_some() {
+                self.abandon(io);
+                out.push_back(Event::ClientLeft { key });
+            }
+            return;
+        }
+        self.report_error(key, io, side, out);
+    }
+
+    /// A failed socket that no thread reads, because its target is slow: the end comes within `half_close`.
+    fn report_error(&mut self, key: Key, io: &mut Io, side: Side, out: &mut VecDeque<Event<Stream>>) {
+        if let Phase::Relaying(shared) = &io.phase
+            && shared.look_for_failure(side)
+        {
+            self.ended(key, io, out);
+        }
+    }
+
+    fn accept(&mut self, out: &mut VecDeque<Event<Stream>>) {
+        let mut left = ACCEPTS_PER_TURN;
+        let count = self.listeners.len();
+        self.first_listener = (self.first_listener + 1) % count.max(1);
+        for index in 0..count {
+            left -= self.listeners[(self.first_listener + index) % count].accept(left, out);
+        }
+    }
+}
+
+impl Engine for Threads {
+    type Socket = Stream;
+    type Listener = Listener;
+    type Io = Io;
+
+    fn listen(&mut self, id: ListenerId, mut socket: Listener) -> io::Result<()> {
+        let number = u32::try_from(self.listeners.len()).expect("far fewer listening sockets");
+        let token = Token(Key::reserved(number).token(false));
+        self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
+        self.listeners.push(Listening::new(id, socket));
+        Ok(())
+    }
+
+    fn pause(&mut self, id: ListenerId, paused: bool) {
+        for listening in &mut self.listeners {
+            listening.pause(id, paused);
+        }
+    }
+
+    fn close_listeners(&mut self, most: usize, out: &mut VecDeque<Event<Stream>>) {
+        let mut left = most;
+        for mut listening in self.listeners.drain(..) {
+            left -= listening.accept_all(left, out);
+        }
+    }
+
+    fn open(&mut self, key: Key, mut client: Stream) -> io::Result<Io> {
+        let watched = self.watch(&mut client, key.token(false));
+        watched
+            .and_then(|()| net::set_blocking(&client).map_err(|fault| io::Error::other(fault.to_string())))
+            .inspect_err(|_| Os::reset_on_close(&client))?;
+        Ok(Io { client: Arc::new(client), server: None, phase: Phase::Resting, attempt: 0, threads: 0 })
+    }
+
+    fn reject(&mut self, client: Stream) {
+        Os::reset_on_close(&client);
+    }
+
+    fn order(&mut self, key: Key, io: &mut Io, order: Order, out: &mut VecDeque<Event<Stream>>) {
+        match order {
+            Order::Dial { to } => self.dial(key, io, to, out),
+            Order::Relay => self.relay(key, io, out),
+            Order::Stop(why) => self.stop(key, io, why, out),
+            Order::Close => self.release(key, io, out),
+            Order::Reset { spare } => {
+                let spared = match spare {
+                    Some(Side::Client) => Some(&io.client),
+                    Some(Side::Server) => io.server.as_ref(),
+                    None => None,
+                };
+                if matches!(io.phase, Phase::Closing)
+                    || spared.is_some_and(|stream| Os::is_delivering(stream))
+                {
+                    return;
+                }
+                for stream in std::iter::once(&io.client).chain(&io.server) {
+                    Os::reset_on_close(stream);
+                }
+                self.release(key, io, out);
+            }
+        }
+    }
+
+    fn turn(
+        &mut self,
+        slots: &mut impl Slots<Io>,
+        wait: Option<Duration>,
+        out: &mut VecDeque<Event<Stream>>,
+    ) -> io::Result<()> {
+        let wait = if self.listeners.iter().any(Listening::has_work) { Some(Duration::ZERO) } else { wait };
+        match self.poll.poll(&mut self.events, wait) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        let tokens: Vec<usize> = self.events.iter().map(|event| event.token().0).collect();
+        for token in tokens {
+            self.report(token, slots, out);
+        }
+        while let Ok(message) = self.messages.try_recv() {
+            self.receive(message, slots, out);
+        }
+        self.accept(out);
+        Ok(())
+    }
+
+    fn look(&self, io: &Io) -> Option<Sight> {
+        let (Phase::Relaying(shared), Some(server)) = (&io.phase, &io.server) else { return None };
+        let sides = [(Side::Client, &io.client), (Side::Server, server)];
+        let silent = sides.into_iter().filter_map(|(side, stream)| Some((side, Os::silence(stream)?)));
+        let silence = silent.max_by_key(|(_, silence)| *silence);
+        Some(shared.with(|relay| Sight {
+            progress: relay.progress(),
+            last: relay.last(),
+            held: relay.holds_bytes(),
+            silence,
+        }))
+    }
+}
