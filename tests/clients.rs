@@ -58,6 +58,12 @@ tests! {
         postgres_serves_pgbench_and_copies_a_table
         sftp_brings_a_big_file_there_and_back
         iperf3_fills_the_connection_up_down_and_both_ways;
+    threads:
+        http_keeps_32_connections_of_wrk_busy
+        redis_answers_50_clients_of_its_benchmark
+        postgres_serves_pgbench_and_copies_a_table
+        sftp_brings_a_big_file_there_and_back
+        iperf3_fills_the_connection_up_down_and_both_ways;
 }
 
 /// The hosts of the listener and of the servers of its pool.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::relay::{Dir, Op, Outcome, Relay, Side};
+use crate::relay::{Dir, Fault, Op, Outcome, Relay, Side};
 use crate::sys::net::{self, Received, Sent, Stream};
 use crate::sys::{Net, Os};
 
@@ -106,6 +106,19 @@ impl Shared {
         let was_over = state.relay.end().is_some();
         state.relay.fail(side, fault);
         !was_over && state.relay.end().is_some()
+    }
+
+    /// A peer has vanished. A read of it goes on as long as there are bytes, and then ends; `true` is that the relay
+    /// has ended by this.
+    pub(super) fn give_up(&self, side: Side, fault: Fault) -> bool {
+        let is_over = self.with(|relay| {
+            let was_over = relay.end().is_some();
+            relay.fail(side, fault);
+            !was_over && relay.end().is_some()
+        });
+        // Only now: the 0 that this lets a thread read must not be taken for a FIN.
+        Os::expect_no_more(&self.streams[side as usize]);
+        is_over
     }
 
     /// What is to be done next in one direction; `None` when nothing ever is.

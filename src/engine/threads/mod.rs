@@ -232,6 +232,14 @@ impl Threads {
         }
     }
 
+    /// A peer has vanished: what has arrived of it is still read and delivered, and nothing more is expected.
+    fn give_up(&mut self, key: Key, io: &mut Io, by: Side, fault: Fault, out: &mut VecDeque<Event<Stream>>) {
+        let Phase::Relaying(shared) = &io.phase else { return };
+        if shared.give_up(by, fault) {
+            self.ended(key, io, out);
+        }
+    }
+
     /// A relay is over: wakes its threads, and reports it.
     fn ended(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event<Stream>>) {
         let Phase::Relaying(shared) = std::mem::replace(&mut io.phase, Phase::Resting) else { return };
@@ -360,6 +368,7 @@ impl Engine for Threads {
         match order {
             Order::Dial { to } => self.dial(key, io, to, out),
             Order::Relay => self.relay(key, io, out),
+            Order::Stop(End::Reset { by, fault }) => self.give_up(key, io, by, fault, out),
             Order::Stop(why) => self.stop(key, io, why, out),
             Order::Close => self.release(key, io, out),
             Order::Reset { spare } => {

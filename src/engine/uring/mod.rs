@@ -352,6 +352,16 @@ impl<R: Ring> Engine for Uring<R> {
                 io.phase = Phase::Relaying(Relay::new(self.works.read_size));
                 self.pump(key, io, out);
             }
+            Order::Stop(End::Reset { by, fault }) => {
+                // A vanished peer: what has arrived of it is still read and delivered.
+                if let (Some(stream), Phase::Relaying(_)) = (io.stream(by), &io.phase) {
+                    R::Net::expect_no_more(stream);
+                }
+                if let Phase::Relaying(relay) = &mut io.phase {
+                    relay.fail(by, fault);
+                    self.pump(key, io, out);
+                }
+            }
             Order::Stop(why) => {
                 if let Phase::Relaying(relay) = &mut io.phase {
                     relay.stop(why);
