@@ -76,8 +76,6 @@ mod switches {
         HungUpStays,
         /// A one-shot selector that has reported is not asked again.
         NotArmedAgain,
-        /// "The pipe is full" is taken for "the socket is empty".
-        FullPipeClearsLatch,
         /// A pipe is given back with bytes in it.
         PipeGivenBackFull,
         /// A connection keeps its pipe although nothing is in it.
@@ -90,7 +88,7 @@ mod switches {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 30] = [
+        pub const ALL: [Self; 29] = [
             Self::FullClearsLatch,
             Self::ShortReadBelieved,
             Self::FreedInBatch,
@@ -116,7 +114,6 @@ mod switches {
             Self::ParkedNotAskedFor,
             Self::HungUpStays,
             Self::NotArmedAgain,
-            Self::FullPipeClearsLatch,
             Self::PipeGivenBackFull,
             Self::PipeKept,
             Self::UrgentByteSpliced,

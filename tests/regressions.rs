@@ -16,9 +16,9 @@
 //! | 13 | a reset is passed on as a FIN | `server_resets_after_64_kib` and those around it |
 //! | 14 | a close with input unread cuts off the reply | `server_answers_and_closes_with_input_unread` |
 //! | 15 | half-closed for ever | `silent_server_after_the_clients_fin_is_given_up`, `silent_client_after_the_servers_fin_is_given_up` |
-//! | 16 | a full pipe is taken for an empty socket | here, `a_full_pipe_is_told_from_an_empty_socket` |
-//! | 17 | a pipe holds no more than its size | `a_pipe_may_hold_more_than_its_size` |
-//! | 18 | what cannot be spliced; pipes that are too small, or not to be had | `what_a_splice_says_depends_on_whether_the_pipe_was_empty`, `a_pipe_that_would_be_too_large_becomes_a_smaller_one`, `without_descriptors_bulk_is_copied` |
+//! | 16 | a full pipe is taken for an empty socket | here, `a_pipe_is_full_with_small_segments` |
+//! | 17 | a pipe holds no more than its size | `stuck_readers_of_spliced_bulk` |
+//! | 18 | what cannot be spliced; pipes that are too small, or not to be had | `what_a_splice_says_is_understood`, `a_pipe_that_would_be_too_large_becomes_a_smaller_one`, `without_descriptors_bulk_is_copied` |
 //! | 26 | no free local port | here |
 //! | 27 | any event after connect is success; retries without end | `refused_server_is_skipped`, `all_servers_refuse`, `no_server_answers` |
 //! | 28 | a retry after bytes were sent | here |

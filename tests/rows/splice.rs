@@ -199,7 +199,7 @@ pub(crate) fn pipes_are_returned(engine: &'static str) {
     );
 }
 
-/// A stuck reader costs its pipe, one buffer's worth more than without, and the limit of pipes is for all.
+/// A stuck reader costs its pipe or a buffer, and the limit of pipes is for all.
 pub(crate) fn stuck_readers_of_spliced_bulk(engine: &'static str) {
     let gate = stuck(spliced(engine), Author::Client, 80, 80 * 256 * KIB + 2 * MIB);
     let ends = pipe_ends(gate.pid());

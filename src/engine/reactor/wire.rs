@@ -117,7 +117,7 @@ impl<'a, N: Net> Wire<'a, N> {
     fn fill(&mut self, dir: Dir) -> Attempt {
         debug_assert!(self.fresh.is_none(), "the scratch buffer still holds another read");
         let transit = &self.transits[dir.index()];
-        if matches!(transit.store, Store::Tail(_)) {
+        if !matches!(transit.store, Store::Empty) {
             #[cfg(feature = "sim")]
             if mutant!(FullClearsLatch) {
                 self.sockets[dir.source() as usize].read.clear(crate::sys::WouldBlock::simulated());
@@ -127,7 +127,7 @@ impl<'a, N: Net> Wire<'a, N> {
         if !self.sockets[dir.source() as usize].read.is_ready() {
             return Attempt::Parked;
         }
-        if (matches!(transit.bulk, Bulk::Spliced(_)) || matches!(transit.store, Store::Pipe(_)))
+        if matches!(transit.bulk, Bulk::Spliced(_))
             && let Some(attempt) = self.splice(dir)
         {
             return attempt;
@@ -135,50 +135,37 @@ impl<'a, N: Net> Wire<'a, N> {
         self.read(dir)
     }
 
-    /// Splices what the source has; `None` when it must be read instead. The pipe is given back if it is empty then.
+    /// Splices what the source has; `None` when it must be read instead.
     fn splice(&mut self, dir: Dir) -> Option<Attempt> {
         let source = &mut *self.sockets[dir.source() as usize];
         let Transit { store, bulk } = &mut self.transits[dir.index()];
-        let Workshop { pool, pipes, .. } = &mut *self.workshop;
-        let is_held = matches!(store, Store::Pipe(_));
-        let full = Attempt::Done(Outcome::Full);
+        let pipes = &mut self.workshop.pipes;
         if !source.plain && !mutant!(UrgentByteSpliced) {
             // A FIN or an urgent byte may be next: what that is, only a read tells.
-            return is_held.then_some(full);
+            return None;
         }
-        if !is_held {
-            let Some(pipe) = pipes.take(self.net) else {
-                *bulk = Bulk::NEW;
-                return None;
-            };
+        let Some(mut pipe) = pipes.take(self.net) else {
+            *bulk = Bulk::NEW;
+            return None;
+        };
+        let spliced = N::splice_in(&source.stream, &mut pipe);
+        if let Spliced::Bytes(count) = spliced {
             *store = Store::Pipe(pipe);
+            bulk.spliced(count.get(), pipes);
+            return Some(Attempt::Done(Outcome::Moved(count)));
         }
-        let Store::Pipe(pipe) = &mut *store else { unreachable!("it was put there") };
-        let spliced = N::splice_in(&source.stream, pipe);
-        if N::is_empty(pipe) {
-            store.clear(pool, pipes);
-        }
+        pipes.give(pipe);
         match spliced {
-            Spliced::Bytes(count) => {
-                bulk.spliced(count.get(), pipes);
-                Some(Attempt::Done(Outcome::Moved(count)))
-            }
-            #[cfg(feature = "sim")]
-            Spliced::Full if mutant!(FullPipeClearsLatch) => {
-                source.read.clear(crate::sys::WouldBlock::simulated());
-                Some(Attempt::Parked)
-            }
-            Spliced::Full => Some(full),
             // If an urgent byte has come just now, an event that says so is on its way.
             Spliced::Nothing(proof) if self.trusts_splices => {
                 source.read.clear(proof);
                 Some(Attempt::Parked)
             }
             Spliced::Ended if mutant!(SplicedEndBelieved) => Some(Attempt::Done(Outcome::Eof)),
-            Spliced::Nothing(_) | Spliced::Ended => None,
+            Spliced::Bytes(_) | Spliced::Nothing(_) | Spliced::Ended => None,
             Spliced::Refused => {
                 *bulk = Bulk::Never;
-                is_held.then_some(full)
+                None
             }
             Spliced::Failed(fault) => Some(Attempt::Done(Outcome::Fault(fault))),
         }

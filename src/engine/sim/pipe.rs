@@ -46,9 +46,8 @@ impl World {
         if self.conns[conn].laws.refused_splice {
             self.laws.fail(format!("#{conn} was spliced again although it cannot be"));
         }
-        let slots = self.plan.pipe_slots - self.pipes[pipe].segments.len();
-        if slots == 0 {
-            return Spliced::Full;
+        if !self.is_pipe_empty(pipe) {
+            self.laws.fail(format!("#{conn} was spliced into a pipe with bytes in it"));
         }
         if self.dice.chance(self.plan.refused_splice) {
             self.note(conn, "splice refused", 0);
@@ -62,14 +61,14 @@ impl World {
         let stop =
             it.urgent.iter().copied().filter(|at| (read..arrived).contains(at)).min().unwrap_or(arrived);
         if stop == read {
-            return self.splice_nothing(conn, pipe, arrived > read, ended);
+            return self.splice_nothing(conn, arrived > read, ended);
         }
         let mut most = stop - read;
         if most > 1 && self.dice.chance(self.plan.short_read) {
             most = self.dice.between(1, most - 1);
         }
         let mut at = read;
-        for _ in 0..slots {
+        for _ in 0..self.plan.pipe_slots {
             let long = self.dice.between(1, self.plan.segment).min(read + most - at);
             if long > 0 {
                 let segment = (at..at + long).map(|offset| byte(conn, offset)).collect();
@@ -85,8 +84,7 @@ impl World {
     }
 
     /// No byte could be taken.
-    fn splice_nothing(&mut self, conn: usize, pipe: usize, urgent: bool, ended: bool) -> Spliced {
-        let is_empty = self.is_pipe_empty(pipe);
+    fn splice_nothing(&mut self, conn: usize, urgent: bool, ended: bool) -> Spliced {
         let finished = self.conns[conn].ends[OURS].fin_arrived;
         if !urgent
             && !finished
@@ -94,14 +92,8 @@ impl World {
         {
             return Spliced::Failed(fault);
         }
-        match (is_empty, ended) {
-            (false, _) => Spliced::Full,
-            (true, true) => {
-                self.conns[conn].laws.spliced_end |= !urgent && finished;
-                Spliced::Ended
-            }
-            (true, false) => Spliced::Nothing(WouldBlock::simulated()),
-        }
+        self.conns[conn].laws.spliced_end |= !urgent && finished;
+        if ended { Spliced::Ended } else { Spliced::Nothing(WouldBlock::simulated()) }
     }
 
     pub(super) fn splice_out(&mut self, conn: usize, pipe: usize) -> Sent {
