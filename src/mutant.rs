@@ -84,11 +84,27 @@ mod switches {
         UrgentByteSpliced,
         /// A splice of 0 bytes is believed to be the end.
         SplicedEndBelieved,
+        /// A send that fell short is taken for whole.
+        ShortSendBelieved,
+        /// A buffer goes back to the ring while a send reads it.
+        GivenBackUnderWay,
+        /// Who found no buffer in the ring is never told that one came back.
+        RingNeverFeeds,
+        /// A read that goes on by itself has ended, and nobody begins another.
+        EndedReadForgotten,
+        /// A worker waits although more is to be done behind a send that says nothing.
+        SleepsOverSilentSend,
+        /// A peer that nobody reads fails unnoticed.
+        StalledNotWatched,
+        /// Sockets are closed with operations under way.
+        ClosedUnderWay,
+        /// The buffers of one read are taken by number instead of by order.
+        BundleByNumber,
     }
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 29] = [
+        pub const ALL: [Self; 37] = [
             Self::FullClearsLatch,
             Self::ShortReadBelieved,
             Self::FreedInBatch,
@@ -118,6 +134,14 @@ mod switches {
             Self::PipeKept,
             Self::UrgentByteSpliced,
             Self::SplicedEndBelieved,
+            Self::ShortSendBelieved,
+            Self::GivenBackUnderWay,
+            Self::RingNeverFeeds,
+            Self::EndedReadForgotten,
+            Self::SleepsOverSilentSend,
+            Self::StalledNotWatched,
+            Self::ClosedUnderWay,
+            Self::BundleByNumber,
         ];
     }
 

@@ -2,7 +2,8 @@
 //!
 //! `cargo test --test sim` runs 256 seeds for each kind of selector. `TIDEGATE_SEED=0x2a cargo test --test sim edge`
 //! runs one and prints what happened, `TIDEGATE_SEEDS=30000 cargo test --release --test sim edge` runs so many: more
-//! than a million connections. The other kinds are `level`, `one_shot` and `lossy`.
+//! than a million connections. The other kinds are `level`, `one_shot` and `lossy`, and `completion` for the ring of
+//! the completion engine.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests may read clocks and lock.
 
@@ -20,8 +21,10 @@ use tidegate::config::{
     Timeouts,
 };
 use tidegate::engine::sim::{
-    Dice, Edge, Level, OneShot, Plan, Signal, SimNet, SimStream, Summary, Us, WaryEdge, World,
+    Dice, Edge, Level, OneShot, Plan, Signal, SimListener, SimNet, SimRing, SimStream, Summary, Us, WaryEdge,
+    World,
 };
+use tidegate::engine::uring::{Ring, Uring};
 use tidegate::engine::{Bounds, Engine, Reactor, Selector};
 use tidegate::logging::Recorder;
 use tidegate::mutant::{self, Mutant};
@@ -36,7 +39,7 @@ const LEAVING: Duration = Duration::from_hours(1_000);
 /// More turns than any run needs.
 const TURNS_MAX: u64 = 3_000_000;
 
-/// What stands between the reactor and the simulated kernel.
+/// What stands between the program and the simulated kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Notice {
     /// Edges; with and without the rule that a short read proves a socket empty, as the seed wants.
@@ -47,9 +50,12 @@ enum Notice {
     OneShot,
     /// Edges of which some are lost, as signals are.
     Lossy,
+    /// A ring, and the completion engine instead of the reactor.
+    Completion,
 }
 
-const NOTICES: [Notice; 4] = [Notice::Edge, Notice::Level, Notice::OneShot, Notice::Lossy];
+const NOTICES: [Notice; 5] =
+    [Notice::Edge, Notice::Level, Notice::OneShot, Notice::Lossy, Notice::Completion];
 
 /// How a run went.
 struct Run {
@@ -140,6 +146,10 @@ fn run(notice: Notice, seed: u64, bug: Option<Mutant>, readable: bool) -> Run {
             Notice::Edge | Notice::Lossy => play(&net, net.selector::<WaryEdge>(), &plan, &config, at),
             Notice::Level => play(&net, net.selector::<Level>(), &plan, &config, at),
             Notice::OneShot => play(&net, net.selector::<OneShot>(), &plan, &config, at),
+            Notice::Completion => {
+                let ring = SimRing::draw(net.clone(), &mut Dice::new(!seed));
+                complete(&net, ring, &plan, &config, at);
+            }
         }
     }));
     mutant::switch(None);
@@ -156,24 +166,73 @@ fn run(notice: Notice, seed: u64, bug: Option<Mutant>, readable: bool) -> Run {
     })
 }
 
-/// Runs a worker from its first turn to its last, and looks at what it leaves.
+/// Runs a reactor.
 fn play<S: Selector<SimNet>>(
     net: &SimNet,
     selector: S,
     plan: &Plan,
     config: &Config,
-    (crew, mailbox): (Arc<Crew<SimStream>>, Mailbox<SimStream>),
+    at: (Arc<Crew<SimStream>>, Mailbox<SimStream>),
 ) {
     let snapshot = Arc::new(Snapshot::new(config, plan.maxconn));
     let bounds = Bounds { buffer_size: plan.buffer_size, budget: plan.budget, pipes: plan.pipes };
-    let mut engine = Reactor::new(selector, net.clone(), Arc::clone(&snapshot), bounds);
+    let engine = Reactor::new(selector, net.clone(), Arc::clone(&snapshot), bounds);
+    let room = |engine: &Reactor<S, SimNet>| Room {
+        none: engine.pool().room(plan.buffer_size) == 0,
+        leased: engine.pool().out(),
+        pipes: engine.pipes_out(),
+        left: (0, 0),
+    };
+    work(net, engine, room, &snapshot, plan, config, at);
+}
+
+/// Runs the completion engine.
+fn complete(
+    net: &SimNet,
+    ring: SimRing,
+    plan: &Plan,
+    config: &Config,
+    at: (Arc<Crew<SimStream>>, Mailbox<SimStream>),
+) {
+    let snapshot = Arc::new(Snapshot::new(config, plan.maxconn));
+    let bounds = Bounds { buffer_size: plan.buffer_size, budget: plan.budget, pipes: 0 };
+    let engine = Uring::new(ring, net.clone(), Arc::clone(&snapshot), bounds, plan.short_read_is_drained);
+    let room = |engine: &Uring<SimRing>| Room {
+        none: engine.ring().spare() == 0,
+        leased: engine.pool().out(),
+        pipes: 0,
+        left: engine.ring().left(),
+    };
+    work(net, engine, room, &snapshot, plan, config, at);
+}
+
+/// What an engine has, and has left.
+struct Room {
+    /// No buffer is left: who wants to read has to wait.
+    none: bool,
+    leased: usize,
+    pipes: usize,
+    /// Buffers of a ring that are out, and operations under way.
+    left: (usize, usize),
+}
+
+/// Runs a worker from its first turn to its last, and looks at what it leaves.
+fn work<E: Engine<Socket = SimStream, Listener = SimListener>>(
+    net: &SimNet,
+    mut engine: E,
+    room: impl Fn(&E) -> Room,
+    snapshot: &Arc<Snapshot>,
+    plan: &Plan,
+    config: &Config,
+    (crew, mailbox): (Arc<Crew<SimStream>>, Mailbox<SimStream>),
+) {
     for number in 0..plan.listeners {
         let id = ListenerId(u16::try_from(number).expect("one or two"));
         engine.listen(id, net.listener(number)).expect("listeners are always watched");
     }
     let setup = Setup {
         number: 0,
-        snapshot: Arc::clone(&snapshot),
+        snapshot: Arc::clone(snapshot),
         crew,
         mailbox,
         recorder: Recorder::off(),
@@ -182,14 +241,13 @@ fn play<S: Selector<SimNet>>(
     let mut worker = Worker::new(setup, engine);
     for turn in 0.. {
         let result = worker.turn(|| Tick(net.with(|world| world.now()) / 1_000));
-        let no_room = worker.engine().pool().room(plan.buffer_size) == 0;
-        let pipes = worker.engine().pipes_out();
+        let Room { none, pipes, .. } = room(worker.engine());
         let lets_in: Vec<bool> = snapshot
             .listeners
             .iter()
             .map(|listener| snapshot.connections.has_room() && listener.connections.has_room())
             .collect();
-        net.with(|world| world.observe(no_room, &lets_in, pipes));
+        net.with(|world| world.observe(none, &lets_in, pipes));
         match result {
             Ok(true) if turn < TURNS_MAX => {}
             Ok(true) => return net.with(|world| world.fault("there is no end to it".into())),
@@ -198,9 +256,12 @@ fn play<S: Selector<SimNet>>(
         }
     }
     let nothing = Census { slots: 0, timers: 0, waiting: 0 };
-    let leased = worker.engine().pool().out();
+    let Room { leased, left, .. } = room(worker.engine());
     let counted: u32 = snapshot.listeners.iter().map(|listener| listener.connections.count()).sum();
     net.with(|world| {
+        if left != (0, 0) {
+            world.fault(format!("left: {} buffers of the ring, {} operations", left.0, left.1));
+        }
         if worker.census() != nothing || leased != 0 || counted + snapshot.connections.count() != 0 {
             world.fault(format!("left: {:?}, {leased} bytes leased, {counted} counted", worker.census()));
         }
@@ -328,6 +389,11 @@ fn no_seed_breaks_a_law_by_lossy() {
 }
 
 #[test]
+fn no_seed_breaks_a_law_by_completion() {
+    no_seed_breaks_a_law(Notice::Completion);
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
     for notice in NOTICES {
         let mut hashes: Vec<u64> = (0..16)
@@ -349,6 +415,14 @@ fn where_it_shows(bug: Mutant) -> Notice {
         Mutant::LossBelieved => Notice::Lossy,
         Mutant::LevelOfTheStarved | Mutant::ParkedNotAskedFor | Mutant::HungUpStays => Notice::Level,
         Mutant::NotArmedAgain => Notice::OneShot,
+        Mutant::ShortSendBelieved
+        | Mutant::GivenBackUnderWay
+        | Mutant::RingNeverFeeds
+        | Mutant::EndedReadForgotten
+        | Mutant::SleepsOverSilentSend
+        | Mutant::StalledNotWatched
+        | Mutant::ClosedUnderWay
+        | Mutant::BundleByNumber => Notice::Completion,
         _ => Notice::Edge,
     }
 }

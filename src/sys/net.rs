@@ -111,7 +111,7 @@ pub trait Net {
     ///
     /// # Errors
     /// The fault, when there can be none.
-    fn socket(to: SocketAddr, tcp: &Tcp) -> Result<Self::Stream, Fault>;
+    fn socket(&self, to: SocketAddr, tcp: &Tcp) -> Result<Self::Stream, Fault>;
 
     /// Begins to connect. `true`: the connection is there already, as loopback often has it.
     ///
@@ -237,7 +237,7 @@ impl Net for Os {
         }
     }
 
-    fn socket(to: SocketAddr, tcp: &Tcp) -> Result<Stream, Fault> {
+    fn socket(&self, to: SocketAddr, tcp: &Tcp) -> Result<Stream, Fault> {
         let socket = socket(to, tcp).map_err(|error| fault(&error))?;
         Ok(Stream::Tcp(TcpStream::from_std(socket.into())))
     }
@@ -446,13 +446,33 @@ pub fn set_blocking(stream: &Stream) -> Result<(), Fault> {
     stream.with_ref(|socket| socket.set_nonblocking(false)).map_err(|error| fault(&error))
 }
 
-/// Connects a socket of [`Net::socket`] that waits.
+/// Has writes end after that time, although nothing was taken.
 ///
 /// # Errors
-/// The fault, when it fails or is interrupted.
-pub fn connect(stream: &Stream, to: SocketAddr) -> Result<(), Fault> {
-    stream.with_ref(|socket| socket.connect(&to.into())).map_err(|error| fault(&error))?;
-    if Os::dialed(stream)? { Ok(()) } else { Err(Fault::Reset) }
+/// The fault, when the socket is of no use.
+pub fn set_write_limit(stream: &Stream, limit: Duration) -> Result<(), Fault> {
+    stream.with_ref(|socket| socket.set_write_timeout(Some(limit))).map_err(|error| fault(&error))
+}
+
+/// Connects a socket of [`Net::socket`] that waits, `limit` at most.
+///
+/// # Errors
+/// The fault, when it fails, is interrupted or takes too long.
+pub fn connect(stream: &Stream, to: SocketAddr, limit: Duration) -> Result<(), Fault> {
+    // On Linux it holds for a connect, too (socket(7)).
+    set_write_limit(stream, limit)?;
+    match stream.with_ref(|socket| socket.connect(&to.into())) {
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Err(Fault::TimedOut),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(Fault::TimedOut),
+        Err(error) => Err(fault(&error)),
+        Ok(()) => {
+            if Os::dialed(stream)? {
+                Ok(())
+            } else {
+                Err(Fault::Reset)
+            }
+        }
+    }
 }
 
 /// Ends a [`connect`] that waits in another thread: Linux takes a shutdown of a socket that is not connected yet
@@ -464,11 +484,6 @@ pub fn interrupt_connect(stream: &Stream) {
 /// Ends a read that waits in another thread, of which the peer sees nothing.
 pub fn interrupt_read(stream: &Stream) {
     let _ = stream.shutdown(Shutdown::Read);
-}
-
-/// Ends a write that waits in another thread for a peer that takes nothing.
-pub fn interrupt_write(stream: &Stream) {
-    let _ = stream.shutdown(Shutdown::Write);
 }
 
 /// Reads once without waiting, from a socket that waits.

@@ -216,6 +216,9 @@ impl World {
         // What a panic clears away obeys no law.
         self.laws.over |= std::thread::panicking();
         self.law_close(conn);
+        if self.conns[conn].flying > 0 {
+            self.laws.fail(format!("#{conn} is closed with operations under way"));
+        }
         self.laws.activity += 1;
         self.descriptors -= 1;
         let it = &mut self.conns[conn];

@@ -133,6 +133,8 @@ pub(super) struct Conn {
     pub(super) established: bool,
     /// The program has a descriptor for it.
     pub(super) owned: bool,
+    /// Operations of a ring that are under way for it.
+    pub(super) flying: u32,
     /// How the program watches it.
     pub(super) token: Option<usize>,
     /// What a selector that has to be asked was asked to tell.
@@ -313,6 +315,7 @@ impl World {
             latency,
             established: false,
             owned: false,
+            flying: 0,
             token: None,
             asked: None,
             changed: 0,

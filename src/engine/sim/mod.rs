@@ -12,11 +12,15 @@ mod kernel;
 mod law;
 mod pipe;
 mod plan;
+#[cfg(target_os = "linux")]
+mod ring;
 mod script;
 mod trace;
 
 pub use kernel::{Signal, Summary, World};
 pub use plan::{Dice, Ending, MS, Manner, Plan, Us};
+#[cfg(target_os = "linux")]
+pub use ring::SimRing;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -224,8 +228,14 @@ impl Net for SimNet {
         }
     }
 
-    fn socket(_: SocketAddr, _: &Tcp) -> Result<SimStream, Fault> {
-        unreachable!("readiness engines dial")
+    fn socket(&self, to: SocketAddr, _: &Tcp) -> Result<SimStream, Fault> {
+        // The connect that follows at once begins here.
+        let (conn, _) = self.with(|world| {
+            world.pass_time();
+            world.dial(to)
+        })?;
+        self.with(|world| world.conns[conn].laws.proven = false);
+        Ok(self.stream(conn))
     }
 
     fn dial(&self, to: &Address, _: &Tcp) -> Result<(SimStream, bool), Fault> {

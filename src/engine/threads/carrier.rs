@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crate::relay::{Dir, Fault, Op, Outcome, Relay, Side};
 use crate::sys::net::{self, Received, Sent, Stream};
@@ -19,6 +20,9 @@ type Lock<T> = std::sync::Mutex<T>;
 const STACK: usize = 64 << 10;
 /// What a thread reads at first. A connection at rest holds no buffer but this one, on the stack of each thread.
 const SMALL: usize = 4 << 10;
+
+/// How soon a thread that waits in a write notices that its relay is over.
+const WRITE_LIMIT: Duration = Duration::from_millis(250);
 
 /// Starts a thread with a small stack.
 pub(super) fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -79,19 +83,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Wakes threads that wait in a read, and those that wait in a write for a peer that takes nothing.
+    /// Wakes threads that wait in a read. Those that wait in a write look for themselves, every [`WRITE_LIMIT`]:
+    /// there is no way to end a write from outside that sends no FIN, which would pass off a part as the whole.
     pub(super) fn interrupt(&self) {
-        let blocked = {
-            let state = self.lock();
-            Dir::BOTH.map(|dir| state.relay.flow(dir).queued() > 0)
-        };
         for stream in &self.streams {
             net::interrupt_read(stream);
-        }
-        for dir in Dir::BOTH {
-            if blocked[dir.index()] {
-                net::interrupt_write(&self.streams[dir.target() as usize]);
-            }
         }
     }
 
@@ -200,22 +196,20 @@ impl Buffer<'_> {
         }
     }
 
-    /// Waits until the target takes some of what was read.
-    fn drain(&mut self, target: &Stream) -> Outcome {
-        loop {
-            let bytes = match &self.large {
-                Some(large) if self.in_large => &large[self.left.clone()],
-                _ => &self.small[self.left.clone()],
-            };
-            match Os::send(target, bytes) {
-                Sent::Bytes(count) => {
-                    self.left.start += count.get() as usize;
-                    return Outcome::Moved(count);
-                }
-                Sent::Nothing(_) => {}
-                Sent::Failed(fault) => return Outcome::Fault(fault),
+    /// Waits until the target takes some of what was read; `None` when it has taken nothing for a while.
+    fn drain(&mut self, target: &Stream) -> Option<Outcome> {
+        let bytes = match &self.large {
+            Some(large) if self.in_large => &large[self.left.clone()],
+            _ => &self.small[self.left.clone()],
+        };
+        Some(match Os::send(target, bytes) {
+            Sent::Bytes(count) => {
+                self.left.start += count.get() as usize;
+                Outcome::Moved(count)
             }
-        }
+            Sent::Nothing(_) => return None,
+            Sent::Failed(fault) => Outcome::Fault(fault),
+        })
     }
 }
 
@@ -229,10 +223,15 @@ impl Drop for Buffer<'_> {
 pub(super) fn carry(shared: &Shared, dir: Dir) -> bool {
     let [source, target] = [dir.source(), dir.target()].map(|side| &*shared.streams[side as usize]);
     let mut buffer = Buffer { small: [0; SMALL], large: None, shared, in_large: false, left: 0..0 };
+    // A socket that refuses this is found out by the first write.
+    let _ = net::set_write_limit(target, WRITE_LIMIT);
     while let Some(op) = shared.next(dir) {
         let outcome = match op {
             Op::Fill => buffer.fill(source),
-            Op::Drain => buffer.drain(target),
+            Op::Drain => match buffer.drain(target) {
+                Some(outcome) => outcome,
+                None => continue,
+            },
             Op::Finish => match Os::finish(target) {
                 Ok(()) => Outcome::Finished,
                 Err(fault) => Outcome::Fault(fault),

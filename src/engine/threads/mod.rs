@@ -33,6 +33,9 @@ const EVENTS: usize = 1024;
 /// Connections accepted in a turn: a storm of new ones must not starve the old.
 const ACCEPTS_PER_TURN: usize = 16;
 
+/// A connect that nobody waits for any more keeps its thread for so long at most, where no limit is set.
+const CONNECT_MAX: Duration = Duration::from_mins(2);
+
 /// What a connection's thread tells its worker.
 #[derive(Clone, Copy, Debug)]
 enum Message {
@@ -150,7 +153,7 @@ impl Threads {
     fn connect(&mut self, key: Key, io: &mut Io, to: ServerId) -> Result<(), Fault> {
         let (to, tcp) = (&self.snapshot.server(to).addr, &self.snapshot.tcp);
         let (mut stream, to) = match to {
-            Address::Ip(to) => (Os::socket(*to, tcp)?, Some(*to)),
+            Address::Ip(to) => (Os.socket(*to, tcp)?, Some(*to)),
             // A unix socket is connected at once or not at all.
             Address::Unix(_) => (Os.dial(to, tcp)?.0, None),
         };
@@ -158,8 +161,9 @@ impl Threads {
         net::set_blocking(&stream)?;
         let stream = Arc::clone(io.server.insert(Arc::new(stream)));
         let (post, attempt) = (self.post.clone(), io.attempt);
+        let limit = self.snapshot.timeouts.connect.unwrap_or(CONNECT_MAX);
         let dial = move || {
-            let result = to.map_or(Ok(()), |to| net::connect(&stream, to));
+            let result = to.map_or(Ok(()), |to| net::connect(&stream, to, limit));
             // Whoever closes the socket must find that it is the last to have it.
             drop(stream);
             post.send(Message::Dialed { key, attempt, result });

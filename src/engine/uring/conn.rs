@@ -44,6 +44,8 @@ pub(super) enum Watch {
     Yes(Id),
     /// It hung up: that is told once.
     Told,
+    /// It failed, and its error may still have to be asked for.
+    Failed,
 }
 
 /// One direction.
@@ -159,7 +161,11 @@ impl<R: Ring> Works<R> {
         while left > 0 {
             let count = left.min(self.ring.buffer_size());
             left -= count;
-            let next = if left > 0 { self.ring.next(buffer) } else { 0 };
+            let next = match left {
+                0 => 0,
+                _ if mutant!(BundleByNumber) => buffer ^ 1,
+                _ => self.ring.next(buffer),
+            };
             let chunk = Chunk::Provided { buffer, at: 0, count };
             lane.queue.push(if lane.blocked { self.keep(chunk) } else { chunk });
             buffer = next;
@@ -323,6 +329,11 @@ impl<R: Ring> Wire<'_, R> {
         self.works.ring.send(target, &mut parcel, lane.blocked, id);
         if !lane.blocked {
             self.works.silent.push(id);
+        }
+        if mutant!(GivenBackUnderWay)
+            && let Some(Chunk::Provided { buffer, .. }) = parcel.chunks.first()
+        {
+            self.works.ring.give(*buffer);
         }
         let flight = self.works.flights.get_mut(id).expect("it was put there just now");
         flight.payload = Payload::Parcel(parcel);

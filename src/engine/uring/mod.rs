@@ -101,6 +101,20 @@ impl<R: Ring> Uring<R> {
         }
     }
 
+    /// The ring.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn ring(&self) -> &R {
+        &self.works.ring
+    }
+
+    /// The buffers beside the ring's.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn pool(&self) -> &crate::sys::Pool {
+        &self.works.pool
+    }
+
     fn dial(&mut self, key: Key, io: &mut Io<R::Net>, to: ServerId, out: &mut VecDeque<Event<StreamOf<R>>>) {
         self.abandon(io);
         match self.connect(key, io, to) {
@@ -115,7 +129,9 @@ impl<R: Ring> Uring<R> {
         let (to, tcp) = (&self.snapshot.server(to).addr, &self.snapshot.tcp);
         match to {
             Address::Ip(to) => {
-                let stream = io.server.insert(R::Net::socket(*to, tcp)?);
+                let stream = io.server.insert(self.net.socket(*to, tcp)?);
+                #[cfg(feature = "sim")]
+                self.works.ring.introduce(&io.client, Some(stream));
                 let address = Box::new(socket2::SockAddr::from(*to));
                 let owner = Owner::Connection(key, Part::Connect);
                 let id = self.works.flights.insert(owner, Payload::Nothing);
@@ -170,7 +186,10 @@ impl<R: Ring> Uring<R> {
             }
         }
         match pace {
-            Pace::Quiet => self.doubt(key, io),
+            Pace::Quiet => {
+                self.doubt(key, io);
+                self.look_for_failure(key, io, out);
+            }
             Pace::OutOfBudget => self.soil(key, io),
             Pace::Ended(end) => self.ended(key, io, end, out),
         }
@@ -185,7 +204,7 @@ impl<R: Ring> Uring<R> {
 
     /// A socket that nobody reads may hang up unnoticed.
     fn doubt(&mut self, key: Key, io: &mut Io<R::Net>) {
-        let reads = |dir: Dir| matches!(io.lanes[dir.index()].receive, Receive::On(_) | Receive::Starved);
+        let reads = |dir: Dir| matches!(io.lanes[dir.index()].receive, Receive::On(_));
         let is_quiet = |side: Side| !reads(side.outbound()) && io.watches[side as usize] == Watch::No;
         let quiet = match io.phase {
             Phase::Dialing(_) => is_quiet(Side::Client),
@@ -239,7 +258,7 @@ impl<R: Ring> Uring<R> {
             }
         }
         io.phase = Phase::Closing;
-        if io.flying == 0 {
+        if io.flying == 0 || mutant!(ClosedUnderWay) {
             out.push_back(Event::Closed { key });
         }
     }
@@ -329,6 +348,8 @@ impl<R: Ring> Engine for Uring<R> {
     }
 
     fn open(&mut self, _: Key, client: Self::Socket) -> io::Result<Self::Io> {
+        #[cfg(feature = "sim")]
+        self.works.ring.introduce(&client, None);
         Ok(Io {
             client,
             server: None,

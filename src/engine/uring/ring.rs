@@ -92,4 +92,14 @@ pub trait Ring {
 
     /// How many buffers could be filled now.
     fn spare(&self) -> usize;
+
+    /// A client was let in, or a socket towards its server was made: the simulator must know who belongs to
+    /// whom.
+    #[cfg(feature = "sim")]
+    fn introduce(
+        &mut self,
+        _client: &<Self::Net as Net>::Stream,
+        _server: Option<&<Self::Net as Net>::Stream>,
+    ) {
+    }
 }

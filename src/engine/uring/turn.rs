@@ -45,6 +45,9 @@ impl<R: Ring> Uring<R> {
                     let lane = &mut io.lanes[dir.index()];
                     lane.send = None;
                     let outcome = match answer {
+                        Answer::Done(..) if mutant!(ShortSendBelieved) => {
+                            NonZeroU32::new(parcel.chunks.iter().map(Chunk::count).sum()).map(Outcome::Moved)
+                        }
                         Answer::Done(count, _) => NonZeroU32::new(count).map(Outcome::Moved),
                         Answer::Failed(fault) => Some(Outcome::Fault(fault)),
                         _ => None,
@@ -58,7 +61,11 @@ impl<R: Ring> Uring<R> {
                     self.drained(key, io, dir, outcome);
                 }
             }
-            Part::Watch(side) => self.hung_up(key, io, side, matches!(answer, Answer::Hung(true)), out),
+            Part::Watch(side) => {
+                let failed = matches!(answer, Answer::Hung(true));
+                io.watches[side as usize] = if failed { Watch::Failed } else { Watch::Told };
+                self.look_for_failure(key, io, out);
+            }
             Part::Connect => self.connected(key, io, &answer, out),
         }
         if matches!(io.phase, Phase::Closing) && io.flying == 0 && !more {
@@ -138,7 +145,7 @@ impl<R: Ring> Uring<R> {
             }
             Answer::Nothing | Answer::Client(..) | Answer::Hung(_) => {}
         }
-        if lane.receive == Receive::Off {
+        if lane.receive == Receive::Off && !mutant!(EndedReadForgotten) {
             relay.resume(dir, Op::Fill);
         }
         self.soil(key, io);
@@ -186,6 +193,9 @@ impl<R: Ring> Uring<R> {
 
     /// Whether something is to be done as soon as a silent send is known to have ended.
     pub(super) fn something_follows(&self, slots: &mut impl Slots<Io<R::Net>>) -> bool {
+        if mutant!(SleepsOverSilentSend) {
+            return false;
+        }
         self.works.silent.iter().any(|id| {
             let Some((key, dir)) = self.works.flights.sender(*id) else { return false };
             let Some(io) = slots.io(key) else { return false };
@@ -226,43 +236,45 @@ impl<R: Ring> Uring<R> {
         out.push_back(Event::Dialed { key, result });
     }
 
-    /// A socket that nobody reads has hung up.
-    fn hung_up(
+    /// Asks for the error of a socket that is known to have failed. Before there is a server, a client that has
+    /// left nothing needs none. Later a read that is under way tells it, behind the last byte; where there is
+    /// none, because the target is slow or a FIN came before, the end comes within `half_close`.
+    pub(super) fn look_for_failure(
         &mut self,
         key: Key,
         io: &mut Io<R::Net>,
-        side: Side,
-        error: bool,
         out: &mut VecDeque<Event<StreamOf<R>>>,
     ) {
-        let reads = matches!(io.lanes[side.outbound().index()].receive, Receive::On(_));
-        // A read that is under way tells of an error, behind the last byte; if it is ended before, this does.
-        io.watches[side as usize] = if error && reads { Watch::No } else { Watch::Told };
-        if !error {
-            return;
-        }
-        let is_before = matches!(io.phase, Phase::Dialing(_))
-            || (matches!(io.phase, Phase::Resting) && io.server.is_none());
-        if is_before && side == Side::Client && R::Net::failure_before_relay(&io.client).is_some() {
-            self.abandon(io);
-            out.push_back(Event::ClientLeft { key });
-            return;
-        }
-        match &mut io.phase {
-            Phase::Relaying(relay) if !reads && relay.broken().is_none() => {
-                let Some(fault) = io.stream(side).and_then(R::Net::pending_error) else { return };
-                if let Phase::Relaying(relay) = &mut io.phase {
-                    relay.fail(side, fault);
-                }
+        for side in [Side::Client, Side::Server] {
+            if io.watches[side as usize] != Watch::Failed {
+                continue;
+            }
+            let is_before = matches!(io.phase, Phase::Dialing(_))
+                || (matches!(io.phase, Phase::Resting) && io.server.is_none());
+            if is_before && side == Side::Client && R::Net::failure_before_relay(&io.client).is_some() {
+                io.watches[side as usize] = Watch::Told;
+                self.abandon(io);
+                out.push_back(Event::ClientLeft { key });
+                continue;
+            }
+            let reads = matches!(io.lanes[side.outbound().index()].receive, Receive::On(_));
+            if reads || !matches!(io.phase, Phase::Relaying(_)) {
+                continue;
+            }
+            io.watches[side as usize] = Watch::Told;
+            let fault = io.stream(side).and_then(R::Net::pending_error);
+            if let (Some(fault), Phase::Relaying(relay)) = (fault, &mut io.phase)
+                && relay.broken().is_none()
+            {
+                relay.fail(side, fault);
                 self.soil(key, io);
             }
-            _ => {}
         }
     }
 
     /// Buffers came back: as many of those who wait go on.
     pub(super) fn feed(&mut self, slots: &mut impl Slots<Io<R::Net>>) {
-        let mut left = self.works.ring.spare();
+        let mut left = if mutant!(RingNeverFeeds) { 0 } else { self.works.ring.spare() };
         while left > 0
             && let Some((key, dir)) = self.starved.pop_front()
         {
@@ -288,9 +300,8 @@ impl<R: Ring> Uring<R> {
                 Phase::Relaying(_) => &[Side::Client, Side::Server],
                 Phase::Resting | Phase::Closing => &[],
             };
-            for side in sides {
-                let reads =
-                    matches!(io.lanes[side.outbound().index()].receive, Receive::On(_) | Receive::Starved);
+            for side in sides.iter().filter(|_| !mutant!(StalledNotWatched)) {
+                let reads = matches!(io.lanes[side.outbound().index()].receive, Receive::On(_));
                 if reads || io.watches[*side as usize] != Watch::No {
                     continue;
                 }
