@@ -266,6 +266,8 @@ fn work<E: Engine<Socket = SimStream, Listener = SimListener>>(
             world.fault(format!("left: {:?}, {leased} bytes leased, {counted} counted", worker.census()));
         }
     });
+    // A connect that was given up may be under way to the last; its socket goes with the engine.
+    drop(worker);
     net.with(World::end);
 }
 
