@@ -220,7 +220,8 @@ impl SimRing {
 
     fn try_receive(&mut self, id: Id, conn: usize, most: Option<u32>) -> Tried {
         for _ in 0..READS_MAX {
-            if self.free.is_empty() {
+            // There are none, or the kernel has not been shown enough of them.
+            if self.free.is_empty() || (self.takes_time && self.chance()) {
                 self.answer(id, false, Answer::NoBuffers);
                 return Tried::Over;
             }

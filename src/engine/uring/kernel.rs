@@ -158,7 +158,10 @@ impl Kernel {
         }
         let id = Id::from_token(token);
         let answer = match (id.kind(), u32::try_from(result)) {
-            (Kind::Receive, Err(_)) if result == -libc::ENOBUFS => Answer::NoBuffers,
+            (Kind::Receive, Err(_)) if result == -libc::ENOBUFS => {
+                self.provided.fell_short();
+                Answer::NoBuffers
+            }
             (_, Err(_)) => failed(-result),
             (Kind::Accept, Ok(_)) => client(result),
             (Kind::Watch, Ok(mask)) => Answer::Hung(mask & events(libc::POLLERR) != 0),
