@@ -197,9 +197,9 @@ macro_rules! spliced_table {
 }
 
 // Every engine there is.
-engines!(table: mio, io_uring, threads, epoll_level, poll, select);
+engines!(table: mio, io_uring, threads, epoll_level, poll, select, sigio, aio);
 
 mod spliced {
     // Those of readiness.
-    engines!(spliced_table: mio, epoll_level, poll, select);
+    engines!(spliced_table: mio, epoll_level, poll, select, sigio, aio);
 }

@@ -44,7 +44,7 @@ macro_rules! engines {
     };
 }
 
-engines!(mio, io_uring, threads, epoll_level, poll, select);
+engines!(mio, io_uring, threads, epoll_level, poll, select, sigio, aio);
 
 /// What the two ends of a connection do.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use super::ByMio;
 #[cfg(target_os = "linux")]
 use super::uring::Kernel;
 #[cfg(target_os = "linux")]
-use super::{ByEpoll, ByPoll, BySelect};
+use super::{ByAio, ByEpoll, ByPoll, BySelect, BySigio};
 use crate::config::{EngineKind, Uring};
 
 /// How a program and the kernel share the work of I/O.
@@ -139,10 +139,11 @@ impl Unavailable {
         Self { cause: format!("{call}: {error}"), remedy: remedy.to_owned() }
     }
 
-    /// For an engine that was not compiled in.
+    /// For an engine that asks what only another system answers.
+    #[cfg(not(target_os = "linux"))]
     fn absent() -> Self {
         Self {
-            cause: "this build does not have it".to_owned(),
+            cause: "it needs Linux".to_owned(),
             remedy: "`tidegate engines` lists those that run here".to_owned(),
         }
     }
@@ -169,6 +170,18 @@ pub fn probe(kind: EngineKind, rings: Uring, workers: u16) -> Result<(), Unavail
         EngineKind::Poll => ByPoll::new().map(drop),
         #[cfg(target_os = "linux")]
         EngineKind::Select => BySelect::new().map(drop),
+        #[cfg(target_os = "linux")]
+        EngineKind::Sigio => BySigio::new().map(drop),
+        #[cfg(target_os = "linux")]
+        EngineKind::Aio => {
+            let contexts: io::Result<Vec<_>> = (0..workers).map(|_| ByAio::new()).collect();
+            return contexts.map(drop).map_err(|error| {
+                let remedy = "`sysctl fs.aio-max-nr` says how large all contexts of this machine may be, fs.aio-nr how \
+                              large they are; a kernel without CONFIG_AIO has none";
+                Unavailable::refused("io_setup", &error, remedy)
+            });
+        }
+        #[cfg(not(target_os = "linux"))]
         _ => return Err(Unavailable::absent()),
     };
     tried.map_err(|error| Unavailable::refused("no selector", &error, "see `ulimit -n`"))

@@ -19,7 +19,7 @@ pub use drive::{Attempt, Pace, Port, drive};
 pub use kinds::{FACTS, Facts, Model, Unavailable, probe};
 pub use reactor::{Bounds, ByMio, Io, Reactor, Readiness, Report, Selector, Source, Trigger, Want};
 #[cfg(target_os = "linux")]
-pub use reactor::{ByEpoll, ByPoll, BySelect};
+pub use reactor::{ByAio, ByEpoll, ByPoll, BySelect, BySigio};
 
 pub use threads::Threads;
 
@@ -111,6 +111,13 @@ impl Wake for mio::Waker {
 impl Wake for crate::sys::Bell {
     fn wake(&self) -> io::Result<()> {
         self.ring()
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Wake for crate::sys::sigio::Caller {
+    fn wake(&self) -> io::Result<()> {
+        self.call()
     }
 }
 

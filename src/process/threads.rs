@@ -10,9 +10,9 @@ use super::{RunError, bind, room};
 use crate::config::{Config, EngineKind};
 #[cfg(target_os = "linux")]
 use crate::engine::uring::{Kernel, Uring};
-use crate::engine::{self, Bounds, ByMio, Engine, Reactor, Wake};
+use crate::engine::{self, Bounds, ByMio, Engine, Reactor, Selector, Wake};
 #[cfg(target_os = "linux")]
-use crate::engine::{ByEpoll, ByPoll, BySelect};
+use crate::engine::{ByAio, ByEpoll, ByPoll, BySelect, BySigio};
 use crate::snapshot::Snapshot;
 use crate::sys::net::{Listener, Stream};
 use crate::sys::{self, Clock, Os};
@@ -39,6 +39,14 @@ struct Started {
     go: mpsc::Sender<()>,
 }
 
+/// What a worker is, whatever its engine does.
+struct Place {
+    kind: EngineKind,
+    setup: Setup<Stream>,
+    sockets: bind::Sockets,
+    cpu: Option<u32>,
+}
+
 impl<'a> Threads<'a> {
     pub(super) fn new(config: &'a Config, clock: Clock) -> Self {
         let (working, ended) = mpsc::channel();
@@ -63,49 +71,56 @@ impl<'a> Threads<'a> {
             pipes: room::pipes_per_worker(self.config, workers).into(),
         };
         let number = setup.number;
+        let place = Place { kind, setup, sockets, cpu };
         let started = match kind {
-            EngineKind::Auto | EngineKind::Mio => self.spawn(kind, setup, sockets, cpu, move || {
-                let (selector, waker) = ByMio::new()?;
-                Ok((Reactor::new(selector, Os, snapshot, bounds), waker))
-            }),
+            EngineKind::Auto | EngineKind::Mio => self.react(place, snapshot, bounds, ByMio::new),
             #[cfg(target_os = "linux")]
             EngineKind::IoUring => {
                 let settings = self.config.process.uring;
-                self.spawn(kind, setup, sockets, cpu, move || {
+                self.spawn(place, move || {
                     let (ring, waker) = Kernel::new(settings).map_err(io::Error::other)?;
                     Ok((Uring::new(ring, Os, snapshot, bounds, settings.multishot), waker))
                 })
             }
-            EngineKind::Threads => {
-                self.spawn(kind, setup, sockets, cpu, move || engine::Threads::new(snapshot, bounds))
-            }
+            EngineKind::Threads => self.spawn(place, move || engine::Threads::new(snapshot, bounds)),
             #[cfg(target_os = "linux")]
-            EngineKind::EpollLevel => self.spawn(kind, setup, sockets, cpu, move || {
-                let (selector, waker) = ByEpoll::new()?;
-                Ok((Reactor::new(selector, Os, snapshot, bounds), waker))
-            }),
+            EngineKind::EpollLevel => self.react(place, snapshot, bounds, ByEpoll::new),
             #[cfg(target_os = "linux")]
-            EngineKind::Poll => self.spawn(kind, setup, sockets, cpu, move || {
-                let (selector, waker) = ByPoll::new()?;
-                Ok((Reactor::new(selector, Os, snapshot, bounds), waker))
-            }),
+            EngineKind::Poll => self.react(place, snapshot, bounds, ByPoll::new),
             #[cfg(target_os = "linux")]
-            EngineKind::Select => self.spawn(kind, setup, sockets, cpu, move || {
-                let (selector, waker) = BySelect::new()?;
-                Ok((Reactor::new(selector, Os, snapshot, bounds), waker))
-            }),
-            _ => Err(io::Error::other(format!("the engine {} is not built yet", kind.name()))),
+            EngineKind::Select => self.react(place, snapshot, bounds, BySelect::new),
+            #[cfg(target_os = "linux")]
+            EngineKind::Sigio => self.react(place, snapshot, bounds, BySigio::new),
+            #[cfg(target_os = "linux")]
+            EngineKind::Aio => self.react(place, snapshot, bounds, ByAio::new),
+            #[cfg(not(target_os = "linux"))]
+            _ => Err(io::Error::other("it needs Linux")),
         };
         started.map_err(|cause| RunError::Worker { number, engine: kind.name(), cause })
     }
 
-    /// Starts the thread. The engine is built there, where it is used: completion engines bind to a thread.
+    /// Starts a thread with a readiness engine on the selector that `new` makes.
+    fn react<S, W>(
+        &mut self,
+        place: Place,
+        snapshot: Arc<Snapshot>,
+        bounds: Bounds,
+        new: fn() -> io::Result<(S, Arc<W>)>,
+    ) -> io::Result<()>
+    where
+        S: Selector<Os> + 'static,
+        W: Wake + 'static,
+    {
+        self.spawn(place, move || {
+            let (selector, waker) = new()?;
+            Ok((Reactor::new(selector, Os, snapshot, bounds), waker))
+        })
+    }
+
+    /// Starts the thread. The engine is built there, where it is used: it may be bound to the thread.
     fn spawn<E, W>(
         &mut self,
-        kind: EngineKind,
-        setup: Setup<Stream>,
-        sockets: bind::Sockets,
-        cpu: Option<u32>,
+        Place { kind, setup, sockets, cpu }: Place,
         build: impl FnOnce() -> io::Result<(E, Arc<W>)> + Send + 'static,
     ) -> io::Result<()>
     where

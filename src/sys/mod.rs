@@ -4,6 +4,8 @@
 //! the operating system's own words are passed on, because a person reads them.
 
 #[cfg(target_os = "linux")]
+pub mod aio;
+#[cfg(target_os = "linux")]
 mod bell;
 mod clock;
 mod holder;
@@ -13,6 +15,8 @@ pub mod pipe;
 #[cfg(target_os = "linux")]
 pub mod poll;
 mod pool;
+#[cfg(target_os = "linux")]
+pub mod sigio;
 mod socket;
 #[cfg(unix)]
 mod unix;

@@ -7,12 +7,16 @@
 
 mod asking;
 #[cfg(target_os = "linux")]
+mod by_aio;
+#[cfg(target_os = "linux")]
 mod by_epoll;
 mod by_mio;
 #[cfg(target_os = "linux")]
 mod by_poll;
 #[cfg(target_os = "linux")]
 mod by_select;
+#[cfg(target_os = "linux")]
+mod by_sigio;
 mod latch;
 mod selector;
 #[cfg(all(test, target_os = "linux"))]
@@ -20,12 +24,16 @@ mod tests;
 mod wire;
 
 #[cfg(target_os = "linux")]
+pub use by_aio::ByAio;
+#[cfg(target_os = "linux")]
 pub use by_epoll::ByEpoll;
 pub use by_mio::ByMio;
 #[cfg(target_os = "linux")]
 pub use by_poll::ByPoll;
 #[cfg(target_os = "linux")]
 pub use by_select::BySelect;
+#[cfg(target_os = "linux")]
+pub use by_sigio::BySigio;
 pub use selector::{Readiness, Report, Selector, Source, Trigger, Want};
 
 use std::collections::VecDeque;
