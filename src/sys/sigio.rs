@@ -98,12 +98,12 @@ impl Signals {
             }
         }
         // SAFETY: both sets are valid for the call, which writes the second one.
-        let before =
-            match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, before.as_mut_ptr()) } {
-                // SAFETY: success has written it.
-                0 => unsafe { before.assume_init() },
-                errno => return Err(io::Error::from_raw_os_error(errno)),
-            };
+        let errno = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, before.as_mut_ptr()) };
+        if errno != 0 {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        // SAFETY: success has written it.
+        let before = unsafe { before.assume_init() };
         // SAFETY: no arguments, and it cannot fail.
         let (process, thread) = unsafe { (libc::getpid(), libc::gettid()) };
         let signals = Self { thread, set, before, not_send: std::marker::PhantomData };
@@ -142,14 +142,14 @@ impl Signals {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
         // SAFETY: the set is a value, `info` has room for what is written, `limit` is null or points to a value that
         // outlives the call.
-        let signal =
-            match checked(unsafe { libc::sigtimedwait(&raw const self.set, info.as_mut_ptr(), limit) }) {
-                Ok(signal) => signal,
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN | libc::EINTR) => return Ok(None),
-                    _ => return Err(error),
-                },
-            };
+        let taken = unsafe { libc::sigtimedwait(&raw const self.set, info.as_mut_ptr(), limit) };
+        let signal = match checked(taken) {
+            Ok(signal) => signal,
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::EINTR) => return Ok(None),
+                _ => return Err(error),
+            },
+        };
         if signal == CALL {
             return Ok(Some(Said::Called));
         }

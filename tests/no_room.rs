@@ -1,0 +1,81 @@
+//! When the kernel has no room: for signals that wait to be taken, or for another poll.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests may read clocks and lock.
+
+mod support;
+
+use std::thread;
+
+use support::gate::{Config, Gate};
+use support::peer::Peer;
+use support::servers::Server;
+use support::service::installed;
+
+/// Not one signal can be queued, so each that is due is lost, and the kernel says so.
+#[test]
+fn what_lost_signals_would_have_told_is_found_out() {
+    if !installed(&["prlimit"]) {
+        return;
+    }
+    let server = Server::echo();
+    let config = Config::new("sigio").workers(2).server(server.address());
+    let gate = Gate::start_under("prlimit --pid $$ --sigpending=0", &config);
+    thread::scope(|scope| {
+        for _ in 0..32 {
+            scope.spawn(|| {
+                for bytes in [1, 100, 1 << 20] {
+                    gate.echo(bytes);
+                }
+            });
+        }
+    });
+    assert_eq!(gate.stop().len(), 32 * 3);
+}
+
+/// A client that has sent a byte and got it back.
+fn served(gate: &Gate) -> Peer {
+    let mut client = gate.connect();
+    client.expect_echo();
+    client.send(1);
+    client.receive(1);
+    client
+}
+
+/// The first context of each thread, the probe's and the worker's; one of twice the size is refused.
+#[test]
+fn without_a_larger_context_new_clients_are_reset_and_the_others_go_on() {
+    if !installed(&["strace"]) {
+        return;
+    }
+    let server = Server::echo();
+    let no_more = "exec strace -D -f -qq -o /dev/null -e trace=io_setup -e inject=io_setup:error=EAGAIN:when=2+ \
+                   \"$0\" \"$@\"";
+    let gate = Gate::start_under(no_more, &Config::new("aio").server(server.address()));
+    // The context has room for 256 sockets: the bell, the listener, and two for each connection.
+    let mut clients: Vec<Peer> = (0..127).map(|_| served(&gate)).collect();
+    for _ in 0..3 {
+        gate.resets_a_client();
+    }
+    assert!(
+        gate.logs(|line| line.contains("level=error") && line.contains("cannot watch the connection of"))
+    );
+    for client in &mut clients {
+        client.send(10_000);
+        client.receive(10_000);
+    }
+    let left = clients.pop().expect("many").address();
+    gate.access(left);
+    served(&gate);
+}
+
+#[test]
+fn a_context_grows_with_its_connections() {
+    let server = Server::echo();
+    let gate = Gate::start(&Config::new("aio").process("maxconn = 600").server(server.address()));
+    let mut clients: Vec<Peer> = (0..600).map(|_| served(&gate)).collect();
+    for client in &mut clients {
+        client.send(1_000);
+        client.receive(1_000);
+    }
+}
