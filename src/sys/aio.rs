@@ -214,7 +214,7 @@ mod tests {
 
     use super::*;
 
-    /// What is told within 100 ms.
+    /// What is told within 100 ms; of what else is the case the kernel may tell, too.
     fn told(context: &mut Context) -> Vec<(u64, libc::c_short)> {
         let mut all = Vec::new();
         assert!(context.submit().expect("it can be submitted"));
