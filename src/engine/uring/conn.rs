@@ -132,7 +132,8 @@ pub(super) struct Works<R: Ring> {
     /// Sends that answer only if they fall short, in the order in which they were pushed.
     pub(super) silent: Vec<Id>,
     /// Parcels and lists of chunks that nobody uses.
-    spare_parcels: Vec<Parcel>,
+    #[expect(clippy::vec_box, reason = "flights hold boxes, so that a read, which has no parcel, is small")]
+    spare_parcels: Vec<Box<Parcel>>,
     spare_lists: Vec<Vec<Chunk>>,
 }
 
@@ -218,7 +219,7 @@ impl<R: Ring> Works<R> {
 
     /// So many bytes of a parcel were taken: frees them, and puts the rest back to the front of its lane, out
     /// of the ring's buffers.
-    pub(super) fn sent(&mut self, lane: &mut Lane, mut parcel: Parcel, mut taken: u32) {
+    pub(super) fn sent(&mut self, lane: &mut Lane, mut parcel: Box<Parcel>, mut taken: u32) {
         let mut rest = self.spare_lists.pop().unwrap_or_default();
         for chunk in parcel.chunks.drain(..) {
             let gone = taken.min(chunk.count());
@@ -258,7 +259,7 @@ impl<R: Ring> Works<R> {
     }
 
     /// A parcel that can never be delivered.
-    pub(super) fn lose(&mut self, mut parcel: Parcel) {
+    pub(super) fn lose(&mut self, mut parcel: Box<Parcel>) {
         let mut chunks = std::mem::take(&mut parcel.chunks);
         for chunk in chunks.drain(..) {
             self.free(chunk);
@@ -267,14 +268,14 @@ impl<R: Ring> Works<R> {
         self.recycle(parcel);
     }
 
-    fn recycle(&mut self, parcel: Parcel) {
+    fn recycle(&mut self, parcel: Box<Parcel>) {
         if self.spare_parcels.len() < SPARES_MAX {
             self.spare_parcels.push(parcel);
         }
     }
 
     /// The first pieces of a lane, as many as one send takes.
-    fn pack(&mut self, lane: &mut Lane) -> Parcel {
+    fn pack(&mut self, lane: &mut Lane) -> Box<Parcel> {
         let mut parcel = self.spare_parcels.pop().unwrap_or_default();
         if lane.queue.len() <= PIECES_MAX {
             std::mem::swap(&mut parcel.chunks, &mut lane.queue);

@@ -116,7 +116,7 @@ pub(super) enum Part {
 #[derive(Debug)]
 pub(super) enum Payload {
     Nothing,
-    Parcel(Parcel),
+    Parcel(Box<Parcel>),
     Address(#[expect(dead_code, reason = "held for the kernel, which reads it")] Box<socket2::SockAddr>),
 }
 
