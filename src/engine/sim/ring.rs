@@ -42,10 +42,19 @@ struct Op {
 
 #[derive(Debug)]
 enum What {
-    Accept { many: bool },
+    Accept {
+        many: bool,
+    },
     Connect,
-    Receive { most: Option<u32> },
-    Send { bytes: Vec<u8>, buffers: Vec<u16>, waits: bool },
+    /// The bytes that it still takes, if there is a limit.
+    Receive {
+        left: Option<u32>,
+    },
+    Send {
+        bytes: Vec<u8>,
+        buffers: Vec<u16>,
+        waits: bool,
+    },
     Watch,
 }
 
@@ -62,6 +71,8 @@ pub struct SimRing {
     /// A read or a send comes short, an operation has to be asked for again: in permille.
     weather: u64,
     done: Vec<Completion<SimStream>>,
+    /// A read with a limit goes on until it has so much, as newer kernels have it.
+    has_limit: bool,
     /// Calls take time. In the last look before a sleep they do not: what is the case then is all that is.
     takes_time: bool,
 }
@@ -77,7 +88,7 @@ enum Tried {
 impl SimRing {
     /// A ring of `count` buffers of `buffer_size` bytes.
     #[must_use]
-    pub fn new(net: SimNet, count: u16, buffer_size: u32, weather: u64) -> Self {
+    pub fn new(net: SimNet, count: u16, buffer_size: u32, has_limit: bool, weather: u64) -> Self {
         net.with(|world| world.trigger = crate::engine::Trigger::Level);
         let buffer = |_| Buffer { bytes: vec![0; buffer_size as usize], holder: Holder::Engine, next: 0 };
         let mut ring = Self {
@@ -88,6 +99,7 @@ impl SimRing {
             last: 0,
             buffer_size,
             weather,
+            has_limit,
             done: Vec::new(),
             takes_time: true,
         };
@@ -139,14 +151,14 @@ impl SimRing {
     fn try_all(&mut self, lazily: bool) {
         self.takes_time = lazily;
         let mut waiting = Vec::new();
-        for op in std::mem::take(&mut self.ops) {
+        for mut op in std::mem::take(&mut self.ops) {
             // A send that does not wait is tried when it is submitted, and then never again.
             let is_now = matches!(op.what, What::Send { waits: false, .. });
             if lazily && !is_now && self.chance() {
                 waiting.push(op);
                 continue;
             }
-            match self.attempt(&op) {
+            match self.attempt(&mut op) {
                 Tried::Waits => waiting.push(op),
                 Tried::Over => self.over(&op),
             }
@@ -165,11 +177,11 @@ impl SimRing {
         }
     }
 
-    fn attempt(&mut self, op: &Op) -> Tried {
-        match &op.what {
+    fn attempt(&mut self, op: &mut Op) -> Tried {
+        match &mut op.what {
             What::Accept { many } => self.try_accept(op.id, op.conn, *many),
             What::Connect => self.try_connect(op.id, op.conn),
-            What::Receive { most } => self.try_receive(op.id, op.conn, *most),
+            What::Receive { left } => self.try_receive(op.id, op.conn, left),
             What::Send { bytes, waits, .. } => self.try_send(op.id, op.conn, bytes, *waits),
             What::Watch => {
                 let status = self.net.with(|world| world.conns[op.conn].status());
@@ -218,7 +230,7 @@ impl SimRing {
         Tried::Over
     }
 
-    fn try_receive(&mut self, id: Id, conn: usize, most: Option<u32>) -> Tried {
+    fn try_receive(&mut self, id: Id, conn: usize, left: &mut Option<u32>) -> Tried {
         for _ in 0..READS_MAX {
             // There are none, or the kernel has not been shown enough of them.
             if self.free.is_empty() || (self.takes_time && self.chance()) {
@@ -227,13 +239,17 @@ impl SimRing {
             }
             let buffers =
                 self.net.with(|world| world.dice.between(1, self.free.len().min(4) as u64)) as usize;
-            let room = (buffers * self.buffer_size as usize).min(most.unwrap_or(u32::MAX) as usize);
+            let room = (buffers * self.buffer_size as usize).min(left.unwrap_or(u32::MAX) as usize);
             let mut bytes = vec![0; room];
             let received = self.call(|world| world.recv(conn, &mut bytes, false));
             match received {
                 Received::Bytes(count, _) => {
                     let first = self.fill(&bytes[..count.get() as usize]);
-                    let more = most.is_none() && !self.chance();
+                    let goes_on = left.as_mut().is_none_or(|left| {
+                        *left -= count.get();
+                        *left > 0 && self.has_limit
+                    });
+                    let more = goes_on && !self.chance();
                     self.answer(id, more, Answer::Done(count.get(), Some(first)));
                     if !more {
                         return Tried::Over;
@@ -340,7 +356,7 @@ impl Ring for SimRing {
         if !self.free.is_empty() {
             self.net.with(|world| world.laws.activity += 1);
         }
-        self.push(id, stream.conn, What::Receive { most });
+        self.push(id, stream.conn, What::Receive { left: most });
     }
 
     fn send(&mut self, stream: &SimStream, parcel: &mut Parcel, waits: bool, id: Id) {
@@ -364,10 +380,10 @@ impl Ring for SimRing {
 
     fn cancel(&mut self, id: Id) {
         let Some(at) = self.ops.iter().position(|op| op.id == id) else { return };
-        let op = self.ops.remove(at);
+        let mut op = self.ops.remove(at);
         // It was submitted before, so it may have been faster.
         let is_now = matches!(op.what, What::Send { waits: false, .. });
-        if (is_now || self.chance()) && matches!(self.attempt(&op), Tried::Over) {
+        if (is_now || self.chance()) && matches!(self.attempt(&mut op), Tried::Over) {
             return self.over(&op);
         }
         self.over(&op);
@@ -423,7 +439,8 @@ impl SimRing {
         let count = dice.pick(&[2, 4, 8, 32, 128]);
         let size = dice.pick(&[16, 64, 256, 1_024]);
         let weather = dice.pick(&[0, 0, 50, 300]);
-        Self::new(net, count, size, weather)
+        let has_limit = dice.pick(&[false, true]);
+        Self::new(net, count, size, has_limit, weather)
     }
 }
 

@@ -58,10 +58,9 @@ pub(super) struct Lane {
     /// The target did not take everything at once: nothing is read until it has.
     pub(super) blocked: bool,
     /// Reads that have to be small before it is no longer taken for bulk. Bulk is read piece by piece: a read
-    /// that goes on by itself would take far more than a direction may hold, before its target is known to be
-    /// slow.
+    /// without limit would take far more than a direction may hold, before its target is known to be slow.
     pub(super) bulk: u8,
-    /// The read that is under way goes on by itself.
+    /// The read that is under way has no limit.
     pub(super) many: bool,
 }
 
@@ -95,9 +94,9 @@ impl Lane {
         }
     }
 
-    /// A read has brought so many bytes.
-    pub(super) fn brought(&mut self, count: u32) {
-        if count >= BULK {
+    /// A read has brought so many bytes. One that ends where a buffer does ended because there was no other.
+    pub(super) fn brought(&mut self, count: u32, buffer_size: u32) {
+        if count >= BULK || count.is_multiple_of(buffer_size) {
             self.bulk = SMALL_ONES;
         } else if count < SMALL {
             self.bulk = self.bulk.saturating_sub(1);
@@ -125,9 +124,9 @@ pub(super) struct Works<R: Ring> {
     pub(super) ring: R,
     pub(super) flights: Flights<<R::Net as Net>::Stream>,
     pub(super) pool: Pool,
-    /// Reads may go on by themselves.
+    /// Reads may go on without limit.
     pub(super) multishot: bool,
-    /// The most that a read brings that does not.
+    /// The most that any other read takes.
     pub(super) read_size: u32,
     /// Sends that answer only if they fall short, in the order in which they were pushed.
     pub(super) silent: Vec<Id>,

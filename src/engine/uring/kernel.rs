@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,11 @@ const GETEVENTS: u32 = 1;
 /// `IORING_RECVSEND_BUNDLE`: as many buffers as it takes.
 const BUNDLE: u16 = 1 << 4;
 
+/// Where a submission has `optlen`, the most that a read which goes on by itself takes altogether: linux/io_uring.h.
+/// Since Linux 6.17; the crate cannot set it.
+const OPTLEN: usize = 44;
+const _: () = assert!(size_of::<squeue::Entry>() == 64, "an ordinary submission");
+
 /// Tokens that are no operation's: of cancellations, and of the bell. No id has all those bits.
 const IGNORED: u64 = u64::MAX;
 const BELL: u64 = u64::MAX - 1;
@@ -52,6 +58,8 @@ pub struct Kernel {
     early: VecDeque<cqueue::Entry>,
     /// A submission that failed for good.
     broken: Option<io::Error>,
+    /// Reads that go on by themselves can be limited.
+    has_limit: bool,
 }
 
 /// Bits of poll(2) as the ring wants them.
@@ -65,8 +73,9 @@ impl Kernel {
     /// # Errors
     /// Why there cannot be one, and what to do about it.
     pub fn new(settings: config::Uring) -> Result<(Self, Arc<Bell>), Unavailable> {
-        let ring = build(settings.entries)?;
+        let mut ring = build(settings.entries)?;
         require(&ring)?;
+        let has_limit = settings.multishot && has_limit(&mut ring).map_err(|error| refusal(&error))?;
         let provided = Provided::new(&ring, settings.buffers).map_err(|error| refusal(&error))?;
         let bell = Arc::new(Bell::new().map_err(|error| refusal(&error))?);
         let ring = Self {
@@ -76,6 +85,7 @@ impl Kernel {
             listens_to_bell: false,
             early: VecDeque::new(),
             broken: None,
+            has_limit,
         };
         Ok((ring, bell))
     }
@@ -201,7 +211,7 @@ impl Ring for Kernel {
         let entry = if many {
             opcode::AcceptMulti::new(fd(listener)).flags(flags).build()
         } else {
-            let nowhere = (std::ptr::null_mut(), std::ptr::null_mut());
+            let nowhere = (ptr::null_mut(), ptr::null_mut());
             opcode::Accept::new(fd(listener), nowhere.0, nowhere.1).flags(flags).build()
         };
         self.push(&entry.user_data(id.token()));
@@ -215,8 +225,9 @@ impl Ring for Kernel {
     fn receive(&mut self, stream: &Stream, most: Option<u32>, id: Id) {
         let entry = match most {
             None => opcode::RecvMultiBundle::new(fd(stream), GROUP).build(),
-            // The crate's bundle that is read once has no limit.
-            Some(most) => opcode::Recv::new(fd(stream), std::ptr::null_mut(), most)
+            Some(most) if self.has_limit => limited(fd(stream), most),
+            // It may take once more what the socket holds by then, however much that is.
+            Some(most) => opcode::Recv::new(fd(stream), ptr::null_mut(), most)
                 .ioprio(BUNDLE)
                 .buf_group(GROUP)
                 .build()
@@ -324,6 +335,24 @@ fn build(entries: u32) -> Result<IoUring, Unavailable> {
         .or_else(|_| builder(true, true))
         .or_else(|_| builder(false, true))
         .map_err(|error| refusal(&error))
+}
+
+/// A read that goes on by itself, bundles of buffers at a time, until it has taken `most` bytes.
+fn limited(socket: Fd, most: u32) -> squeue::Entry {
+    let mut entry = opcode::RecvMultiBundle::new(socket, GROUP).build();
+    // SAFETY: a submission is 64 bytes of plain integers in the kernel's layout (`repr(C)`), and these four are its
+    // `optlen`, aligned.
+    unsafe { ptr::from_mut(&mut entry).byte_add(OPTLEN).cast::<u32>().write(most) };
+    entry
+}
+
+/// Whether [`limited`] is known here: then the missing socket is what is wrong with it.
+fn has_limit(ring: &mut IoUring) -> io::Result<bool> {
+    let entry = limited(Fd(-1), 1).user_data(IGNORED);
+    // SAFETY: the entry names no memory, and no socket.
+    unsafe { ring.submission().push(&entry) }.expect("a new ring has room");
+    ring.submit_and_wait(1)?;
+    Ok(ring.completion().next().is_some_and(|answer| answer.result() == -libc::EBADF))
 }
 
 /// What cannot be done without.

@@ -437,8 +437,16 @@ impl<R: Ring> Engine for Uring<R> {
     fn look(&self, io: &Self::Io) -> Option<Sight> {
         let Phase::Relaying(relay) = &io.phase else { return None };
         let silence = |side: Side| Some((side, R::Net::silence(io.stream(side)?)?));
+        let mut progress = relay.progress();
+        // What came in this turn is sent with the next submission: it is not late because the worker has not asked yet.
+        for dir in Dir::BOTH {
+            let lane = &io.lanes[dir.index()];
+            if lane.send.is_some() && !lane.blocked {
+                progress.moved[dir.index()] += u64::from(relay.flow(dir).queued());
+            }
+        }
         Some(Sight {
-            progress: relay.progress(),
+            progress,
             last: relay.last(),
             held: relay.holds_bytes() || io.is_starved(),
             silence: [Side::Client, Side::Server]

@@ -51,7 +51,7 @@ pub trait Ring {
     /// Connects a socket that [`Net::socket`] made. Proven by [`Net::dialed`] only.
     fn connect(&mut self, stream: &<Self::Net as Net>::Stream, to: &socket2::SockAddr, id: Id);
 
-    /// Reads into the ring's own buffers: once, `most` bytes at most; or with `None` again and again, as much as
+    /// Reads into the ring's own buffers, once or again and again until it has `most` bytes; or with `None` as much as
     /// there is, until the end, a failure, no buffer, or [`Ring::cancel`]. A buffer that an answer names, and those
     /// behind it that its count reaches ([`Ring::next`]), belong to the engine until it gives them back.
     fn receive(&mut self, stream: &<Self::Net as Net>::Stream, most: Option<u32>, id: Id);

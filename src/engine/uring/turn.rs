@@ -127,7 +127,7 @@ impl<R: Ring> Uring<R> {
         match *answer {
             Answer::Done(count, buffer) => match (NonZeroU32::new(count), buffer) {
                 (Some(moved), Some(buffer)) => {
-                    lane.brought(count);
+                    lane.brought(count, self.works.ring.buffer_size());
                     self.works.append(lane, buffer, count);
                     relay.handle(dir, Op::Fill, Outcome::Moved(moved));
                 }
