@@ -26,6 +26,17 @@ use support::servers::{Server, listen};
 use support::stage::{Stage, at_once};
 
 const ENGINES: [&str; 1] = ["mio"];
+/// Each with the ways in which it moves bulk.
+const WAYS: [(&str, &[&str]); 8] = [
+    ("mio", &["off", "auto"]),
+    ("io_uring", &["off"]),
+    ("threads", &["off"]),
+    ("epoll_level", &["off", "auto"]),
+    ("poll", &["off", "auto"]),
+    ("select", &["off", "auto"]),
+    ("sigio", &["off", "auto"]),
+    ("aio", &["off", "auto"]),
+];
 const MIB: u64 = 1024 * 1024;
 const CHUNK: usize = 256 * 1024;
 
@@ -61,17 +72,20 @@ fn bulk_both_ways_at_once() {
     });
 }
 
-/// Plays `script` with `TIDEGATE_BULK_MIB`; it says how many bytes must have reached the client and the server.
-/// Every byte is compared with what was sent at its position.
+/// Plays `script` with `TIDEGATE_BULK_MIB` in every way; it says how many bytes must have reached the client and the
+/// server. Every byte is compared with what was sent at its position.
 fn bulk(script: impl Fn(&mut [Peer; 2], u64) -> [u64; 2]) {
     let bytes = from_environment("TIDEGATE_BULK_MIB", 64) * MIB;
-    for engine in ENGINES {
-        let (stage, gate) = Stage::through(Config::new(engine));
+    for (engine, splice) in
+        WAYS.into_iter().flat_map(|(engine, ways)| ways.iter().map(move |way| (engine, way)))
+    {
+        let (stage, gate) = Stage::through(Config::new(engine).process(&format!("splice = \"{splice}\"")));
         let mut pair = stage.pair();
         let began = Instant::now();
         let [down, up] = script(&mut pair, bytes);
         let (took, moved) = (began.elapsed().as_secs_f64(), (down + up) / MIB);
-        println!("{engine}: {} MiB up, {} MiB down, {:.0} MiB/s", up / MIB, down / MIB, moved as f64 / took);
+        let (up_mib, down_mib, rate) = (up / MIB, down / MIB, moved as f64 / took);
+        println!("{engine}, splice {splice}: {up_mib} MiB up, {down_mib} MiB down, {rate:.0} MiB/s");
         assert_eq!(pair.map(Peer::leave), [got(down, End::Fin), got(up, End::Fin)]);
         let access = gate.access(stage.client());
         assert_eq!((access.cause.as_str(), access.bytes_in, access.bytes_out), ("done", up, down));
