@@ -1,4 +1,4 @@
-//! When the kernel has no room: for signals that wait to be taken, or for another poll.
+//! When the kernel has no room: for signals that wait to be taken, for another poll, in the rings.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests may read clocks and lock.
@@ -12,6 +12,28 @@ use support::peer::Peer;
 use support::servers::Server;
 use support::service::installed;
 
+/// The smallest rings there are: operations find the queue full, completions overflow theirs, reads find no buffer.
+#[test]
+fn rings_that_are_always_full_lose_nothing() {
+    for multishot in ["true", "false"] {
+        let server = Server::echo();
+        let rings = format!("entries = 8\nbuffers = 8\nmultishot = {multishot}");
+        let config = Config::new("io_uring").table("process.uring", &rings).server(server.address());
+        let gate = Gate::start(&config);
+        echo_at_once(&gate, 64);
+        assert_eq!(gate.stop().len(), 64 * 3);
+    }
+}
+
+/// So many clients at the same time, each with messages of three sizes.
+fn echo_at_once(gate: &Gate, clients: usize) {
+    thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(|| [1, 100, 1 << 20].map(|bytes| gate.echo(bytes)));
+        }
+    });
+}
+
 /// Not one signal can be queued, so each that is due is lost, and the kernel says so.
 #[test]
 fn what_lost_signals_would_have_told_is_found_out() {
@@ -21,15 +43,7 @@ fn what_lost_signals_would_have_told_is_found_out() {
     let server = Server::echo();
     let config = Config::new("sigio").workers(2).server(server.address());
     let gate = Gate::start_under("prlimit --pid $$ --sigpending=0", &config);
-    thread::scope(|scope| {
-        for _ in 0..32 {
-            scope.spawn(|| {
-                for bytes in [1, 100, 1 << 20] {
-                    gate.echo(bytes);
-                }
-            });
-        }
-    });
+    echo_at_once(&gate, 32);
     assert_eq!(gate.stop().len(), 32 * 3);
 }
 

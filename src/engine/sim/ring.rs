@@ -141,6 +141,10 @@ impl SimRing {
             self.net.with(|world| world.conns[conn].flying += 1);
         }
         self.ops.push(Op { id, conn, what });
+        // The queue was full: what is in it is submitted, and may be done, before anybody waits for it.
+        if self.chance() {
+            self.try_all(true);
+        }
     }
 
     fn answer(&mut self, id: Id, more: bool, answer: Answer<SimStream>) {
