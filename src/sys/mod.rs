@@ -9,10 +9,12 @@ mod clock;
 mod holder;
 mod limits;
 pub mod net;
+pub mod output;
 pub mod pipe;
 #[cfg(target_os = "linux")]
 pub mod poll;
 mod pool;
+pub mod signals;
 mod socket;
 #[cfg(unix)]
 mod unix;
