@@ -142,7 +142,11 @@ impl Unavailable {
     /// For an engine that was not compiled in.
     fn absent() -> Self {
         Self {
-            cause: "this build does not have it".to_owned(),
+            cause: if cfg!(target_os = "linux") {
+                "this build does not have it".to_owned()
+            } else {
+                "only builds for Linux can have it".to_owned()
+            },
             remedy: "`tidegate engines` lists those that run here".to_owned(),
         }
     }
@@ -153,6 +157,8 @@ impl Unavailable {
 /// # Errors
 /// What is in its way, and what to do about it.
 pub fn probe(kind: EngineKind, rings: Uring, workers: u16) -> Result<(), Unavailable> {
+    #[cfg(not(target_os = "linux"))]
+    let _ = (rings, workers);
     // What a build for this system has needs a descriptor or two, and nothing else that could be refused.
     let tried = match kind.resolved() {
         #[cfg(target_os = "linux")]

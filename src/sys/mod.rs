@@ -16,8 +16,10 @@ pub mod poll;
 mod pool;
 pub mod signals;
 mod socket;
+mod unacknowledged;
 #[cfg(unix)]
 mod unix;
+mod waiting;
 
 #[cfg(target_os = "linux")]
 pub use bell::Bell;
