@@ -45,6 +45,15 @@ fn name_of(section: &Section<'_>) -> String {
     section.path.split_once('.').map_or("", |(_, name)| name).to_owned()
 }
 
+/// Elsewhere one worker's socket would get every connection of a port, and keep it.
+fn only_where_ports_are_shared(balance: AcceptBalance) -> Parsed<AcceptBalance> {
+    if cfg!(any(target_os = "linux", target_os = "freebsd")) || balance == AcceptBalance::LeastLoaded {
+        return Ok(balance);
+    }
+    let fault = Fault::new("this system does not spread the connections of a port over several sockets");
+    Err(fault.help("write \"least_loaded\", or leave it out"))
+}
+
 /// The name of an engine, or `"inherit"`.
 fn engine_or_inherit(value: &DeValue<'_>) -> Parsed<Option<EngineKind>> {
     let names = EngineKind::NAMES.map(|(name, kind)| (name, Some(kind)));
@@ -81,7 +90,7 @@ impl Reader {
                 "backlog" => self.set(&mut listener.backlog, value, |v| count_or("auto", v)),
                 "accept_balance" => {
                     self.set(&mut listener.accept_balance, value, |v| {
-                        value::choice(v, &AcceptBalance::NAMES, &[])
+                        value::choice(v, &AcceptBalance::NAMES, &[]).and_then(only_where_ports_are_shared)
                     });
                 }
                 "maxconn" => self.set(&mut listener.maxconn, value, |v| count_or("off", v)),

@@ -87,13 +87,15 @@ impl Reader {
 
     fn cpu_affinity(&mut self, slot: &mut CpuAffinity, value: &Value<'_>) {
         if value.get_ref().is_str() {
-            return self.set(slot, value, |v| value::choice(v, &CpuAffinity::NAMES, &[]));
+            return self.set(slot, value, |v| {
+                value::choice(v, &CpuAffinity::NAMES, &[]).and_then(only_where_threads_can_be_pinned)
+            });
         }
         let mut cpus = Vec::new();
         for item in self.list(value, "\"off\", \"auto\" or an array of CPUs such as [\"0\", \"4-7\"]") {
             self.take(item, |item| add_cpus(&mut cpus, item));
         }
-        *slot = CpuAffinity::Cpus(cpus);
+        self.set(slot, value, |_| only_where_threads_can_be_pinned(CpuAffinity::Cpus(cpus)));
     }
 
     pub(super) fn check_budget(&mut self, draft: &Draft) {
@@ -317,6 +319,23 @@ fn level(value: &DeValue<'_>) -> Parsed<LevelFilter> {
     value::choice(value, &LEVELS, &[])
 }
 
+/// Linux alone keeps a thread on the CPU that it is told.
+fn only_where_threads_can_be_pinned(affinity: CpuAffinity) -> Parsed<CpuAffinity> {
+    if cfg!(target_os = "linux") || affinity == CpuAffinity::Off {
+        return Ok(affinity);
+    }
+    Err(Fault::new("this system keeps no thread on a CPU").help("write \"off\", or leave it out"))
+}
+
+/// The journal and syslog are reached over unix sockets.
+fn only_with_unix_sockets(output: LogOutput) -> Parsed<Option<LogOutput>> {
+    if cfg!(unix) || !matches!(output, LogOutput::Journald | LogOutput::Syslog(_)) {
+        return Ok(Some(output));
+    }
+    let fault = Fault::new(format!("there are no unix sockets on this system, and so no \"{output}\""));
+    Err(fault.help("write \"stderr\", \"stdout\" or the path of a file"))
+}
+
 /// Where lines go; `None` for `"off"`. A file has a `/` in its path, so that no misspelt word becomes one.
 fn output(value: &DeValue<'_>) -> Parsed<Option<LogOutput>> {
     let text = value::text(value)?;
@@ -325,7 +344,7 @@ fn output(value: &DeValue<'_>) -> Parsed<Option<LogOutput>> {
         return Ok(None);
     }
     if let Some((_, output)) = LogOutput::NAMES.iter().find(|(word, _)| *word == text) {
-        return Ok(Some(output.clone()));
+        return only_with_unix_sockets(output.clone());
     }
     let path = syslog.unwrap_or(&text);
     if path.contains('\0') || path.ends_with('/') {
@@ -335,9 +354,9 @@ fn output(value: &DeValue<'_>) -> Parsed<Option<LogOutput>> {
         if !path.starts_with('/') {
             return Err(Fault::new(format!("{text:?} names no socket")).help("write \"syslog:/dev/log\""));
         }
-        return Ok(Some(LogOutput::Syslog(PathBuf::from(path))));
+        return only_with_unix_sockets(LogOutput::Syslog(PathBuf::from(path)));
     }
-    if text.contains('/') {
+    if text.contains('/') || (cfg!(windows) && text.contains('\\')) {
         return Ok(Some(LogOutput::File(PathBuf::from(text))));
     }
     let words = LogOutput::NAMES.map(|(word, _)| word);

@@ -6,7 +6,6 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +17,7 @@ use anyhow::{Context, bail, ensure};
 use super::now;
 use crate::config;
 use crate::say::say;
+use crate::sys::signals;
 
 /// What a back end says on its standard output when it listens; anything else there is an error.
 const LISTENING: &str = "listening";
@@ -72,12 +72,11 @@ impl BackEnd {
         );
         let process = std::env::current_exe()
             .and_then(|program| {
-                Command::new(program)
+                // Ctrl-C in a terminal is for the proxy: its sessions finish with the back ends alive.
+                signals::keep_from_terminal(&mut Command::new(program))
                     .args(["demo-server", "--", name, &addr.to_string()])
                     .stdin(Stdio::piped())
                     .stdout(Stdio::piped())
-                    // Ctrl-C in a terminal is for the proxy: its sessions finish with the back ends alive.
-                    .process_group(0)
                     .spawn()
             })
             .with_context(|| format!("cannot start back end {name}"))?;

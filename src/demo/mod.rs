@@ -14,13 +14,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use rustix::process::{Signal, getpid, kill_process};
-use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 
 pub use back_end::serve;
 
 use crate::config::{self, AccessFormat, Address, Config};
 use crate::say::say;
+use crate::sys::signals;
 use back_end::BackEnds;
 use load::{Load, Summary};
 
@@ -65,7 +64,7 @@ pub fn run(mut config: Config, time: Option<Duration>) -> anyhow::Result<ExitCod
             let result = guide(front, &welcome, time.map(|time| Load { to: front, names, time }), &stopping);
             if !matches!(result, Ok(None)) {
                 // The proxy ends as it always does, by a signal and a drain.
-                kill_process(getpid(), Signal::TERM).context("cannot stop the proxy")?;
+                signals::request_stop().context("cannot stop the proxy")?;
             }
             result
         }
@@ -100,9 +99,7 @@ fn guide(
     }
     // Only a proxy that is up heeds these signals: before, they end the process as they do any other. The
     // load must know, so that what fails because of the stop is not taken for a failure of the proxy.
-    for signal in [SIGTERM, SIGINT, SIGQUIT] {
-        signal_hook::flag::register(signal, Arc::clone(stopping)).context("cannot listen for signals")?;
-    }
+    signals::tell_of_stop(stopping).context("cannot listen for signals")?;
     say(welcome)?;
     load.map(|load| load.drive(stopping)).transpose()
 }
@@ -137,7 +134,8 @@ fn welcome(front: SocketAddr, back_ends: &BackEnds, config: &Config, time: Optio
     if let Some(victim) = back_ends.iter().nth(1) {
         let _ = writeln!(
             text,
-            "  kill {}   # ends {}: its clients go to the others at once",
+            "  {} {}   # ends {}: its clients go to the others at once",
+            if cfg!(windows) { "taskkill /F /PID" } else { "kill" },
             victim.pid(),
             victim.name
         );

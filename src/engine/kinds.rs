@@ -154,6 +154,8 @@ impl Unavailable {
 /// # Errors
 /// What is in its way, and what to do about it.
 pub fn probe(kind: EngineKind, rings: Uring, workers: u16) -> Result<(), Unavailable> {
+    #[cfg(not(target_os = "linux"))]
+    let _ = (rings, workers);
     // What a build for this system has needs a descriptor or two, and nothing else that could be refused.
     let tried = match kind.resolved() {
         #[cfg(target_os = "linux")]

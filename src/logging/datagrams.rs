@@ -1,10 +1,11 @@
 //! The journal and syslog: sockets that take one line in one datagram.
 
 use std::io::{self, Write as _};
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use log::Level;
+
+use crate::sys::output::UnixDatagram;
 
 /// Where systemd's journal listens (systemd-journald.service(8)).
 pub(super) const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
@@ -91,7 +92,7 @@ fn severity(level: Level) -> u8 {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 

@@ -170,5 +170,5 @@ fn launch(
     Ok((Logging { stopping, writer: thread, ended, tallies, written }, recorders, logger))
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;

@@ -1,21 +1,16 @@
 //! Where lines leave the process. Only the writer's thread comes here, so it may wait for a slow output.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use log::Level;
-use rustix::event::{PollFd, PollFlags};
-use rustix::fs::OFlags;
 
 use super::datagrams::{Datagrams, Dialect, JOURNAL_SOCKET};
 use crate::config::LogOutput;
-use crate::sys::Clock;
+use crate::sys::{Clock, output};
 use crate::tick::Tick;
 
 /// Bytes after which a batch is written even before its end.
@@ -42,22 +37,22 @@ pub(super) enum Target {
 }
 
 impl Sink {
-    /// Opens `output`; complaints about it go to the standard error.
-    pub(super) fn open(output: &LogOutput, clock: Clock, written: Arc<AtomicU64>) -> io::Result<Self> {
-        let target = match output {
-            LogOutput::Stdout => Target::Stream(Stream::new(duplicate(io::stdout())?)),
-            LogOutput::Stderr => Target::Stream(Stream::new(duplicate(io::stderr())?)),
-            LogOutput::File(path) => Target::Stream(Stream::new(open_file(path)?)),
+    /// Opens `to`; complaints about it go to the standard error.
+    pub(super) fn open(to: &LogOutput, clock: Clock, written: Arc<AtomicU64>) -> io::Result<Self> {
+        let target = match to {
+            LogOutput::Stdout => Target::Stream(Stream::new(output::own_stdout()?)),
+            LogOutput::Stderr => Target::Stream(Stream::new(output::own_stderr()?)),
+            LogOutput::File(path) => Target::Stream(Stream::new(output::open_to_append(path)?)),
             LogOutput::Journald => {
                 Target::Datagrams(Datagrams::open(JOURNAL_SOCKET.as_ref(), Dialect::Journald)?)
             }
             LogOutput::Syslog(path) => Target::Datagrams(Datagrams::open(path, Dialect::Syslog)?),
         };
-        let to: Box<dyn Write + Send> = match output {
+        let complaints: Box<dyn Write + Send> = match to {
             LogOutput::Stderr => Box::new(io::sink()),
             _ => Box::new(io::stderr()),
         };
-        Ok(Self::new(target, output.to_string(), to, clock, written))
+        Ok(Self::new(target, to.to_string(), complaints, clock, written))
     }
 
     pub(super) fn new(
@@ -97,18 +92,6 @@ impl Sink {
             self.complaints.about(lost, &error);
         }
     }
-}
-
-/// A descriptor of our own for a standard stream: no lock is shared with `println!`, and no buffer hides
-/// how much was written.
-fn duplicate(stream: impl AsFd) -> io::Result<File> {
-    Ok(stream.as_fd().try_clone_to_owned()?.into())
-}
-
-/// Does not wait to open: a FIFO that nobody reads is an error, not a start-up that hangs.
-fn open_file(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags).open(path)
 }
 
 /// Lines on their way to a descriptor, many in one write.
@@ -172,16 +155,9 @@ fn write_some(file: &mut File, bytes: &[u8]) -> io::Result<usize> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => return Ok(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for_room(file)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => output::wait_for_room(file)?,
             Err(error) => return Err(error),
         }
-    }
-}
-
-fn wait_for_room(file: &File) -> io::Result<()> {
-    match rustix::event::poll(&mut [PollFd::new(file, PollFlags::OUT)], None) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -219,8 +195,9 @@ impl std::fmt::Debug for Complaints {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
+    use std::fs::OpenOptions;
     use std::io::Read as _;
     use std::net::Shutdown;
     use std::os::fd::OwnedFd;

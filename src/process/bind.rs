@@ -61,14 +61,15 @@ pub(super) fn addresses<'a>(config: &'a Config, sets: &Sets, sockets: &[Sockets]
     addresses
 }
 
-/// One socket for each of `workers` workers on the same address. Port 0 is given a number by the first. A path can have one
-/// socket only: the first worker's, which hands connections over if `accept_balance` says so.
+/// One socket for each of `workers` workers on the same address. Port 0 is given a number by the first. A path, and on
+/// some systems a port, can have one socket only: the first worker's, which hands connections over if `accept_balance`
+/// says so.
 fn share(at: &Address, backlog: i32, tcp: &Tcp, workers: u16) -> io::Result<Vec<Listener>> {
-    let shared = workers > 1;
+    let shared = workers > 1 && net::SHARES_PORTS;
     let first = net::listen(at, backlog, shared, tcp)?;
     let at = first.address()?;
     let mut sockets = vec![first];
-    if at.ip().is_none() {
+    if at.ip().is_none() || !shared {
         return Ok(sockets);
     }
     for _ in 1..workers {

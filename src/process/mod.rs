@@ -10,19 +10,17 @@ mod sets;
 mod tests;
 mod threads;
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::iterator::Signals;
 
 use crate::config::{Config, CpuAffinity, Splice};
 use crate::engine::{self, FACTS, Model};
 use crate::logging::{self, Recorder};
 use crate::snapshot::Snapshot;
 use crate::sys::net::Stream;
+use crate::sys::signals::{Request, Requests};
 use crate::sys::{self, Clock};
 use crate::worker::{Crew, Setup};
 use sets::Sets;
@@ -105,11 +103,12 @@ fn splicing_in_vain(config: &Config, sets: &Sets) -> Vec<String> {
     let engines = sets.engines().iter().filter(|engine| !splices(**engine));
     let mut all: Vec<String> =
         engines.map(|engine| format!("the engine {} does not splice", engine.name())).collect();
-    if let Err(error) = sys::Pipe::new() {
-        all.push(format!(
-            "no pipe of 256 KiB or more can be had: {error}; see fs.pipe-user-pages-soft in pipe(7)"
-        ));
-    }
+    all.extend(sys::Pipe::new().err().map(|error| match error.kind() {
+        ErrorKind::Unsupported => error.to_string(),
+        _ => {
+            format!("no pipe of 256 KiB or more can be had: {error}; see fs.pipe-user-pages-soft in pipe(7)")
+        }
+    }));
     all
 }
 
@@ -123,8 +122,7 @@ fn serve(
     recorders: Vec<Recorder>,
     clock: Clock,
 ) -> Result<(), RunError> {
-    let signals =
-        Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2]).map_err(RunError::Signals)?;
+    let requests = Requests::new().map_err(RunError::Signals)?;
     let addresses = bind::addresses(config, sets, &sockets);
     let (crew, mailboxes) = Crew::new(sets.count(), sets.each());
     let crew = Arc::new(crew);
@@ -148,7 +146,7 @@ fn serve(
     let (watched, draining) = (Arc::clone(snapshot), Arc::clone(&crew));
     thread::Builder::new()
         .name("signals".to_string())
-        .spawn(move || obey(signals, &draining, &watched))
+        .spawn(move || obey(requests, &draining, &watched))
         .map_err(RunError::Signals)?;
     threads.join(&crew, snapshot)
 }
@@ -184,23 +182,23 @@ fn complain(text: std::fmt::Arguments<'_>) {
 }
 
 /// Does what signals ask, until the process ends.
-fn obey(mut signals: Signals, crew: &Crew<Stream>, snapshot: &Snapshot) {
+fn obey(requests: Requests, crew: &Crew<Stream>, snapshot: &Snapshot) {
     let mut stopping = false;
-    for signal in signals.forever() {
-        match signal {
-            SIGHUP => log::warn!("SIGHUP: reload is not supported yet; nothing was changed"),
-            SIGUSR1 => log::warn!("SIGUSR1: reopening log files is not supported yet; nothing was changed"),
-            SIGUSR2 => log::warn!("SIGUSR2: binary upgrade is not supported yet; nothing was changed"),
-            _ if stopping => {
-                log::info!("second signal: {} connections are reset now", snapshot.connections.count());
-                crew.stop();
-            }
-            _ => {
-                stopping = true;
-                let count = snapshot.connections.count();
-                log::info!("stopping: no new connections; {count} may finish (a second signal resets them)");
-                crew.drain();
-            }
+    requests.each(|request| match request {
+        Request::Reload => log::warn!("SIGHUP: reload is not supported yet; nothing was changed"),
+        Request::Reopen => {
+            log::warn!("SIGUSR1: reopening log files is not supported yet; nothing was changed");
         }
-    }
+        Request::Upgrade => log::warn!("SIGUSR2: binary upgrade is not supported yet; nothing was changed"),
+        Request::Stop if stopping => {
+            log::info!("second signal: {} connections are reset now", snapshot.connections.count());
+            crew.stop();
+        }
+        Request::Stop => {
+            stopping = true;
+            let count = snapshot.connections.count();
+            log::info!("stopping: no new connections; {count} may finish (a second signal resets them)");
+            crew.drain();
+        }
+    });
 }

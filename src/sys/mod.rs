@@ -11,15 +11,19 @@ mod clock;
 mod holder;
 mod limits;
 pub mod net;
+pub mod output;
 pub mod pipe;
 #[cfg(target_os = "linux")]
 pub mod poll;
 mod pool;
+pub mod signals;
 #[cfg(target_os = "linux")]
 pub mod sigio;
 mod socket;
+mod unacknowledged;
 #[cfg(unix)]
 mod unix;
+mod waiting;
 
 #[cfg(target_os = "linux")]
 pub use bell::Bell;

@@ -12,6 +12,11 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::pipe::{Pipe, Spliced};
 pub use super::socket::{Listener, Stream};
+use super::unacknowledged::unacknowledged;
+pub use super::waiting::{
+    connect, interrupt_connect, interrupt_read, limit_writes, recv_now, recv_waiting, send_waiting,
+    set_blocking,
+};
 use crate::config::{Address, Tcp};
 use crate::relay::Fault;
 
@@ -253,7 +258,7 @@ impl Net for Os {
         let socket = socket(to, tcp).map_err(|error| fault(&error))?;
         let connecting = match socket.connect(&to.into()) {
             Ok(()) => false,
-            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => true,
+            Err(error) if is_under_way(&error) => true,
             Err(error) => return Err(fault(&error)),
         };
         let stream = Stream::Tcp(TcpStream::from_std(socket.into()));
@@ -271,7 +276,8 @@ impl Net for Os {
             Err(error) if error.kind() == ErrorKind::NotConnected => {
                 Self::pending_error(stream).map_or(Ok(false), Err)
             }
-            Err(error) => Err(fault(&error)),
+            // On macOS a socket whose connect has failed answers EINVAL.
+            Err(error) => Err(Self::pending_error(stream).unwrap_or_else(|| fault(&error))),
         }
     }
 
@@ -291,9 +297,11 @@ impl Net for Os {
     }
 
     fn reset_on_close(stream: &Stream) {
-        if let Stream::Tcp(socket) = stream {
+        match stream {
             // A failure means that the connection is gone already.
-            let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+            Stream::Tcp(socket) => drop(SockRef::from(socket).set_linger(Some(Duration::ZERO))),
+            #[cfg(unix)]
+            Stream::Unix(_) => {}
         }
     }
 
@@ -312,29 +320,6 @@ impl Net for Os {
             #[cfg(unix)]
             Stream::Unix(_) => None,
         }
-    }
-}
-
-/// Bytes that were sent and that the peer has not acknowledged: `SIOCOUTQ`, tcp(7). Zero where the system
-/// does not tell.
-#[cfg_attr(
-    any(target_os = "linux", target_os = "android"),
-    expect(unsafe_code, reason = "an ioctl that rustix lacks")
-)]
-fn unacknowledged(stream: &TcpStream) -> u32 {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    {
-        use std::os::fd::AsRawFd;
-        let mut count: libc::c_int = 0;
-        // SAFETY: the descriptor is open because `stream` is borrowed; TIOCOUTQ (the same number as
-        // SIOCOUTQ) writes one int to the pointer, which points to a live int of our own.
-        let done = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
-        if done == 0 { count.try_into().unwrap_or(0) } else { 0 }
-    }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    {
-        let _ = stream;
-        0
     }
 }
 
@@ -385,8 +370,8 @@ fn silence_of(info: &libc::tcp_info) -> Duration {
 }
 
 /// Binds and listens. With `shared`, other sockets of this process may listen on the same port, and the
-/// kernel spreads connections over them (`SO_REUSEPORT`, socket(7)); a path has one socket always. A socket's
-/// file that is left from a process that is gone is replaced.
+/// kernel spreads connections over them (`SO_REUSEPORT`, socket(7)), if [`SHARES_PORTS`]; a path has one socket
+/// always. A socket's file that is left from a process that is gone is replaced.
 ///
 /// # Errors
 /// The operating system's, or as [`probe`] has them.
@@ -420,92 +405,19 @@ pub fn probe(at: &Address) -> io::Result<()> {
 }
 
 fn bind(at: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(at), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let socket = new_socket(Domain::for_address(at), Some(Protocol::TCP))?;
     // Connections of a former life in TIME_WAIT must not keep a restart waiting. On Windows the option
     // means that two programs may share a port: never there.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
-    #[cfg(unix)]
     if shared {
-        socket.set_reuse_port(true)?;
+        share_port(&socket)?;
     }
-    #[cfg(not(unix))]
-    let _ = shared;
     if at.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.bind(&at.into())?;
     Ok(socket)
-}
-
-/// Has the calls on a socket wait.
-///
-/// # Errors
-/// The fault, when the socket is of no use.
-pub fn set_blocking(stream: &Stream) -> Result<(), Fault> {
-    stream.with_ref(|socket| socket.set_nonblocking(false)).map_err(|error| fault(&error))
-}
-
-/// Has writes end after that time, although nothing was taken.
-///
-/// # Errors
-/// The fault, when the socket is of no use.
-pub fn set_write_limit(stream: &Stream, limit: Duration) -> Result<(), Fault> {
-    stream.with_ref(|socket| socket.set_write_timeout(Some(limit))).map_err(|error| fault(&error))
-}
-
-/// Connects a socket of [`Net::socket`] that waits, `limit` at most.
-///
-/// # Errors
-/// The fault, when it fails, is interrupted or takes too long.
-pub fn connect(stream: &Stream, to: SocketAddr, limit: Duration) -> Result<(), Fault> {
-    // On Linux it holds for a connect, too (socket(7)).
-    set_write_limit(stream, limit)?;
-    match stream.with_ref(|socket| socket.connect(&to.into())) {
-        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Err(Fault::TimedOut),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(Fault::TimedOut),
-        Err(error) => Err(fault(&error)),
-        Ok(()) => {
-            if Os::dialed(stream)? {
-                Ok(())
-            } else {
-                Err(Fault::Reset)
-            }
-        }
-    }
-}
-
-/// Ends a [`connect`] that waits in another thread: Linux takes a shutdown of a socket that is not connected yet
-/// for the end of its attempt.
-pub fn interrupt_connect(stream: &Stream) {
-    let _ = stream.shutdown(Shutdown::Both);
-}
-
-/// Ends a read that waits in another thread, of which the peer sees nothing.
-pub fn interrupt_read(stream: &Stream) {
-    let _ = stream.shutdown(Shutdown::Read);
-}
-
-/// Reads once without waiting, from a socket that waits.
-pub fn recv_now(stream: &Stream, buffer: &mut [u8]) -> Received {
-    #[cfg(unix)]
-    {
-        use rustix::net::{RecvFlags, recv};
-        loop {
-            return match recv(stream, &mut *buffer, RecvFlags::DONTWAIT) {
-                Ok((count, _)) => match NonZeroU32::new(small(count)) {
-                    Some(moved) => Received::Bytes(moved, None),
-                    None => Received::Eof,
-                },
-                Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => Received::Nothing(WouldBlock(())),
-                Err(error) => Received::Failed(fault(&error.into())),
-            };
-        }
-    }
-    // There is no such read: the call waits, with the buffer.
-    #[cfg(not(unix))]
-    Os::recv(stream, buffer, false)
 }
 
 /// Takes charge of a socket that the kernel has accepted in non-blocking mode; with the client's address unless
@@ -532,9 +444,53 @@ pub fn adopt(fd: std::os::fd::OwnedFd) -> io::Result<(Stream, Option<SocketAddr>
     }
 }
 
+/// Whether several sockets can listen on a port and the kernel spreads connections over them.
+pub const SHARES_PORTS: bool = cfg!(any(target_os = "linux", target_os = "freebsd"));
+
+#[cfg(target_os = "linux")]
+fn share_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+#[cfg(target_os = "freebsd")]
+fn share_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port_lb(true)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+fn share_port(_: &Socket) -> io::Result<()> {
+    Err(ErrorKind::Unsupported.into())
+}
+
+/// A new socket in non-blocking mode.
+pub(super) fn new_socket(domain: Domain, protocol: Option<Protocol>) -> io::Result<Socket> {
+    #[cfg(target_os = "linux")]
+    {
+        Socket::new(domain, Type::STREAM.nonblocking(), protocol)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let socket = Socket::new(domain, Type::STREAM, protocol)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+}
+
+/// Whether this is no failure of a connect but its beginning.
+fn is_under_way(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    {
+        error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error())
+    }
+    #[cfg(not(unix))]
+    {
+        error.kind() == ErrorKind::WouldBlock
+    }
+}
+
 /// A socket for a connection to `to`.
 fn socket(to: SocketAddr, tcp: &Tcp) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let socket = new_socket(Domain::for_address(to), Some(Protocol::TCP))?;
     set_options(&socket, tcp)?;
     Ok(socket)
 }
@@ -556,18 +512,25 @@ fn set_options(socket: &Socket, tcp: &Tcp) -> io::Result<()> {
     Ok(())
 }
 
-fn small(count: usize) -> u32 {
+pub(super) fn small(count: usize) -> u32 {
     u32::try_from(count).expect("buffers are far smaller than 4 GiB")
 }
 
 /// An operating-system error as what must be done about it.
 #[must_use]
 pub fn fault(error: &io::Error) -> Fault {
-    const SHORT_OF_FILES: [Option<i32>; 2] =
-        [Some(Errno::MFILE.raw_os_error()), Some(Errno::NFILE.raw_os_error())];
     let code = error.raw_os_error();
-    if SHORT_OF_FILES.contains(&code) {
+    if code == Some(Errno::MFILE.raw_os_error()) {
         return Fault::NoFiles;
+    }
+    #[cfg(unix)]
+    if code == Some(Errno::NFILE.raw_os_error()) {
+        return Fault::NoFiles;
+    }
+    // What Windows says when keep-alive has run out.
+    #[cfg(windows)]
+    if code == Some(Errno::NETRESET.raw_os_error()) {
+        return Fault::TimedOut;
     }
     if code == Some(Errno::NOBUFS.raw_os_error()) {
         return Fault::NoMemory;
@@ -590,7 +553,7 @@ pub fn fault(error: &io::Error) -> Fault {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 

@@ -113,7 +113,9 @@ mod linux {
         pub(in crate::sys) fn drain(&mut self, target: &Stream) -> Sent {
             debug_assert!(!self.is_empty(), "whether the pipe or the socket is the cause could not be told");
             let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-            match uninterrupted(|| splice(&self.read, None, target, None, self.held, flags)) {
+            let splice = || uninterrupted(|| splice(&self.read, None, target, None, self.held, flags));
+            // Where mio is not epoll it must hear of an EAGAIN, or it would not report the socket again.
+            match target.try_io(|| splice().map_err(io::Error::from)) {
                 Ok(count) => match NonZeroU32::new(small(count)) {
                     Some(moved) => {
                         self.held -= count;
@@ -121,8 +123,8 @@ mod linux {
                     }
                     None => Sent::Failed(crate::relay::Fault::Other(0)),
                 },
-                Err(Errno::AGAIN) => Sent::Nothing(WouldBlock(())),
-                Err(error) => Sent::Failed(fault(&error.into())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Nothing(WouldBlock(())),
+                Err(error) => Sent::Failed(fault(&error)),
             }
         }
     }

@@ -3,7 +3,11 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 #[cfg(unix)]
+use std::num::NonZeroU32;
+#[cfg(unix)]
 use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(windows)]
+use std::os::windows::io::{AsSocket, BorrowedSocket};
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream};
@@ -12,6 +16,8 @@ use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
+#[cfg(unix)]
+use super::net::{Received, WouldBlock, fault, small};
 #[cfg(unix)]
 use super::unix::SocketFile;
 use crate::config::Address;
@@ -56,6 +62,12 @@ impl Stream {
         either!(self, socket => call(SockRef::from(socket)))
     }
 
+    /// Makes a call on the socket that mio has none for, and lets mio hear of an EAGAIN.
+    #[cfg(target_os = "linux")]
+    pub(super) fn try_io<T>(&self, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        either!(self, socket => socket.try_io(call))
+    }
+
     pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
         either!(self, socket => socket.take_error())
     }
@@ -92,6 +104,33 @@ impl Stream {
         match self {
             Self::Tcp(socket) => socket.peek(&mut [0]),
         }
+    }
+}
+
+#[cfg(unix)]
+impl Stream {
+    /// Reads once without waiting, in whatever mode the socket is.
+    pub(super) fn recv_now(&self, buffer: &mut [u8]) -> Received {
+        use rustix::io::Errno;
+        use rustix::net::{RecvFlags, recv};
+        loop {
+            return match recv(self, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((count, _)) => match NonZeroU32::new(small(count)) {
+                    Some(moved) => Received::Bytes(moved, None),
+                    None => Received::Eof,
+                },
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => Received::Nothing(WouldBlock(())),
+                Err(error) => Received::Failed(fault(&error.into())),
+            };
+        }
+    }
+}
+
+#[cfg(windows)]
+impl AsSocket for Stream {
+    fn as_socket(&self) -> BorrowedSocket<'_> {
+        either!(self, socket => socket.as_socket())
     }
 }
 

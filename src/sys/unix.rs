@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
 use rustix::io::Errno;
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket};
 
-use super::net::fault;
+use super::net::{fault, new_socket};
 use super::socket::{Listener, Stream};
 use crate::relay::Fault;
 
@@ -115,7 +115,7 @@ pub(super) fn probe(path: &Path) -> io::Result<()> {
 }
 
 fn socket() -> io::Result<Socket> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    let socket = new_socket(Domain::UNIX, None)?;
     set_options(&socket)?;
     Ok(socket)
 }

@@ -13,6 +13,9 @@ use crate::table::Key;
 /// Reports taken from the kernel at a time.
 const EVENTS: usize = 1024;
 
+/// Whether mio is epoll here, and neither another system's call nor poll(2), which it can be built for.
+const IS_EPOLL: bool = cfg!(all(target_os = "linux", not(mio_unsupported_force_poll_poll)));
+
 /// mio's [`Poll`] as a [`Selector`].
 #[derive(Debug)]
 pub struct ByMio {
@@ -41,20 +44,20 @@ const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 impl Selector<Os> for ByMio {
     const TRIGGER: Trigger = Trigger::Edge;
-    const SHORT_READ_IS_DRAINED: bool = cfg!(target_os = "linux");
+    const SHORT_READ_IS_DRAINED: bool = IS_EPOLL;
 
     fn add(&mut self, source: Source<'_, Os>, token: usize) -> io::Result<()> {
         let registry = self.poll.registry();
         match source {
             Source::Stream(stream) => registry.register(stream, Token(token), INTEREST),
-            Source::Listener(listener) => registry.register(listener, Token(token), INTEREST),
+            Source::Listener(listener) => registry.register(listener, Token(token), Interest::READABLE),
         }
     }
 
     fn remove(&mut self, source: Source<'_, Os>) {
         // epoll forgets a socket when its last descriptor is closed, and ours are never duplicated: a
         // system call saved. Elsewhere mio keeps books of its own.
-        if !cfg!(target_os = "linux") {
+        if !IS_EPOLL {
             let registry = self.poll.registry();
             let _ = match source {
                 Source::Stream(stream) => registry.deregister(stream),

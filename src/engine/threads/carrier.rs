@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use crate::relay::{Dir, Fault, Op, Outcome, Relay, Side};
 use crate::sys::net::{self, Received, Sent, Stream};
@@ -20,9 +19,6 @@ type Lock<T> = std::sync::Mutex<T>;
 const STACK: usize = 64 << 10;
 /// What a thread reads at first. A connection at rest holds no buffer but this one, on the stack of each thread.
 const SMALL: usize = 4 << 10;
-
-/// How soon a thread that waits in a write notices that its relay is over.
-const WRITE_LIMIT: Duration = Duration::from_millis(250);
 
 /// Starts a thread with a small stack.
 pub(super) fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
@@ -83,8 +79,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Wakes threads that wait in a read. Those that wait in a write look for themselves, every [`WRITE_LIMIT`]:
-    /// there is no way to end a write from outside that sends no FIN, which would pass off a part as the whole.
+    /// Wakes threads that wait in a read. Those that wait in a write look for themselves
+    /// ([`net::limit_writes`]): there is no way to end a write from outside that sends no FIN, which would pass off a part as the whole.
     pub(super) fn interrupt(&self) {
         for stream in &self.streams {
             net::interrupt_read(stream);
@@ -151,25 +147,20 @@ struct Buffer<'a> {
 
 impl Buffer<'_> {
     /// Waits for bytes. What fills the small buffer is taken for the beginning of more: then a large one is used,
-    /// without waiting, and given back as soon as there is nothing.
-    fn fill(&mut self, source: &Stream) -> Outcome {
-        loop {
-            if let Some(large) = &mut self.large {
-                match net::recv_now(source, large) {
-                    Received::Nothing(_) => self.shrink(),
-                    received => return self.filled(&received, true),
-                }
-            }
-            let received = Os::recv(source, &mut self.small, false);
-            // A timeout was never set, so a wait ends with an answer; but a spurious one is waited for again.
-            if !matches!(received, Received::Nothing(_)) {
-                return self.filled(&received, false);
+    /// without waiting, and given back as soon as there is nothing. `None` when nothing has come for a while.
+    fn fill(&mut self, source: &Stream) -> Option<Outcome> {
+        if let Some(large) = &mut self.large {
+            match net::recv_now(source, large) {
+                Received::Nothing(_) => self.shrink(),
+                received => return self.filled(&received, true),
             }
         }
+        let received = net::recv_waiting(source, &mut self.small);
+        self.filled(&received, false)
     }
 
-    fn filled(&mut self, received: &Received, in_large: bool) -> Outcome {
-        match *received {
+    fn filled(&mut self, received: &Received, in_large: bool) -> Option<Outcome> {
+        Some(match *received {
             Received::Bytes(count, _) => {
                 self.in_large = in_large;
                 self.left = 0..count.get() as usize;
@@ -179,8 +170,9 @@ impl Buffer<'_> {
                 Outcome::Moved(count)
             }
             Received::Failed(fault) => Outcome::Fault(fault),
-            Received::Eof | Received::Nothing(_) => Outcome::Eof,
-        }
+            Received::Eof => Outcome::Eof,
+            Received::Nothing(_) => return None,
+        })
     }
 
     fn grow(&mut self) {
@@ -202,7 +194,7 @@ impl Buffer<'_> {
             Some(large) if self.in_large => &large[self.left.clone()],
             _ => &self.small[self.left.clone()],
         };
-        Some(match Os::send(target, bytes) {
+        Some(match net::send_waiting(target, bytes) {
             Sent::Bytes(count) => {
                 self.left.start += count.get() as usize;
                 Outcome::Moved(count)
@@ -224,10 +216,13 @@ pub(super) fn carry(shared: &Shared, dir: Dir) -> bool {
     let [source, target] = [dir.source(), dir.target()].map(|side| &*shared.streams[side as usize]);
     let mut buffer = Buffer { small: [0; SMALL], large: None, shared, in_large: false, left: 0..0 };
     // A socket that refuses this is found out by the first write.
-    let _ = net::set_write_limit(target, WRITE_LIMIT);
+    let _ = net::limit_writes(target);
     while let Some(op) = shared.next(dir) {
         let outcome = match op {
-            Op::Fill => buffer.fill(source),
+            Op::Fill => match buffer.fill(source) {
+                Some(outcome) => outcome,
+                None => continue,
+            },
             Op::Drain => match buffer.drain(target) {
                 Some(outcome) => outcome,
                 None => continue,

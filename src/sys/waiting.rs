@@ -1,0 +1,122 @@
+//! Calls that wait, for the blocking engine.
+//!
+//! On Windows a wait inside of a call cannot be ended without harm: bytes that arrive behind a shutdown of the
+//! reading side reset the connection, and after a write that its limit has cut short nobody knows how much was
+//! sent. So sockets stay in non-blocking mode there, and what waits is WSAPoll, for [`LOOK`] at a time.
+
+use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
+
+use super::net::{Net, Os, Received, Sent, Stream, fault};
+use crate::relay::Fault;
+
+/// After so long a write that nothing was taken of ends, and on Windows a read, so that whoever waits can look
+/// whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Has the calls on a socket wait.
+///
+/// # Errors
+/// The fault, when the socket is of no use.
+pub fn set_blocking(stream: &Stream) -> Result<(), Fault> {
+    stream.with_ref(|socket| socket.set_nonblocking(cfg!(windows))).map_err(|error| fault(&error))
+}
+
+/// Has [`send_waiting`] end after a while, although nothing was taken.
+///
+/// # Errors
+/// The fault, when the socket is of no use.
+pub fn limit_writes(stream: &Stream) -> Result<(), Fault> {
+    if cfg!(windows) {
+        return Ok(());
+    }
+    stream.with_ref(|socket| socket.set_write_timeout(Some(LOOK))).map_err(|error| fault(&error))
+}
+
+/// Connects a socket of [`Net::socket`] that waits, `limit` at most.
+///
+/// # Errors
+/// The fault, when it fails, is interrupted or takes too long.
+pub fn connect(stream: &Stream, to: SocketAddr, limit: Duration) -> Result<(), Fault> {
+    connect_within(stream, to, limit)?;
+    if Os::dialed(stream)? { Ok(()) } else { Err(Fault::Reset) }
+}
+
+#[cfg(target_os = "linux")]
+fn connect_within(stream: &Stream, to: SocketAddr, limit: Duration) -> Result<(), Fault> {
+    use std::io::ErrorKind;
+
+    use rustix::io::Errno;
+
+    let connect = |socket: socket2::SockRef<'_>| {
+        // It holds for a connect, too (socket(7)).
+        socket.set_write_timeout(Some(limit))?;
+        socket.connect(&to.into())
+    };
+    stream.with_ref(connect).map_err(|error| match error.raw_os_error() {
+        Some(code) if code == Errno::INPROGRESS.raw_os_error() => Fault::TimedOut,
+        _ if error.kind() == ErrorKind::WouldBlock => Fault::TimedOut,
+        _ => fault(&error),
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn connect_within(stream: &Stream, to: SocketAddr, limit: Duration) -> Result<(), Fault> {
+    let result = stream.with_ref(|socket| socket.connect_timeout(&to.into(), limit));
+    result.map_err(|error| fault(&error))?;
+    // It has changed the mode.
+    set_blocking(stream)
+}
+
+/// Ends a [`connect`] that waits in another thread: Linux takes a shutdown of a socket that is not connected yet
+/// for the end of its attempt. Elsewhere the attempt ends by its limit.
+pub fn interrupt_connect(stream: &Stream) {
+    let _ = stream.shutdown(Shutdown::Both);
+}
+
+/// Ends a read that waits in another thread, of which the peer sees nothing; on Windows such a read looks for
+/// itself.
+pub fn interrupt_read(stream: &Stream) {
+    if !cfg!(windows) {
+        let _ = stream.shutdown(Shutdown::Read);
+    }
+}
+
+/// Waits for bytes and reads once. Nothing: it has waited for a while, and may be called again.
+pub fn recv_waiting(stream: &Stream, buffer: &mut [u8]) -> Received {
+    #[cfg(windows)]
+    if let Err(fault) = wait(stream, rustix::event::PollFlags::IN) {
+        return Received::Failed(fault);
+    }
+    Os::recv(stream, buffer, false)
+}
+
+/// Waits until some of `bytes` are taken. Nothing: it has waited for a while, and may be called again.
+pub fn send_waiting(stream: &Stream, bytes: &[u8]) -> Sent {
+    let sent = Os::send(stream, bytes);
+    #[cfg(windows)]
+    if matches!(sent, Sent::Nothing(_))
+        && let Err(fault) = wait(stream, rustix::event::PollFlags::OUT)
+    {
+        return Sent::Failed(fault);
+    }
+    sent
+}
+
+/// Waits until a call may do something, or for [`LOOK`].
+#[cfg(windows)]
+fn wait(stream: &Stream, what: rustix::event::PollFlags) -> Result<(), Fault> {
+    use rustix::event::{PollFd, Timespec, poll};
+    let limit = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().cast_signed() };
+    poll(&mut [PollFd::new(stream, what)], Some(&limit)).map(drop).map_err(|error| fault(&error.into()))
+}
+
+/// Reads once without waiting, from a socket that waits.
+pub fn recv_now(stream: &Stream, buffer: &mut [u8]) -> Received {
+    #[cfg(unix)]
+    {
+        stream.recv_now(buffer)
+    }
+    #[cfg(not(unix))]
+    Os::recv(stream, buffer, false)
+}
