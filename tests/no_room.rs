@@ -56,16 +56,17 @@ fn served(gate: &Gate) -> Peer {
     client
 }
 
-/// The first context of each thread, the probe's and the worker's; one of twice the size is refused.
+/// The first context of each thread, the probe's and the worker's, is made; one of twice the size is refused.
+const NO_LARGER_CONTEXT: &str = "exec strace -D -f -qq -o /dev/null -e trace=io_setup \
+                                 -e inject=io_setup:error=EAGAIN:when=2+ \"$0\" \"$@\"";
+
 #[test]
 fn without_a_larger_context_new_clients_are_reset_and_the_others_go_on() {
     if !installed(&["strace"]) {
         return;
     }
     let server = Server::echo();
-    let no_more = "exec strace -D -f -qq -o /dev/null -e trace=io_setup -e inject=io_setup:error=EAGAIN:when=2+ \
-                   \"$0\" \"$@\"";
-    let gate = Gate::start_under(no_more, &Config::new("aio").server(server.address()));
+    let gate = Gate::start_under(NO_LARGER_CONTEXT, &Config::new("aio").server(server.address()));
     // The context has room for 256 sockets: the bell, the listener, and two for each connection.
     let mut clients: Vec<Peer> = (0..127).map(|_| served(&gate)).collect();
     for _ in 0..3 {
@@ -79,6 +80,23 @@ fn without_a_larger_context_new_clients_are_reset_and_the_others_go_on() {
         client.receive(10_000);
     }
     let left = clients.pop().expect("many").address();
+    gate.access(left);
+    served(&gate);
+}
+
+/// The same with a client that fits and a server that does not: it is not counted as one that has gone.
+#[test]
+fn without_a_larger_context_a_server_that_does_not_fit_is_not_reached() {
+    if !installed(&["strace"]) {
+        return;
+    }
+    let server = Server::echo();
+    let config = Config::new("aio").table("listener.other", "bind = [\"127.0.0.1:0\"]\npool = \"p\"");
+    let gate = Gate::start_under(NO_LARGER_CONTEXT, &config.server(server.address()));
+    let clients: Vec<Peer> = (0..126).map(|_| served(&gate)).collect();
+    assert_eq!(gate.access(gate.resets_a_client()).cause, "no_resources");
+    let left = clients[0].address();
+    drop(clients);
     gate.access(left);
     served(&gate);
 }

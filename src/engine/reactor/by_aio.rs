@@ -37,7 +37,8 @@ pub struct ByAio {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Watch {
-    token: usize,
+    /// None: nobody has this descriptor.
+    token: Option<usize>,
     /// By place in [`EVENTS`].
     polls: [Option<Ticket>; 3],
 }
@@ -61,7 +62,7 @@ impl ByAio {
             watches: Vec::new(),
             bell: Arc::clone(&bell),
         };
-        selector.watch(bell.as_fd().as_raw_fd()).token = bell_token();
+        selector.watch(bell.as_fd().as_raw_fd()).token = Some(bell_token());
         selector.ask(bell.as_fd().as_raw_fd(), READ);
         Ok((selector, bell))
     }
@@ -95,7 +96,7 @@ impl Selector<Os> for ByAio {
         }
         self.watched += 1;
         let fd = source.as_fd().as_raw_fd();
-        *self.watch(fd) = Watch { token, ..Watch::default() };
+        *self.watch(fd) = Watch { token: Some(token), ..Watch::default() };
         self.ask(fd, HANG_UP);
         Ok(())
     }
@@ -117,8 +118,9 @@ impl Selector<Os> for ByAio {
     }
 
     fn remove(&mut self, source: Source<'_, Os>) {
-        self.watched -= 1;
         let watch = std::mem::take(self.watch(source.as_fd().as_raw_fd()));
+        // One that could not be added is removed, too.
+        self.watched -= u32::from(watch.token.is_some());
         for ticket in watch.polls.into_iter().flatten() {
             self.context.cancel(ticket);
         }
@@ -131,8 +133,8 @@ impl Selector<Os> for ByAio {
         self.context.wait(wait, |data, events| {
             let watch = &mut self.watches[(data >> 2) as usize];
             watch.polls[(data & 3) as usize] = None;
-            rung |= watch.token == bell_token();
-            out.push(readiness(watch.token, events));
+            rung |= watch.token == Some(bell_token());
+            out.extend(watch.token.map(|token| readiness(token, events)));
         })?;
         if rung {
             self.bell.silence();

@@ -466,13 +466,7 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
     fn listen(&mut self, id: ListenerId, mut socket: N::Listener) -> io::Result<()> {
         let number = u32::try_from(self.listeners.len()).expect("far fewer listening sockets");
         self.selector.add(Source::Listener(&mut socket), Key::reserved(number).token(false))?;
-        self.listeners.push(Listening {
-            id,
-            socket,
-            waiting: Latch::new(),
-            paused: false,
-            asked: Some(Want::default()),
-        });
+        self.listeners.push(Listening::new(id, socket));
         Ok(())
     }
 
