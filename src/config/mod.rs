@@ -355,7 +355,9 @@ pub struct Tcp {
 
 impl Default for Tcp {
     fn default() -> Self {
-        Self { nodelay: true, keepalive: Some(Keepalive::default()), dead_peer: Some(Duration::from_mins(1)) }
+        // Where the system does not tell, there is none.
+        let dead_peer = cfg!(target_os = "linux").then_some(Duration::from_mins(1));
+        Self { nodelay: true, keepalive: Some(Keepalive::default()), dead_peer }
     }
 }
 

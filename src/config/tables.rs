@@ -226,7 +226,7 @@ impl Reader {
             match key.get_ref().as_ref() {
                 "nodelay" => self.set(&mut tcp.nodelay, value, value::boolean),
                 "keepalive" => self.keepalive(section, key, value, &mut tcp.keepalive),
-                "dead_peer" => self.set(&mut tcp.dead_peer, value, value::duration_or_off),
+                "dead_peer" => self.set(&mut tcp.dead_peer, value, dead_peer),
                 _ => self.unread(section, key, value),
             }
         }
@@ -325,6 +325,16 @@ fn only_where_threads_can_be_pinned(affinity: CpuAffinity) -> Parsed<CpuAffinity
         return Ok(affinity);
     }
     Err(Fault::new("this system keeps no thread on a CPU").help("write \"off\", or leave it out"))
+}
+
+/// Linux alone tells how long a peer owes acknowledgements.
+fn dead_peer(value: &DeValue<'_>) -> Parsed<Option<Duration>> {
+    let limit = value::duration_or_off(value)?;
+    if cfg!(target_os = "linux") || limit.is_none() {
+        return Ok(limit);
+    }
+    let fault = Fault::new("this system does not tell how long a peer has acknowledged nothing");
+    Err(fault.help("write \"off\", or leave it out; keepalive finds peers that are gone"))
 }
 
 /// The journal and syslog are reached over unix sockets.

@@ -503,13 +503,32 @@ fn set_options(socket: &Socket, tcp: &Tcp) -> io::Result<()> {
         socket.set_tcp_nodelay(true)?;
     }
     if let Some(keepalive) = tcp.keepalive {
-        let parameters = TcpKeepalive::new()
-            .with_time(keepalive.idle)
-            .with_interval(keepalive.interval)
-            .with_retries(u32::from(keepalive.count));
-        socket.set_tcp_keepalive(&parameters)?;
+        let times = TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval);
+        let parameters = times.clone().with_retries(u32::from(keepalive.count));
+        socket.set_tcp_keepalive(&parameters).or_else(|error| without_count(socket, &times, error))?;
     }
     Ok(())
+}
+
+/// Windows has a count of probes since version 1703 of Windows 10; before, there are ten.
+#[cfg(windows)]
+fn without_count(socket: &Socket, times: &TcpKeepalive, error: io::Error) -> io::Result<()> {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    if error.raw_os_error() != Some(Errno::NOPROTOOPT.raw_os_error()) {
+        return Err(error);
+    }
+    socket.set_tcp_keepalive(times)?;
+    TOLD.call_once(|| {
+        log::warn!(
+            "keepalive: this Windows takes no count of probes, and sends ten before it gives a peer up"
+        );
+    });
+    Ok(())
+}
+
+#[cfg(not(windows))]
+fn without_count(_: &Socket, _: &TcpKeepalive, error: io::Error) -> io::Result<()> {
+    Err(error)
 }
 
 pub(super) fn small(count: usize) -> u32 {
