@@ -16,9 +16,9 @@ pub mod pipe;
 #[cfg(target_os = "linux")]
 pub mod poll;
 mod pool;
-pub mod signals;
 #[cfg(target_os = "linux")]
 pub mod sigio;
+pub mod signals;
 mod socket;
 mod unacknowledged;
 #[cfg(unix)]
