@@ -21,11 +21,11 @@ struct Row {
     model: Model,
     notification: &'static str,
     copies: &'static str,
-    calls_per_message: Option<Calls>,
-    bytes_at_rest: Option<u32>,
+    calls_per_message: Calls,
+    bytes_at_rest: u32,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 struct Calls {
     on_1_connection: f32,
     on_64_connections: f32,
@@ -33,6 +33,7 @@ struct Calls {
 
 impl Row {
     fn new(facts: &Facts) -> Self {
+        let [one, many] = facts.calls_per_message;
         let unavailable = probe(facts.kind, Uring::default(), 1).err();
         Self {
             engine: facts.kind.name(),
@@ -42,26 +43,21 @@ impl Row {
             model: facts.model,
             notification: facts.notification,
             copies: facts.copies,
-            calls_per_message: facts
-                .calls_per_message
-                .map(|[one, many]| Calls { on_1_connection: one, on_64_connections: many }),
+            calls_per_message: Calls { on_1_connection: one, on_64_connections: many },
             bytes_at_rest: facts.bytes_at_rest,
         }
     }
 
     /// In the order of [`HEADS`].
     fn cells(&self) -> [String; 8] {
-        let calls = self.calls_per_message.as_ref();
+        let Calls { on_1_connection: one, on_64_connections: many } = self.calls_per_message;
         [
             self.engine.to_owned(),
             self.synonym.unwrap_or("").to_owned(),
             if self.runs_here { "yes" } else { "no" }.to_owned(),
             self.model.to_string(),
-            calls.map_or_else(
-                || "?".to_owned(),
-                |calls| format!("{:.1} / {:.1}", calls.on_1_connection, calls.on_64_connections),
-            ),
-            self.bytes_at_rest.map_or_else(|| "?".to_owned(), |bytes| format!("{bytes} B")),
+            format!("{one:.1} / {many:.1}"),
+            format!("{} B", self.bytes_at_rest),
             self.notification.to_owned(),
             self.copies.to_owned(),
         ]
@@ -74,7 +70,7 @@ const HEADS: [&str; 8] =
 const LEGEND: &str = "\
 calls    system calls for a message of 100 bytes that passes through: on one connection / on each of 64
 at rest  memory that an idle connection takes in the process, the kernel's sockets not counted
-         (both measured, by `cargo bench --bench models`; ? is not measured yet)
+         (both measured on one machine, by `cargo bench --bench models`)
 ";
 
 /// Shows all engines, as a table or in JSON.
