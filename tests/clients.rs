@@ -390,6 +390,8 @@ fn postgres(host: &str, database: &Home) -> Service {
     let [host, port] = place.host_and_port();
     command.args(["-D", "data", "-h", &host, "-p", &port, "-k", "", "-F"]);
     let service = Service::start(home, place, &mut command);
+    // It listens some time before it serves, and turns clients away until then.
+    wait_for("a database that is ready", || service.log().contains("ready to accept connections"));
     run(postgres_client("pgbench", service.place()).args(["--quiet", "-i", "-s", "1", "postgres"]));
     service
 }
