@@ -81,6 +81,7 @@ macro_rules! table {
                 stuck_client
                 fifty_stuck_servers
                 fifty_stuck_clients
+                drops_before_a_stuck_reader_take_no_memory
                 more_stuck_readers_than_the_budget_has_buffers;
             balance:
                 p2c_keeps_servers_even

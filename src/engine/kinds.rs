@@ -179,8 +179,8 @@ pub fn probe(kind: EngineKind, rings: Uring, workers: u16) -> Result<(), Unavail
             let contexts: io::Result<Vec<_>> = (0..workers).map(|_| ByAio::new()).collect();
             return contexts.map(drop).map_err(|error| {
                 let remedy = "`sysctl fs.aio-max-nr` says how large all contexts of this machine may be, fs.aio-nr how \
-                              large they are; a kernel without CONFIG_AIO has none";
-                Unavailable::refused("io_setup", &error, remedy)
+                              large they are; a kernel without CONFIG_AIO, or before 4.19, has none";
+                Unavailable::refused("io_setup or io_submit", &error, remedy)
             });
         }
         #[cfg(not(target_os = "linux"))]

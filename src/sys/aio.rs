@@ -68,8 +68,8 @@ fn set_up(most: u32) -> io::Result<libc::c_ulong> {
 
 #[expect(unsafe_code, reason = "the C library has no wrappers for these calls")]
 impl Context {
-    /// A context in which `most` polls can be under way. The kernel lends some to each CPU, a quarter of twice as many
-    /// altogether: half as many again can be, from any.
+    /// A context in which `most` polls can be under way. The kernel makes twice the room and lends it to the CPUs in
+    /// parts, so it may be more.
     ///
     /// # Errors
     /// The operating system's: `EAGAIN` when all contexts together have more than fs.aio-max-nr, `ENOSYS`.
@@ -178,10 +178,10 @@ impl Context {
         let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
         self.events.clear();
         let room = self.events.spare_capacity_mut();
-        let (start, most) = (room.as_mut_ptr(), room.len() as libc::c_long);
+        let (start, least, most): (_, libc::c_long, _) = (room.as_mut_ptr(), 1, room.len() as libc::c_long);
         // SAFETY: at most as many events are written as there is room for; `limit` is null or points to a value that
         // outlives the call.
-        let told = unsafe { libc::syscall(libc::SYS_io_getevents, self.id, 1_i64, most, start, limit) };
+        let told = unsafe { libc::syscall(libc::SYS_io_getevents, self.id, least, most, start, limit) };
         let count = match checked(told) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             told => told?,

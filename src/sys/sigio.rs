@@ -4,6 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
+use std::sync::Once;
 use std::time::Duration;
 
 /// Commands and values of fcntl(2) that the libc crate has not.
@@ -70,6 +71,9 @@ fn event_signal() -> libc::c_int {
 /// Its default is to be ignored, so that it harms nobody if the thread it was meant for is gone.
 const CALL: libc::c_int = libc::SIGURG;
 
+/// The signals that [`Signals`] blocks are ignored by the others.
+static IGNORED: Once = Once::new();
+
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -90,13 +94,14 @@ impl Signals {
             }
             set.assume_init()
         };
-        // A signal that is blocked is queued although it is ignored. Unblocked they would end the process.
-        for signal in [event_signal(), libc::SIGIO] {
-            // SAFETY: no handler of ours is replaced, and to ignore needs none.
-            if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
-                return Err(io::Error::last_os_error());
+        // A signal that is blocked is queued although it is ignored. Unblocked they would end the process. Only once:
+        // it throws away what is queued for any thread.
+        IGNORED.call_once(|| {
+            for signal in [event_signal(), libc::SIGIO] {
+                // SAFETY: no handler of ours is replaced, and to ignore needs none. The signals exist.
+                unsafe { libc::signal(signal, libc::SIG_IGN) };
             }
-        }
+        });
         // SAFETY: both sets are valid for the call, which writes the second one.
         let errno = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, before.as_mut_ptr()) };
         if errno != 0 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::gate::{Config, Gate};
 use crate::support::peer::{Author, End, Peer, got};
-use crate::support::process::{anonymous_bytes, cpu_ticks_over};
+use crate::support::process::{anonymous_bytes, cpu_ticks_over, unacknowledged};
 use crate::support::stage::{Stage, at_once};
 
 const KIB: u64 = 1024;
@@ -31,6 +31,35 @@ pub(crate) fn fifty_stuck_clients(engine: &'static str) {
 pub(crate) fn more_stuck_readers_than_the_budget_has_buffers(engine: &'static str) {
     let config = Config::new(engine).process("buffer_size = \"64KiB\"").process("buffer_budget = \"512KiB\"");
     stuck(config, Author::Client, 20, 512 * KIB + 2 * MIB);
+}
+
+/// Small pieces that come while the reader is stuck stay with the kernel: each would take a buffer of its own.
+pub(crate) fn drops_before_a_stuck_reader_take_no_memory(engine: &'static str) {
+    const DROPS: u64 = 3_000;
+    let (stage, gate) = Stage::through(Config::new(engine));
+    warm_up(&stage);
+    let [mut writer, reader] = ends(&stage, Author::Server);
+    reader.socket().set_recv_buffer_size(4096).unwrap();
+    // Until the program's send queue grows no more: from then on it has to keep what it reads.
+    let mut queued = None;
+    loop {
+        writer.send(64 * KIB);
+        thread::sleep(Duration::from_millis(10));
+        let now = unacknowledged(gate.address(), stage.client());
+        if now.is_some_and(|bytes| bytes > 0) && now == queued {
+            break;
+        }
+        queued = now;
+    }
+    let before = anonymous_bytes(gate.pid());
+    for _ in 0..DROPS {
+        writer.send(1);
+        thread::sleep(Duration::from_micros(200));
+    }
+    let growth = anonymous_bytes(gate.pid()).saturating_sub(before);
+    assert!(growth < 4 * MIB, "{DROPS} drops took {growth} bytes");
+    // With so small a window it would take minutes to read all that.
+    reader.abort();
 }
 
 /// So many sessions whose `writer` meets an end that does not read. The program's memory may grow by

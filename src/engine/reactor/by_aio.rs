@@ -13,7 +13,8 @@ use crate::table::Key;
 
 /// Sockets that the first context has room for; a full one is replaced by one of twice the size.
 const SOCKETS: u32 = 256;
-/// A context bears half as many polls again as it was made for, which makes the three of each socket.
+/// Each socket has a poll for hang-ups, and each direction one for its source or one for its target. When for a moment
+/// there are more, those that find no room are asked for again.
 const POLLS_PER_SOCKET: u32 = 2;
 /// When the kernel has no room for a poll, it is asked again after so long.
 const NO_ROOM: Duration = Duration::from_millis(10);
@@ -64,6 +65,8 @@ impl ByAio {
         };
         selector.watch(bell.as_fd().as_raw_fd()).token = Some(bell_token());
         selector.ask(bell.as_fd().as_raw_fd(), READ);
+        // Kernels before 4.19 have contexts and no polls.
+        selector.context.submit()?;
         Ok((selector, bell))
     }
 

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,8 +76,9 @@ impl Kernel {
     pub fn new(settings: config::Uring) -> Result<(Self, Arc<Bell>), Unavailable> {
         let mut ring = build(settings.entries)?;
         require(&ring)?;
-        let has_limit = settings.multishot && has_limit(&mut ring).map_err(|error| refusal(&error))?;
-        let provided = Provided::new(&ring, settings.buffers).map_err(|error| refusal(&error))?;
+        let mut provided = Provided::new(&ring, settings.buffers).map_err(|error| refusal(&error))?;
+        let has_limit =
+            settings.multishot && has_limit(&mut ring, &mut provided).map_err(|error| refusal(&error))?;
         let bell = Arc::new(Bell::new().map_err(|error| refusal(&error))?);
         let ring = Self {
             ring,
@@ -227,7 +229,8 @@ impl Ring for Kernel {
             None => opcode::RecvMultiBundle::new(fd(stream), GROUP).build(),
             Some(most) if self.has_limit => limited(fd(stream), most),
             // It may take once more what the socket holds by then, however much that is.
-            Some(most) => opcode::Recv::new(fd(stream), ptr::null_mut(), most)
+            // Whole buffers are asked for, so that none is cut.
+            Some(most) => opcode::Recv::new(fd(stream), ptr::null_mut(), most.next_multiple_of(BUFFER_SIZE))
                 .ioprio(BUNDLE)
                 .buf_group(GROUP)
                 .build()
@@ -346,13 +349,39 @@ fn limited(socket: Fd, most: u32) -> squeue::Entry {
     entry
 }
 
-/// Whether [`limited`] is known here: then the missing socket is what is wrong with it.
-fn has_limit(ring: &mut IoUring) -> io::Result<bool> {
-    let entry = limited(Fd(-1), 1).user_data(IGNORED);
-    // SAFETY: the entry names no memory, and no socket.
-    unsafe { ring.submission().push(&entry) }.expect("a new ring has room");
-    ring.submit_and_wait(1)?;
-    Ok(ring.completion().next().is_some_and(|answer| answer.result() == -libc::EBADF))
+/// Whether [`limited`] is of use here: the kernel must know it, and must not leave a buffer cut to the limit behind
+/// when a read finds nothing, as the first ones that knew it did: who is given the buffer next would take it for whole.
+fn has_limit(ring: &mut IoUring, provided: &mut Provided) -> io::Result<bool> {
+    // Of what is known here the missing socket is what is wrong with it.
+    push_alone(ring, &limited(Fd(-1), 1).user_data(IGNORED))?;
+    if answers(ring, 1)? != [-libc::EBADF] {
+        return Ok(false);
+    }
+    let (silent, _other) = UnixStream::pair()?;
+    push_alone(ring, &limited(fd(&silent), 1).user_data(IGNORED))?;
+    push_alone(ring, &opcode::AsyncCancel::new(IGNORED).build().user_data(IGNORED))?;
+    answers(ring, 2)?;
+    Ok(provided.is_whole())
+}
+
+/// Submits an operation to a ring that nobody else uses yet.
+fn push_alone(ring: &mut IoUring, entry: &squeue::Entry) -> io::Result<()> {
+    // SAFETY: it names no memory, and a socket that outlives it, or none.
+    unsafe { ring.submission().push(entry) }.expect("a new ring has room");
+    ring.submit().map(drop)
+}
+
+/// Waits for so many answers.
+fn answers(ring: &mut IoUring, count: usize) -> io::Result<Vec<i32>> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        match ring.submit_and_wait(1) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            waited => drop(waited?),
+        }
+        all.extend(ring.completion().map(|entry| entry.result()));
+    }
+    Ok(all)
 }
 
 /// What cannot be done without.

@@ -179,7 +179,8 @@ impl<R: Ring> Uring<R> {
             let (lane, flow) = (&mut lanes[dir.index()], relay.flow(dir));
             if let Receive::On(id) = lane.receive
                 && (flow.output() == Output::Broken
-                    || (lane.many && (lane.blocked || lane.bulk > 0 || !lane.queue.is_empty())))
+                    || lane.blocked
+                    || (lane.many && (lane.bulk > 0 || !lane.queue.is_empty())))
             {
                 lane.receive = Receive::Ending(id);
                 works.ring.cancel(id);

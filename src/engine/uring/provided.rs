@@ -135,6 +135,15 @@ impl Provided {
         tail.store(self.tail, Ordering::Release);
     }
 
+    /// Whether the first entry is as it was written, before anything was read; if not, it is written again.
+    pub(super) fn is_whole(&mut self) -> bool {
+        // SAFETY: the first entry is ours and live, and no read is under way.
+        let first = unsafe { &mut *self.entries.start.as_ptr().cast::<BufRingEntry>() };
+        let is_whole = first.len() == BUFFER_SIZE;
+        first.set_len(BUFFER_SIZE);
+        is_whole
+    }
+
     /// Makes the window larger when reads fell short, and smaller when it has been too large for some time.
     fn look(&mut self) {
         if mem::take(&mut self.short) {
