@@ -141,24 +141,27 @@ impl Context {
             self.list.push(&raw mut *polls[*index].iocb);
             true
         });
-        let mut done = 0;
+        let (mut done, mut result) = (0, Ok(()));
         while done < self.list.len() {
             let rest = &mut self.list[done..];
-            // SAFETY: the list is of iocbs in boxes of `polls`, which nobody else borrows; the kernel uses list and
-            // iocbs until the call ends. A poll touches no other memory.
+            // SAFETY: the list is of iocbs in boxes of `polls`, which nobody else borrows; the kernel reads the list and
+            // the iocbs, and writes their keys, until the call ends. A poll touches no other memory.
             let submitted = unsafe {
                 libc::syscall(libc::SYS_io_submit, self.id, rest.len() as libc::c_long, rest.as_mut_ptr())
             };
             match checked(submitted) {
                 Ok(count) => done += count,
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)) => break,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let has_no_room = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM));
+                    result = if has_no_room { Ok(()) } else { Err(error) };
+                    break;
+                }
             }
         }
         for index in self.queued.drain(..done) {
             self.polls[index].state = State::UnderWay;
         }
-        Ok(self.queued.is_empty())
+        result.map(|()| self.queued.is_empty())
     }
 
     /// Waits for an answer, at most `wait` (for ever if `None`), and calls `tell` with the data and the result of each:

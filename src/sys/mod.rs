@@ -1,4 +1,4 @@
-//! The only room that talks to the operating system, and the only one with `unsafe`.
+//! The room that talks to the operating system. Beside it only the ring of `engine/uring` has `unsafe`.
 //!
 //! `io::Error` stops here while bytes are moved: above there is only [`crate::relay::Fault`]. At start-up
 //! the operating system's own words are passed on, because a person reads them.

@@ -80,7 +80,8 @@ impl Shared {
     }
 
     /// Wakes threads that wait in a read. Those that wait in a write look for themselves
-    /// ([`net::limit_writes`]): there is no way to end a write from outside that sends no FIN, which would pass off a part as the whole.
+    /// ([`net::limit_writes`]): there is no way to end a write from outside that sends no FIN, which would pass off a
+    /// part as the whole.
     pub(super) fn interrupt(&self) {
         for stream in &self.streams {
             net::interrupt_read(stream);

@@ -94,7 +94,8 @@ impl Lane {
         }
     }
 
-    /// A read has brought so many bytes. One that ends where a buffer does ended because there was no other.
+    /// A read has brought so many bytes. One that ends where a buffer does may have
+    /// ended because there was no other.
     pub(super) fn brought(&mut self, count: u32, buffer_size: u32) {
         if count >= BULK || count.is_multiple_of(buffer_size) {
             self.bulk = SMALL_ONES;

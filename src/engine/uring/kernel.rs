@@ -77,8 +77,7 @@ impl Kernel {
         let mut ring = build(settings.entries)?;
         require(&ring)?;
         let mut provided = Provided::new(&ring, settings.buffers).map_err(|error| refusal(&error))?;
-        let has_limit =
-            settings.multishot && has_limit(&mut ring, &mut provided).map_err(|error| refusal(&error))?;
+        let has_limit = has_limit(&mut ring, &mut provided)? && settings.multishot;
         let bell = Arc::new(Bell::new().map_err(|error| refusal(&error))?);
         let ring = Self {
             ring,
@@ -349,19 +348,23 @@ fn limited(socket: Fd, most: u32) -> squeue::Entry {
     entry
 }
 
-/// Whether [`limited`] is of use here: the kernel must know it, and must not leave a buffer cut to the limit behind
+/// Whether [`limited`] is of use here: the kernel, which must know it, must not leave a buffer cut to the limit behind
 /// when a read finds nothing, as the first ones that knew it did: who is given the buffer next would take it for whole.
-fn has_limit(ring: &mut IoUring, provided: &mut Provided) -> io::Result<bool> {
+fn has_limit(ring: &mut IoUring, provided: &mut Provided) -> Result<bool, Unavailable> {
     // Of what is known here the missing socket is what is wrong with it.
-    push_alone(ring, &limited(Fd(-1), 1).user_data(IGNORED))?;
-    if answers(ring, 1)? != [-libc::EBADF] {
-        return Ok(false);
+    let asked = push_alone(ring, &limited(Fd(-1), 1).user_data(IGNORED)).and_then(|()| answers(ring, 1));
+    if asked.map_err(|error| refusal(&error))? != [-libc::EBADF] {
+        // Kernels that do not know it can leave a cut buffer behind a FIN, too, whatever the read.
+        return Err(missing("limit for reads, and can mix up the bytes of two connections"));
     }
-    let (silent, _other) = UnixStream::pair()?;
-    push_alone(ring, &limited(fd(&silent), 1).user_data(IGNORED))?;
-    push_alone(ring, &opcode::AsyncCancel::new(IGNORED).build().user_data(IGNORED))?;
-    answers(ring, 2)?;
-    Ok(provided.is_whole())
+    let mut leaves_whole = || -> io::Result<bool> {
+        let (silent, _other) = UnixStream::pair()?;
+        push_alone(ring, &limited(fd(&silent), 1).user_data(IGNORED))?;
+        push_alone(ring, &opcode::AsyncCancel::new(IGNORED).build().user_data(IGNORED))?;
+        answers(ring, 2)?;
+        Ok(provided.is_whole())
+    };
+    leaves_whole().map_err(|error| refusal(&error))
 }
 
 /// Submits an operation to a ring that nobody else uses yet.
@@ -384,12 +387,15 @@ fn answers(ring: &mut IoUring, count: usize) -> io::Result<Vec<i32>> {
     Ok(all)
 }
 
+fn missing(what: &str) -> Unavailable {
+    Unavailable {
+        cause: format!("this kernel's io_uring has no {what}"),
+        remedy: "Linux 6.17 or newer has it; the engine mio runs on any".to_owned(),
+    }
+}
+
 /// What cannot be done without.
 fn require(ring: &IoUring) -> Result<(), Unavailable> {
-    let missing = |what: &str| Unavailable {
-        cause: format!("this kernel's io_uring has no {what}"),
-        remedy: "Linux 6.10 or newer has it; the engine mio runs on any".to_owned(),
-    };
     let params = ring.params();
     for (has, what) in [
         (params.is_feature_nodrop(), "queue that loses no completion"),
@@ -431,7 +437,7 @@ fn refusal(error: &io::Error) -> Unavailable {
         ),
         (Some(libc::ENOSYS), _) => (
             "this kernel has no io_uring, or something between hides it".to_owned(),
-            "Linux 6.10 or newer has what is needed",
+            "Linux 6.17 or newer has what is needed",
         ),
         (Some(libc::ENOMEM), _) => (
             format!("no memory for the rings ({error})"),
@@ -443,7 +449,7 @@ fn refusal(error: &io::Error) -> Unavailable {
         }
         (Some(libc::EINVAL), _) => (
             format!("this kernel's io_uring lacks what is needed ({error})"),
-            "Linux 6.10 or newer has it; the engine mio runs on any",
+            "Linux 6.17 or newer has it; the engine mio runs on any",
         ),
         _ => (error.to_string(), "choose another engine"),
     };

@@ -162,6 +162,7 @@ impl Provided {
     /// A completion named a buffer, and those behind it, as filled.
     pub(super) fn took(&mut self, buffers: usize) {
         self.offered -= buffers;
+        self.short |= self.offered == 0;
     }
 
     /// A read found none: the window is too small.

@@ -40,7 +40,7 @@ pub enum Answer<Stream> {
 /// Submits operations and tells what came of them.
 ///
 /// An operation is under way from when it is pushed until a completion of it says that no more follow; all
-/// that long, what it was given stays where it is. Nothing is submitted before [`Ring::enter`].
+/// that long, what it was given stays where it is. It is submitted by [`Ring::enter`] at the latest.
 pub trait Ring {
     /// The sockets, and what is done to them without the ring.
     type Net: Net;
