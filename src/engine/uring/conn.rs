@@ -127,7 +127,7 @@ pub(super) struct Works<R: Ring> {
     pub(super) pool: Pool,
     /// Reads may go on without limit.
     pub(super) multishot: bool,
-    /// The most that any other read takes.
+    /// The most that any other read takes; to the next whole buffer, and once more, where the ring cannot limit it.
     pub(super) read_size: u32,
     /// Sends that answer only if they fall short, in the order in which they were pushed.
     pub(super) silent: Vec<Id>,
