@@ -32,6 +32,7 @@ use std::time::Duration;
 use crate::relay::{End, Fault};
 use crate::session::{Order, Sight};
 use crate::snapshot::ListenerId;
+use crate::sys::calls::{self, Call};
 use crate::table::Key;
 
 /// What an engine tells a worker.
@@ -103,7 +104,7 @@ pub trait Wake: fmt::Debug + Send + Sync {
 
 impl Wake for mio::Waker {
     fn wake(&self) -> io::Result<()> {
-        Self::wake(self)
+        calls::made(Call::Write, -1, || Self::wake(self))
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::calls::{self, Call};
+
 /// `IOCB_CMD_POLL` of linux/aio_abi.h, which io_submit(2) describes: answers once, when a descriptor is or becomes
 /// ready.
 const POLL: u16 = 5;
@@ -121,8 +123,14 @@ impl Context {
         let poll = &mut self.polls[index];
         if std::mem::replace(&mut poll.state, State::Cancelled) == State::UnderWay {
             let mut unused = Event { data: 0, object: 0, result: 0, result2: 0 };
-            // SAFETY: both places are valid for the call, which reads the one and may write the other.
-            unsafe { libc::syscall(libc::SYS_io_cancel, self.id, &raw mut *poll.iocb, &raw mut unused) };
+            let cancel = || {
+                // SAFETY: both places are valid for the call, which reads the one and may write the other.
+                checked(unsafe {
+                    libc::syscall(libc::SYS_io_cancel, self.id, &raw mut *poll.iocb, &raw mut unused)
+                })
+            };
+            // A poll that is over is answered in its own time.
+            let _ = calls::made(Call::IoCancel, -1, cancel);
         }
     }
 
@@ -146,10 +154,10 @@ impl Context {
             let rest = &mut self.list[done..];
             // SAFETY: the list is of iocbs in boxes of `polls`, which nobody else borrows; the kernel reads the list and
             // the iocbs, and writes their keys, until the call ends. A poll touches no other memory.
-            let submitted = unsafe {
+            let mut submit = || unsafe {
                 libc::syscall(libc::SYS_io_submit, self.id, rest.len() as libc::c_long, rest.as_mut_ptr())
             };
-            match checked(submitted) {
+            match calls::made(Call::IoSubmit, -1, || checked(submit())) {
                 Ok(count) => done += count,
                 Err(error) => {
                     let has_no_room = matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM));
@@ -184,8 +192,8 @@ impl Context {
         let (start, least, most): (_, libc::c_long, _) = (room.as_mut_ptr(), 1, room.len() as libc::c_long);
         // SAFETY: at most as many events are written as there is room for; `limit` is null or points to a value that
         // outlives the call.
-        let told = unsafe { libc::syscall(libc::SYS_io_getevents, self.id, least, most, start, limit) };
-        let count = match checked(told) {
+        let told = || unsafe { libc::syscall(libc::SYS_io_getevents, self.id, least, most, start, limit) };
+        let count = match calls::made(Call::IoGetevents, -1, || checked(told())) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             told => told?,
         };

@@ -1,10 +1,12 @@
 //! What wakes a worker whose engine has no waker of its own: eventfd(2).
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
+
+use super::calls::{self, Call};
 
 /// A counter in the kernel: it is readable from when it is rung until it is silenced.
 #[derive(Debug)]
@@ -24,7 +26,9 @@ impl Bell {
     /// # Errors
     /// The operating system's.
     pub fn ring(&self) -> io::Result<()> {
-        match rustix::io::write(&self.0, &1_u64.to_ne_bytes()) {
+        match calls::made(Call::Write, self.0.as_raw_fd(), || {
+            rustix::io::write(&self.0, &1_u64.to_ne_bytes())
+        }) {
             // It is readable already, and could not be more so.
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
             Err(error) => Err(error.into()),
@@ -34,7 +38,7 @@ impl Bell {
     /// Makes it unreadable.
     pub fn silence(&self) {
         // A bell that was not rung gives EAGAIN, which is as good.
-        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+        let _ = calls::made(Call::Read, self.0.as_raw_fd(), || rustix::io::read(&self.0, &mut [0; 8]));
     }
 }
 

@@ -33,6 +33,28 @@ pub fn raise_descriptor_limit() -> io::Result<(u64, u64)> {
     Ok((before, descriptor_limit()))
 }
 
+/// How many memory mappings a process may have (`vm.max_map_count`, proc(5)); `None` where nothing says so.
+#[must_use]
+pub fn mapping_limit() -> Option<u64> {
+    setting("vm/max_map_count")
+}
+
+/// How many operations all contexts of Linux AIO may hold together (`fs.aio-max-nr`, proc(5)); `None` where nothing says
+/// so.
+#[cfg(all(feature = "lab", target_os = "linux"))]
+#[must_use]
+pub fn aio_limit() -> Option<u64> {
+    setting("fs/aio-max-nr")
+}
+
+/// A number among the settings of the Linux kernel.
+fn setting(name: &str) -> Option<u64> {
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
+    std::fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok()
+}
+
 /// The CPUs that this process may run on, by affinity; and how many of them its cgroup lets it keep busy.
 #[must_use]
 pub fn allowed_cpus() -> (Vec<u32>, usize) {

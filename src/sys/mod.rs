@@ -7,9 +7,14 @@
 pub mod aio;
 #[cfg(target_os = "linux")]
 mod bell;
+pub mod calls;
 mod clock;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod cpu_time;
 mod holder;
 mod limits;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod namespace;
 pub mod net;
 pub mod output;
 pub mod pipe;
@@ -20,6 +25,8 @@ mod pool;
 pub mod sigio;
 pub mod signals;
 mod socket;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod source;
 mod unacknowledged;
 #[cfg(unix)]
 mod unix;
@@ -28,8 +35,16 @@ mod waiting;
 #[cfg(target_os = "linux")]
 pub use bell::Bell;
 pub use clock::Clock;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+pub use cpu_time::cpu_time;
 pub use holder::holder_of;
-pub use limits::{allowed_cpus, descriptor_limit, pin_to, raise_descriptor_limit};
+#[cfg(all(feature = "lab", target_os = "linux"))]
+pub use limits::aio_limit;
+pub use limits::{allowed_cpus, descriptor_limit, mapping_limit, pin_to, raise_descriptor_limit};
+#[cfg(all(feature = "lab", target_os = "linux"))]
+pub use namespace::enter_new_network;
 pub use net::{Net, Os, WouldBlock};
 pub use pipe::Pipe;
 pub use pool::{Lease, Pool};
+#[cfg(all(feature = "lab", target_os = "linux"))]
+pub use source::bind_source;

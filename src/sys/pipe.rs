@@ -46,6 +46,7 @@ mod linux {
     use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
 
     use super::Spliced;
+    use crate::sys::calls::{self, Call};
     use crate::sys::net::{Sent, Stream, WouldBlock, fault};
 
     /// What a pipe is asked to hold, in bytes. The first is the most that a user may have (`fs.pipe-max-size`,
@@ -101,7 +102,11 @@ mod linux {
         pub(in crate::sys) fn fill(&mut self, source: &Stream) -> Spliced {
             debug_assert!(self.is_empty(), "whether the pipe or the socket is the cause could not be told");
             let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-            let spliced = spliced(uninterrupted(|| splice(source, None, &self.write, None, PIECE, flags)));
+            let spliced = spliced(uninterrupted(|| {
+                calls::moving(Call::Splice, source.number(), || {
+                    splice(source, None, &self.write, None, PIECE, flags)
+                })
+            }));
             if let Spliced::Bytes(count) = spliced {
                 self.held = count.get() as usize;
             }
@@ -113,7 +118,12 @@ mod linux {
         pub(in crate::sys) fn drain(&mut self, target: &Stream) -> Sent {
             debug_assert!(!self.is_empty(), "whether the pipe or the socket is the cause could not be told");
             let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-            let splice = || uninterrupted(|| splice(&self.read, None, target, None, self.held, flags));
+            let splice = || {
+                uninterrupted(|| {
+                    let splice = || splice(&self.read, None, target, None, self.held, flags);
+                    calls::moving(Call::Splice, target.number(), splice)
+                })
+            };
             // Where mio is not epoll it must hear of an EAGAIN, or it would not report the socket again.
             match target.try_io(|| splice().map_err(io::Error::from)) {
                 Ok(count) => match NonZeroU32::new(small(count)) {

@@ -5,6 +5,8 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::time::Duration;
 
+use super::calls::{self, Call};
+
 /// One entry of poll(2)'s list.
 pub use libc::pollfd as Entry;
 
@@ -32,7 +34,8 @@ pub fn poll(list: &mut [Entry], wait: Option<Duration>) -> io::Result<usize> {
     });
     // SAFETY: the pointer and the length are those of one exclusively borrowed slice of pollfd. A descriptor
     // in it that is not open is answered by POLLNVAL, and touches no memory.
-    told(unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, millis) })
+    let poll = || told(unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, millis) });
+    calls::made(Call::Poll, -1, poll)
 }
 
 /// A set of descriptors as select(2) wants it, of any size: the kernel takes as many bits as it is told,
@@ -117,7 +120,8 @@ pub fn select(
     // SAFETY: both sets are exclusively borrowed and `words` words long, and the kernel reads and writes only
     // the first `words * WORD` bits of each (select(2), sys_select: it rounds up to whole words); the third set
     // is absent; `limit` is null or points to a timeval that outlives the call.
-    let result = told(unsafe { libc::select(bits, reads, writes, ptr::null_mut(), limit) })?;
+    let select = || told(unsafe { libc::select(bits, reads, writes, ptr::null_mut(), limit) });
+    let result = calls::made(Call::Select, -1, select)?;
     if result == 0 {
         // After a signal the sets are as they were given.
         readable.0.fill(0);

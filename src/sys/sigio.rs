@@ -7,6 +7,8 @@ use std::ptr;
 use std::sync::Once;
 use std::time::Duration;
 
+use super::calls::{self, Call};
+
 /// Commands and values of fcntl(2) that the libc crate has not.
 const F_SETSIG: libc::c_int = 10;
 const F_SETOWN_EX: libc::c_int = 15;
@@ -122,6 +124,7 @@ impl Signals {
     /// The operating system's.
     pub fn watch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let fd = fd.as_raw_fd();
+        (0..4).for_each(|_| calls::happened(Call::Fcntl, fd, 0));
         let owner = Owner { kind: F_OWNER_TID, id: self.thread };
         // SAFETY: the descriptor is open, and `owner` lives until the call has read it.
         checked(unsafe { libc::fcntl(fd, F_SETOWN_EX, &raw const owner) })?;
@@ -147,8 +150,8 @@ impl Signals {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
         // SAFETY: the set is a value, `info` has room for what is written, `limit` is null or points to a value that
         // outlives the call.
-        let taken = unsafe { libc::sigtimedwait(&raw const self.set, info.as_mut_ptr(), limit) };
-        let signal = match checked(taken) {
+        let take = || checked(unsafe { libc::sigtimedwait(&raw const self.set, info.as_mut_ptr(), limit) });
+        let signal = match calls::made(Call::Sigtimedwait, -1, take) {
             Ok(signal) => signal,
             Err(error) => match error.raw_os_error() {
                 Some(libc::EAGAIN | libc::EINTR) => return Ok(None),
@@ -184,6 +187,7 @@ impl Caller {
     /// The operating system's.
     #[expect(unsafe_code, reason = "rustix has no signals")]
     pub fn call(&self) -> io::Result<()> {
+        calls::happened(Call::Tgkill, -1, 0);
         // SAFETY: three numbers; a thread that is gone is an error and nothing else.
         match unsafe { libc::syscall(libc::SYS_tgkill, self.process, self.thread, CALL) } {
             -1 => match io::Error::last_os_error() {

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr};
 #[cfg(unix)]
 use std::num::NonZeroU32;
 #[cfg(unix)]
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 #[cfg(windows)]
 use std::os::windows::io::{AsSocket, BorrowedSocket};
 
@@ -16,6 +16,7 @@ use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 
+use super::calls::{self, Call};
 #[cfg(unix)]
 use super::net::{Received, WouldBlock, fault, small};
 #[cfg(unix)]
@@ -54,8 +55,20 @@ macro_rules! either {
 }
 
 impl Stream {
+    /// Its number in the records of calls: its descriptor, where sockets have one.
+    pub(crate) fn number(&self) -> i32 {
+        #[cfg(unix)]
+        {
+            self.as_fd().as_raw_fd()
+        }
+        #[cfg(not(unix))]
+        {
+            -1
+        }
+    }
+
     pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        either!(self, socket => socket.shutdown(how))
+        calls::made(Call::Shutdown, self.number(), || either!(self, socket => socket.shutdown(how)))
     }
 
     pub(super) fn with_ref<T>(&self, call: impl FnOnce(SockRef<'_>) -> T) -> T {
@@ -69,7 +82,7 @@ impl Stream {
     }
 
     pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
-        either!(self, socket => socket.take_error())
+        calls::made(Call::Getsockopt, self.number(), || either!(self, socket => socket.take_error()))
     }
 
     /// The address of the peer; of a unix socket only whether there is one.
@@ -77,32 +90,33 @@ impl Stream {
     /// # Errors
     /// The operating system's: before the connection is there it is `NotConnected`.
     pub(super) fn peer(&self) -> io::Result<Option<SocketAddr>> {
-        match self {
+        calls::made(Call::Getpeername, self.number(), || match self {
             Self::Tcp(socket) => socket.peer_addr().map(Some),
             #[cfg(unix)]
             Self::Unix(socket) => socket.peer_addr().map(|_| None),
-        }
+        })
     }
 
     /// The own address, unless it is a unix socket.
     pub(super) fn local(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(socket) => socket.local_addr().ok(),
+            Self::Tcp(socket) => calls::made(Call::Getsockname, self.number(), || socket.local_addr()).ok(),
             #[cfg(unix)]
             Self::Unix(_) => None,
         }
     }
 
     /// Looks at the next byte and leaves it there, without waiting.
-    pub(super) fn peek(&self) -> io::Result<usize> {
+    pub(super) fn peek(&self) -> io::Result<()> {
         #[cfg(unix)]
         {
             use rustix::net::{RecvFlags, recv};
-            Ok(recv(self, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
+            let peek = || recv(self, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|_| ());
+            Ok(calls::made(Call::Recvfrom, self.number(), peek)?)
         }
         #[cfg(not(unix))]
         match self {
-            Self::Tcp(socket) => socket.peek(&mut [0]),
+            Self::Tcp(socket) => socket.peek(&mut [0]).map(|_| ()),
         }
     }
 }
@@ -114,8 +128,9 @@ impl Stream {
         use rustix::io::Errno;
         use rustix::net::{RecvFlags, recv};
         loop {
-            return match recv(self, &mut *buffer, RecvFlags::DONTWAIT) {
-                Ok((count, _)) => match NonZeroU32::new(small(count)) {
+            let receive = || recv(self, &mut *buffer, RecvFlags::DONTWAIT).map(|(count, _)| count);
+            return match calls::moving(Call::Recvfrom, self.number(), receive) {
+                Ok(count) => match NonZeroU32::new(small(count)) {
                     Some(moved) => Received::Bytes(moved, None),
                     None => Received::Eof,
                 },
@@ -153,13 +168,13 @@ impl AsFd for Listener {
 
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        either!(self, socket => (&mut &*socket).read(buffer))
+        calls::moving(Call::Recvfrom, self.number(), || either!(self, socket => (&mut &*socket).read(buffer)))
     }
 }
 
 impl Write for &Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        either!(self, socket => (&mut &*socket).write(bytes))
+        calls::moving(Call::Sendto, self.number(), || either!(self, socket => (&mut &*socket).write(bytes)))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -182,11 +197,11 @@ impl Listener {
 
     /// Takes one connection; the clients of a unix socket have no address.
     pub(super) fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
-        match self {
+        calls::made(Call::Accept, -1, || match self {
             Self::Tcp(socket) => socket.accept().map(|(stream, peer)| (Stream::Tcp(stream), Some(peer))),
             #[cfg(unix)]
             Self::Unix(_, socket) => super::unix::accept(socket).map(|stream| (stream, None)),
-        }
+        })
     }
 
     fn source(&mut self) -> &mut dyn Source {
@@ -198,9 +213,18 @@ impl Listener {
     }
 }
 
+/// For the count of calls only: the socket is closed behind this.
+#[cfg(all(feature = "lab", target_os = "linux"))]
+impl Drop for Stream {
+    fn drop(&mut self) {
+        calls::happened(Call::Close, self.number(), 0);
+    }
+}
+
 impl Source for Stream {
     fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        either!(self, socket => socket.register(registry, token, interests))
+        let register = || either!(self, socket => socket.register(registry, token, interests));
+        calls::made(Call::EpollCtl, -1, register)
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {

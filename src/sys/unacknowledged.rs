@@ -13,6 +13,7 @@ pub(super) fn unacknowledged(stream: &TcpStream) -> u32 {
     // SAFETY: the descriptor is open because `stream` is borrowed; TIOCOUTQ (the same number as
     // SIOCOUTQ) writes one int to the pointer, which points to a live int of our own.
     let done = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    super::calls::happened(super::calls::Call::Ioctl, stream.as_raw_fd(), done.into());
     if done == 0 { count.try_into().unwrap_or(0) } else { 0 }
 }
 

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
 use rustix::io::Errno;
-use socket2::{Domain, SockAddr, SockRef, Socket};
+use socket2::{Domain, SockAddr, Socket};
 
+use super::calls::{self, Call};
 use super::net::{fault, new_socket};
 use super::socket::{Listener, Stream};
 use crate::relay::Fault;
@@ -68,8 +69,9 @@ pub(super) fn dial(path: &Path) -> Result<Stream, Fault> {
 /// Takes one connection. Unlike those of TCP, it inherits no option of its listener.
 pub(super) fn accept(listener: &UnixListener) -> io::Result<Stream> {
     let (stream, _) = listener.accept()?;
-    set_options(&SockRef::from(&stream))?;
-    Ok(Stream::Unix(stream))
+    let stream = Stream::Unix(stream);
+    calls::made(Call::Setsockopt, stream.number(), || stream.with_ref(|socket| set_options(&socket)))?;
+    Ok(stream)
 }
 
 /// Binds and listens. The file that a process left behind which listens no more is replaced.

@@ -7,6 +7,7 @@
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
+use super::calls::{self, Call};
 use super::net::{Net, Os, Received, Sent, Stream, fault};
 use crate::relay::Fault;
 
@@ -19,6 +20,8 @@ const LOOK: Duration = Duration::from_millis(250);
 /// # Errors
 /// The fault, when the socket is of no use.
 pub fn set_blocking(stream: &Stream) -> Result<(), Fault> {
+    // The flags are asked for, and set.
+    (0..2).for_each(|_| calls::happened(Call::Fcntl, stream.number(), 0));
     stream.with_ref(|socket| socket.set_nonblocking(cfg!(windows))).map_err(|error| fault(&error))
 }
 
@@ -30,7 +33,8 @@ pub fn limit_writes(stream: &Stream) -> Result<(), Fault> {
     if cfg!(windows) {
         return Ok(());
     }
-    stream.with_ref(|socket| socket.set_write_timeout(Some(LOOK))).map_err(|error| fault(&error))
+    let limit = || stream.with_ref(|socket| socket.set_write_timeout(Some(LOOK)));
+    calls::made(Call::Setsockopt, stream.number(), limit).map_err(|error| fault(&error))
 }
 
 /// Connects a socket of [`Net::socket`] that waits, `limit` at most.
@@ -50,8 +54,8 @@ fn connect_within(stream: &Stream, to: SocketAddr, limit: Duration) -> Result<()
 
     let connect = |socket: socket2::SockRef<'_>| {
         // It holds for a connect, too (socket(7)).
-        socket.set_write_timeout(Some(limit))?;
-        socket.connect(&to.into())
+        calls::made(Call::Setsockopt, stream.number(), || socket.set_write_timeout(Some(limit)))?;
+        calls::made(Call::Connect, stream.number(), || socket.connect(&to.into()))
     };
     stream.with_ref(connect).map_err(|error| match error.raw_os_error() {
         Some(code) if code == Errno::INPROGRESS.raw_os_error() => Fault::TimedOut,

@@ -10,6 +10,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
 use super::selector::{Readiness, Report, Selector, Source, Trigger, Want};
+use crate::sys::calls::{self, Call};
 use crate::sys::{Bell, Os};
 use crate::table::Key;
 
@@ -53,16 +54,21 @@ impl Selector<Os> for ByEpoll {
     const SHORT_READ_IS_DRAINED: bool = true;
 
     fn add(&mut self, source: Source<'_, Os>, token: usize) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, source, EventData::new_u64(token as u64), EventFlags::empty())?)
+        let add = || epoll::add(&self.epoll, source, EventData::new_u64(token as u64), EventFlags::empty());
+        Ok(calls::made(Call::EpollCtl, -1, add)?)
     }
 
     fn set(&mut self, source: Source<'_, Os>, token: usize, want: Option<Want>) -> io::Result<()> {
         let data = EventData::new_u64(token as u64);
         let done = match want {
-            None => epoll::delete(&self.epoll, source),
-            Some(want) => match epoll::modify(&self.epoll, &source, data, flags(want)) {
+            None => calls::made(Call::EpollCtl, -1, || epoll::delete(&self.epoll, source)),
+            Some(want) => match calls::made(Call::EpollCtl, -1, || {
+                epoll::modify(&self.epoll, &source, data, flags(want))
+            }) {
                 // It had left.
-                Err(Errno::NOENT) => epoll::add(&self.epoll, &source, data, flags(want)),
+                Err(Errno::NOENT) => {
+                    calls::made(Call::EpollCtl, -1, || epoll::add(&self.epoll, &source, data, flags(want)))
+                }
                 done => done,
             },
         };
@@ -79,7 +85,8 @@ impl Selector<Os> for ByEpoll {
             tv_nsec: wait.subsec_nanos().into(),
         });
         self.events.clear();
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), wait.as_ref()) {
+        let told = rustix::buffer::spare_capacity(&mut self.events);
+        match calls::made(Call::EpollPwait, -1, || epoll::wait(&self.epoll, told, wait.as_ref())) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

@@ -8,6 +8,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::selector::{Readiness, Report, Selector, Source, Trigger};
 use crate::sys::Os;
+use crate::sys::calls::{self, Call};
 use crate::table::Key;
 
 /// Reports taken from the kernel at a time.
@@ -67,7 +68,7 @@ impl Selector<Os> for ByMio {
     }
 
     fn select(&mut self, wait: Option<Duration>, out: &mut Vec<Readiness>) -> io::Result<Report> {
-        match self.poll.poll(&mut self.events, wait) {
+        match calls::made(Call::EpollWait, -1, || self.poll.poll(&mut self.events, wait)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }

@@ -23,6 +23,7 @@ use super::{Bounds, Engine, Event, Order, Sight, Slots};
 use crate::config::Address;
 use crate::relay::{Dir, End, Fault, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
+use crate::sys::calls::{self, Call};
 use crate::sys::net::{self, Listener, Stream};
 use crate::sys::{Net, Os};
 use crate::table::Key;
@@ -58,7 +59,7 @@ impl Post {
     fn send(&self, message: Message) {
         // A worker that is gone has ended its connections.
         if self.messages.send(message).is_ok()
-            && let Err(error) = self.waker.wake()
+            && let Err(error) = calls::made(Call::Write, -1, || self.waker.wake())
         {
             log::error!("cannot wake a worker: {error}");
         }
@@ -401,7 +402,7 @@ impl Engine for Threads {
         out: &mut VecDeque<Event<Stream>>,
     ) -> io::Result<()> {
         let wait = if self.listeners.iter().any(Listening::has_work) { Some(Duration::ZERO) } else { wait };
-        match self.poll.poll(&mut self.events, wait) {
+        match calls::made(Call::EpollWait, -1, || self.poll.poll(&mut self.events, wait)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }

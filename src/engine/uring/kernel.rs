@@ -20,6 +20,7 @@ use super::ring::{Answer, Completion, Ring};
 use crate::config;
 use crate::engine::Unavailable;
 use crate::relay::Fault;
+use crate::sys::calls::{self, Call};
 use crate::sys::net::{self, Listener, Stream};
 use crate::sys::{Bell, Os};
 
@@ -101,7 +102,7 @@ impl Kernel {
             if pushed.is_ok() || self.broken.is_some() {
                 return;
             }
-            match self.ring.submit() {
+            match calls::made(Call::IoUringEnter, -1, || self.ring.submit()) {
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => self.reap(),
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => self.broken = Some(error),
                 _ => {}
@@ -119,16 +120,18 @@ impl Kernel {
         loop {
             let queued = self.ring.submission().len();
             let submitted = if wait.is_some_and(|wait| wait.is_zero()) {
-                // SAFETY: no argument is passed.
-                unsafe { self.ring.submitter().enter::<()>(queued as u32, 0, GETEVENTS, None) }
+                calls::made(Call::IoUringEnter, -1, || {
+                    // SAFETY: no argument is passed.
+                    unsafe { self.ring.submitter().enter::<()>(queued as u32, 0, GETEVENTS, None) }
+                })
             } else {
                 let limit = wait.map(|wait| Timespec::new().sec(wait.as_secs()).nsec(wait.subsec_nanos()));
-                match &limit {
+                calls::made(Call::IoUringEnter, -1, || match &limit {
                     Some(limit) => {
                         self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(limit))
                     }
                     None => self.ring.submitter().submit_and_wait(1),
-                }
+                })
             };
             match submitted {
                 Ok(_) => {}
@@ -168,6 +171,10 @@ impl Kernel {
             self.provided.took(result.unsigned_abs().div_ceil(BUFFER_SIZE).max(1) as usize);
         }
         let id = Id::from_token(token);
+        calls::completed(operation(id.kind()), token, result, cqueue::more(flags));
+        if id.kind() == Kind::Receive && result > 0 {
+            calls::happened(Call::RingReceive, -1, result.into());
+        }
         let answer = match (id.kind(), u32::try_from(result)) {
             (Kind::Receive, Err(_)) if result == -libc::ENOBUFS => {
                 self.provided.fell_short();
@@ -179,6 +186,16 @@ impl Kernel {
             (Kind::Receive | Kind::Other, Ok(count)) => Answer::Done(count, buffer),
         };
         Some(Completion { id, more: cqueue::more(flags), answer })
+    }
+}
+
+/// What the records call the operations of a kind.
+fn operation(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Accept => "accept",
+        Kind::Watch => "poll",
+        Kind::Receive => "receive",
+        Kind::Other => "send or connect",
     }
 }
 
@@ -215,15 +232,19 @@ impl Ring for Kernel {
             let nowhere = (ptr::null_mut(), ptr::null_mut());
             opcode::Accept::new(fd(listener), nowhere.0, nowhere.1).flags(flags).build()
         };
+        calls::submitted(if many { "accept, again and again" } else { "accept" }, -1, id.token());
         self.push(&entry.user_data(id.token()));
     }
 
     fn connect(&mut self, stream: &Stream, to: &socket2::SockAddr, id: Id) {
+        calls::submitted("connect", stream.number(), id.token());
         let entry = opcode::Connect::new(fd(stream), to.as_ptr().cast(), to.len()).build();
         self.push(&entry.user_data(id.token()));
     }
 
     fn receive(&mut self, stream: &Stream, most: Option<u32>, id: Id) {
+        let how = if most.is_none() { "receive, again and again" } else { "receive" };
+        calls::submitted(how, stream.number(), id.token());
         let entry = match most {
             None => opcode::RecvMultiBundle::new(fd(stream), GROUP).build(),
             Some(most) if self.has_limit => limited(fd(stream), most),
@@ -257,17 +278,20 @@ impl Ring for Kernel {
         header.msg_iovlen = vectors.pieces.len() as _;
         // Who waits is answered whenever something was taken: a slow reader is not a dead one.
         let flags = if waits { 0 } else { libc::MSG_DONTWAIT | libc::MSG_WAITALL } | libc::MSG_NOSIGNAL;
+        calls::submitted("send", stream.number(), id.token());
         let entry = opcode::SendMsg::new(fd(stream), &raw const **header).flags(flags as u32).build();
         let silent = if waits { squeue::Flags::empty() } else { squeue::Flags::SKIP_SUCCESS };
         self.push(&entry.flags(silent).user_data(id.token()));
     }
 
     fn watch(&mut self, stream: &Stream, id: Id) {
+        calls::submitted("poll", stream.number(), id.token());
         // Hang-ups and errors come unasked.
         self.push(&opcode::PollAdd::new(fd(stream), 0).build().user_data(id.token()));
     }
 
     fn cancel(&mut self, id: Id) {
+        calls::submitted("cancel", -1, id.token());
         let entry = opcode::AsyncCancel::new(id.token()).build();
         self.push(&entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(IGNORED));
     }

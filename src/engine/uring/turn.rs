@@ -10,6 +10,7 @@ use super::{StreamOf, Uring};
 use crate::engine::{Event, Slots};
 use crate::relay::{Dir, Fault, Input, Op, Outcome, Side};
 use crate::sys::Net;
+use crate::sys::calls::{self, Call};
 use crate::table::Key;
 
 use std::num::NonZeroU32;
@@ -153,6 +154,9 @@ impl<R: Ring> Uring<R> {
 
     /// A send has ended; without an outcome it took nothing.
     fn drained(&mut self, key: Key, io: &mut Io<R::Net>, dir: Dir, outcome: Option<Outcome>) {
+        if let Some(Outcome::Moved(count)) = outcome {
+            calls::happened(Call::RingSend, -1, count.get().into());
+        }
         let Phase::Relaying(relay) = &mut io.phase else { return };
         match outcome {
             Some(outcome) => relay.handle(dir, Op::Drain, outcome),
