@@ -2,12 +2,18 @@
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
+use std::thread;
+use std::time::Duration;
 
 use super::sets::Sets;
 use crate::config::{self, Address, Config, Tcp};
 use crate::snapshot::ListenerId;
 use crate::sys;
 use crate::sys::net::{self, Listener};
+
+/// How often, and with what pause, an address is looked at that is in use by nobody who can be seen.
+const LOOKS: u32 = 20;
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The listening sockets of one worker.
 pub(super) type Sockets = Vec<(ListenerId, Listener)>;
@@ -23,7 +29,7 @@ pub(super) fn all(config: &Config, sets: &Sets) -> Result<Vec<Sockets>, BindErro
     let mut problems = String::new();
     for listener in &config.listeners {
         for at in listener.bind.iter().filter(|at| at.ip().is_none_or(|at| at.port() != 0)) {
-            if let Err(error) = net::probe(at) {
+            if let Err(error) = probe(at) {
                 explain(&mut problems, listener, at, &error);
             }
         }
@@ -47,6 +53,24 @@ pub(super) fn all(config: &Config, sets: &Sets) -> Result<Vec<Sockets>, BindErro
         }
     }
     if problems.is_empty() { Ok(sockets) } else { Err(BindError(problems.trim_end().to_string())) }
+}
+
+/// Whether an address is free. One that nobody is seen to hold is waited for: the kernel closes the sockets of a killed
+/// process that had an io_uring a moment after the process is gone, and a restart must not fail by that.
+fn probe(at: &Address) -> io::Result<()> {
+    for _ in 0..LOOKS {
+        match net::probe(at) {
+            Err(error)
+                if cfg!(target_os = "linux")
+                    && error.kind() == ErrorKind::AddrInUse
+                    && sys::holder_of(at).is_none() =>
+            {
+                thread::sleep(LOOK);
+            }
+            result => return result,
+        }
+    }
+    net::probe(at)
 }
 
 /// Names and addresses of all listeners, for the log: what port 0 became is known only now.

@@ -23,6 +23,8 @@ use crate::sys::net::Stream;
 use crate::sys::signals::{Request, Requests};
 use crate::sys::{self, Clock};
 use crate::worker::{Crew, Setup};
+#[cfg(all(feature = "lab", target_os = "linux"))]
+pub(crate) use room::most_connections;
 use sets::Sets;
 use threads::Threads;
 

@@ -1,7 +1,9 @@
 //! Whether the connections that are allowed fit the descriptors that there are.
 
+use std::num::NonZeroU32;
+
 use super::sets::Sets;
-use crate::config::{Config, CpuAffinity, Splice};
+use crate::config::{Config, CpuAffinity, EngineKind, Splice};
 use crate::sys;
 
 /// Descriptors for everything but connections: logs, selectors, listeners, and for each worker those
@@ -10,6 +12,12 @@ const RESERVE: u64 = 128;
 const RESERVE_PER_WORKER: u64 = 16;
 /// Pipes of all workers: with 1 MiB each, as many as Linux allows a user (`fs.pipe-user-pages-soft`, pipe(7)).
 const PIPES: u16 = 64;
+
+/// Mappings of a connection of the engine `threads`: of each of its two threads the stack and the signal stack, and the
+/// guard page of either. A thread that gets no signal stack ends the process.
+const MAPPINGS: u64 = 8;
+/// Mappings for everything else: the program, its libraries, its heap.
+const MAPPINGS_RESERVE: u64 = 1_000;
 
 /// The limits that hold.
 #[derive(Debug)]
@@ -37,6 +45,22 @@ pub enum RoomError {
         /// Of which not for connections.
         reserve: u64,
         /// The hard limit.
+        limit: u64,
+        /// The most that fits.
+        fits: u64,
+    },
+    /// `maxconn` needs more mappings than the process may have.
+    #[error(
+        "process.maxconn = {maxconn} with the engine threads needs {needed} memory mappings ({MAPPINGS} a connection), but \
+         this process may have {limit}\n  = help: lower maxconn to {fits}, or raise the limit: \
+         `sysctl -w vm.max_map_count={needed}`"
+    )]
+    Mappings {
+        /// As configured.
+        maxconn: u32,
+        /// What it takes.
+        needed: u64,
+        /// `vm.max_map_count`.
         limit: u64,
         /// The most that fits.
         fits: u64,
@@ -102,8 +126,18 @@ pub(super) fn check(config: &Config, sets: &Sets, cpus: &[u32]) -> Result<Room, 
     let limit = limits.1;
     let reserve = reserve(config, sets);
     let fits = limit.saturating_sub(reserve) / 2;
+    let fits = match sys::mapping_limit() {
+        Some(limit) if sets.engines() == [EngineKind::Threads] => {
+            fits.min(mapped(config.process.maxconn, limit)?)
+        }
+        // Among others: nobody knows how many of a number that was chosen will be of this engine.
+        Some(limit) if sets.engines().contains(&EngineKind::Threads) && config.process.maxconn.is_none() => {
+            fits.min(fit_mappings(limit))
+        }
+        _ => fits,
+    };
     let maxconn = match config.process.maxconn {
-        _ if fits == 0 => return Err(RoomError::None { needed: reserve + 2, limit }),
+        _ if limit < reserve + 2 => return Err(RoomError::None { needed: reserve + 2, limit }),
         None => u32::try_from(fits).unwrap_or(u32::MAX),
         Some(maxconn) if u64::from(maxconn.get()) > fits => {
             let maxconn = maxconn.get();
@@ -113,6 +147,34 @@ pub(super) fn check(config: &Config, sets: &Sets, cpus: &[u32]) -> Result<Room, 
         Some(maxconn) => maxconn.get(),
     };
     Ok(Room { maxconn, limits })
+}
+
+/// The most connections that an engine can have in this process, beside what the descriptors allow.
+#[cfg(all(feature = "lab", target_os = "linux"))]
+pub(crate) fn most_connections(engine: EngineKind) -> Option<u64> {
+    match engine {
+        EngineKind::Threads => sys::mapping_limit().map(fit_mappings),
+        // An idle connection has four polls. While a context grows there are two, so that it reaches half of what all
+        // may have together; the listener and the bell are in it, too.
+        EngineKind::Aio => sys::aio_limit().map(|limit| (limit / 8).saturating_sub(16)),
+        _ => None,
+    }
+}
+
+fn fit_mappings(limit: u64) -> u64 {
+    limit.saturating_sub(MAPPINGS_RESERVE) / MAPPINGS
+}
+
+/// How many connections of the engine `threads` fit so many mappings.
+fn mapped(maxconn: Option<NonZeroU32>, limit: u64) -> Result<u64, RoomError> {
+    let fits = fit_mappings(limit);
+    match maxconn.map(NonZeroU32::get) {
+        Some(maxconn) if u64::from(maxconn) > fits => {
+            let needed = u64::from(maxconn) * MAPPINGS + MAPPINGS_RESERVE;
+            Err(RoomError::Mappings { maxconn, needed, limit, fits })
+        }
+        _ => Ok(fits),
+    }
 }
 
 /// Pipes that each of so many workers may have: none unless something is to be spliced.
@@ -139,5 +201,22 @@ impl Room {
         if before != now {
             log::info!("raised the limit of open files from {before} to {now}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_threads_a_connection_must_fit_the_mappings() {
+        let maxconn = NonZeroU32::new(9_000);
+        assert_eq!(mapped(None, 65_530).unwrap(), 8_066);
+        assert_eq!(mapped(maxconn, 1 << 20).unwrap(), 130_947);
+        let refusal = mapped(maxconn, 65_530).unwrap_err().to_string();
+        assert!(
+            refusal.contains("lower maxconn to 8066") && refusal.contains("vm.max_map_count=73000"),
+            "{refusal}"
+        );
     }
 }
