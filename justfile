@@ -35,6 +35,10 @@ bench *FILTER:
 demo *ARGS:
     cargo run --release -- demo {{ ARGS }}
 
+# Every engine and others' proxies under the same workloads; `just lab --quick` for a first answer
+lab *ARGS:
+    cargo run --release -- lab run {{ ARGS }}
+
 # The program without the lab, as a server would have it
 small:
     cargo build --release --no-default-features

@@ -1,6 +1,8 @@
 //! The commands: what can be typed, and which room answers.
 
 mod engines;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod lab;
 
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
@@ -23,7 +25,7 @@ const LONG_VERSION: &str = concat!(
     "\nengines:  mio (also called readiness), io_uring (also called completion), threads, epoll_level, poll,",
     "\n          select, sigio, aio; `tidegate engines` says which run here",
     "\nfeatures: ",
-    cfg_select! { feature = "lab" => "lab", _ => "none (lab is missing: no `tidegate demo`)" },
+    cfg_select! { feature = "lab" => "lab", _ => "none (lab is missing: no `tidegate demo` and `tidegate lab`)" },
     "\nlicence:  ",
     env!("CARGO_PKG_LICENSE"),
 );
@@ -35,6 +37,7 @@ Examples:
   tidegate check -c proxy.toml          show every error of a configuration; nothing is started
   tidegate run -c proxy.toml            run the load balancer until SIGTERM or Ctrl-C
   tidegate engines                      the ways of doing I/O, and which can be used here
+  tidegate lab run --quick              what each of them costs on this machine, beside HAProxy and nginx
 
 Exit codes:
   0  success; for `run`, a stop signal came and the sessions were let finish
@@ -45,7 +48,7 @@ Files:
   /etc/tidegate/proxy.toml              the configuration, unless -c names another
 
 Documentation, in the source tree:
-  README.md, docs/ARCHITECTURE.md, docs/TRAPS.md
+  README.md, docs/ARCHITECTURE.md, docs/TRAPS.md, docs/models.md, docs/method.md
   proxy.toml                            a working example with a comment for each option";
 
 const RUN_HELP: &str = "\
@@ -119,6 +122,28 @@ enum Command {
     /// See it work: the proxy with three small HTTP back ends on this machine
     #[command(after_help = DEMO_HELP)]
     Demo(Demo),
+    /// Measure every engine and others' proxies with the same workloads, on this machine
+    #[cfg(all(feature = "lab", target_os = "linux"))]
+    Lab(lab::Lab),
+    /// Measure every engine and others' proxies (not in this build)
+    #[cfg(not(all(feature = "lab", target_os = "linux")))]
+    #[command(disable_help_flag = true)]
+    Lab {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        arguments: Vec<String>,
+    },
+    /// A process of the lab: back ends or clients
+    #[cfg(all(feature = "lab", target_os = "linux"))]
+    #[command(hide = true)]
+    LabLoad(lab::Load),
+    /// The proxy as the lab starts it
+    #[cfg(all(feature = "lab", target_os = "linux"))]
+    #[command(hide = true)]
+    LabProxy(lab::Proxy),
+    /// A process of the lab, kept on one CPU
+    #[cfg(all(feature = "lab", target_os = "linux"))]
+    #[command(hide = true)]
+    LabStart(lab::Start),
     /// One back end of the demo, which starts it
     #[cfg(feature = "lab")]
     #[command(hide = true)]
@@ -203,6 +228,18 @@ impl Cli {
             Command::Check(check) => check.execute(),
             Command::Engines(Engines { json }) => engines::show(json).map(|()| ExitCode::SUCCESS),
             Command::Demo(demo) => demo.execute(),
+            #[cfg(all(feature = "lab", target_os = "linux"))]
+            Command::Lab(lab) => lab.execute(),
+            #[cfg(not(all(feature = "lab", target_os = "linux")))]
+            Command::Lab { .. } => anyhow::bail!(
+                "the lab needs Linux and the feature `lab`: there, `cargo build --release --features lab` has it"
+            ),
+            #[cfg(all(feature = "lab", target_os = "linux"))]
+            Command::LabLoad(load) => load.execute(),
+            #[cfg(all(feature = "lab", target_os = "linux"))]
+            Command::LabProxy(proxy) => proxy.execute(),
+            #[cfg(all(feature = "lab", target_os = "linux"))]
+            Command::LabStart(start) => start.execute(),
             #[cfg(feature = "lab")]
             Command::DemoServer(server) => crate::demo::serve(&server.name, server.addr),
         }

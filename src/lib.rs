@@ -5,8 +5,9 @@
 //!
 //! | room | what it does |
 //! |---|---|
-//! | [`cli`] | the commands: `run`, `check`, `demo` |
+//! | [`cli`] | the commands: `run`, `check`, `engines`, `demo`, `lab` |
 //! | `demo` | the main job on an embedded default, with back ends and a load of its own (feature `lab`) |
+//! | `lab` | the same workloads over every engine and over others' proxies, and the report (feature `lab`, Linux) |
 //! | [`process`] | start-up, signals, the end: what happens once in a process |
 //! | [`worker`] | one share-nothing loop per CPU: table, timers, admission |
 //! | [`logging`] | log lines and access records leave through here, never blocking a worker |
@@ -31,6 +32,8 @@ pub mod config;
 #[cfg(feature = "lab")]
 pub mod demo;
 pub mod engine;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+pub mod lab;
 pub mod logging;
 pub mod process;
 pub mod relay;

@@ -70,7 +70,7 @@ const HEADS: [&str; 8] =
 const LEGEND: &str = "\
 calls    system calls for a message of 100 bytes that passes through: on one connection / on each of 64
 at rest  memory that an idle connection takes in the process, the kernel's sockets not counted
-         (both measured on one machine, by `cargo bench --bench models`)
+         (both measured on one machine, by `tidegate lab run`)
 ";
 
 /// Shows all engines, as a table or in JSON.

@@ -10,6 +10,8 @@ pub(crate) mod gate;
 pub(crate) mod link;
 pub(crate) mod peer;
 pub(crate) mod process;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+pub(crate) mod results;
 pub(crate) mod servers;
 pub(crate) mod service;
 pub(crate) mod stage;

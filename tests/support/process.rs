@@ -78,7 +78,7 @@ pub(crate) fn cpu_ticks_over(pid: u32, span: Duration) -> u64 {
 }
 
 /// CPU time that the process has used so far, in clock ticks of 10 ms.
-pub(crate) fn cpu_ticks(pid: u32) -> u64 {
+fn cpu_ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
     // The second field is the program's name in parentheses; it may hold blanks. What follows it is plain.
     let after_name = &stat[stat.rfind(')').expect("a name") + 1..];
