@@ -15,8 +15,8 @@ use super::pipe::{Pipe, Spliced};
 pub use super::socket::{Listener, Stream};
 use super::unacknowledged::unacknowledged;
 pub use super::waiting::{
-    connect, interrupt_connect, interrupt_read, limit_writes, recv_now, recv_waiting, send_waiting,
-    set_blocking,
+    connect, interrupt_connect, interrupt_read, is_hung_up, limit_writes, recv_now, recv_waiting,
+    send_waiting, set_blocking,
 };
 use crate::config::{Address, Tcp};
 use crate::relay::Fault;

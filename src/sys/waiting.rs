@@ -86,6 +86,15 @@ pub fn interrupt_read(stream: &Stream) {
     }
 }
 
+/// Whether nothing can be read from a peer nor sent to it any more: it was reset, or both sides have finished.
+pub fn is_hung_up(stream: &Stream) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut asked = [PollFd::new(stream, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let answers = calls::made(Call::Poll, -1, || poll(&mut asked, Some(&now)));
+    answers.is_ok() && asked[0].revents().contains(PollFlags::HUP)
+}
+
 /// Waits for bytes and reads once. Nothing: it has waited for a while, and may be called again.
 pub fn recv_waiting(stream: &Stream, buffer: &mut [u8]) -> Received {
     #[cfg(windows)]

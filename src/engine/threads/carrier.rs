@@ -1,11 +1,11 @@
 //! The thread that carries one direction of a connection.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, MutexGuard};
 use std::thread;
 
-use crate::relay::{Dir, Fault, Op, Outcome, Relay, Side};
+use crate::relay::{Dir, Fault, Op, OpSet, Outcome, Relay, Side};
 use crate::sys::net::{self, Received, Sent, Stream};
 use crate::sys::{Net, Os};
 
@@ -52,6 +52,8 @@ pub(super) struct Shared {
     /// The client's and the server's.
     streams: [Arc<Stream>; 2],
     state: Lock<State>,
+    /// A write has ended that somebody waits for.
+    written: Condvar,
     buffer_size: u32,
     budget: Arc<Budget>,
 }
@@ -59,14 +61,14 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct State {
     relay: Relay,
-    /// By direction: a thread is in a read, which tells of its source's failure.
-    reading: [bool; 2],
+    /// By direction: what its thread is in.
+    under_way: [Option<Op>; 2],
 }
 
 impl Shared {
     pub(super) fn new(streams: [Arc<Stream>; 2], buffer_size: u32, budget: Arc<Budget>) -> Self {
-        let state = State { relay: Relay::new(buffer_size), reading: [false; 2] };
-        Self { streams, state: Lock::new(state), buffer_size, budget }
+        let state = State { relay: Relay::new(buffer_size), under_way: [None; 2] };
+        Self { streams, state: Lock::new(state), written: Condvar::new(), buffer_size, budget }
     }
 
     /// Looks at the relay, or changes it.
@@ -74,7 +76,7 @@ impl Shared {
         look(&mut self.lock().relay)
     }
 
-    fn lock(&self) -> impl std::ops::DerefMut<Target = State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         // A panic has ended the process.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -92,7 +94,7 @@ impl Shared {
     /// ended by this.
     pub(super) fn look_for_failure(&self, side: Side) -> bool {
         let mut state = self.lock();
-        if state.reading[side.outbound().index()] || state.relay.broken().is_some() {
+        if state.under_way[side.outbound().index()] == Some(Op::Fill) || state.relay.broken().is_some() {
             return false;
         }
         let Some(fault) = Os::pending_error(&self.streams[side as usize]) else { return false };
@@ -117,19 +119,31 @@ impl Shared {
     /// What is to be done next in one direction; `None` when nothing ever is.
     fn next(&self, dir: Dir) -> Option<Op> {
         let mut state = self.lock();
-        if state.relay.end().is_some() {
-            return None;
+        let wants =
+            if state.relay.end().is_none() { state.relay.flow(dir).wants() } else { OpSet::default() };
+        let op = [Op::Drain, Op::Finish, Op::Fill].into_iter().find(|op| wants.has(*op));
+        state.under_way[dir.index()] = op;
+        if op.is_none() {
+            self.written.notify_one();
         }
-        let wants = state.relay.flow(dir).wants();
-        let op = [Op::Drain, Op::Finish, Op::Fill].into_iter().find(|op| wants.has(*op))?;
-        state.reading[dir.index()] = op == Op::Fill;
-        Some(op)
+        op
     }
 
     /// An operation has ended; `true` is that the relay has ended by this.
+    ///
+    /// A reset is told once, to whichever call comes first, and after it a read returns 0 as if there had been a FIN.
+    /// So where a write to the same peer may have been told, its answer is waited for: it comes at once, because
+    /// nothing is taken for a peer that is gone both ways.
     fn handle(&self, dir: Dir, op: Op, outcome: Outcome) -> bool {
+        let is_hung_up = outcome == Outcome::Eof && net::is_hung_up(&self.streams[dir.source() as usize]);
         let mut state = self.lock();
-        state.reading[dir.index()] = false;
+        while is_hung_up && state.under_way[dir.other().index()] == Some(Op::Drain) {
+            state = self.written.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        if op == Op::Drain {
+            self.written.notify_one();
+        }
+        state.under_way[dir.index()] = None;
         let was_over = state.relay.end().is_some();
         state.relay.handle(dir, op, outcome);
         !was_over && state.relay.end().is_some()
@@ -238,4 +252,46 @@ pub(super) fn carry(shared: &Shared, dir: Dir) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::relay::End;
+
+    fn pair() -> (TcpStream, Arc<Stream>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let peer = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let ours = listener.accept().expect("it has connected").0;
+        (peer, Arc::new(Stream::Tcp(mio::net::TcpStream::from_std(ours))))
+    }
+
+    /// The write takes the reset, so that the read ends with 0, and the reader is the first with the lock.
+    #[test]
+    fn reset_told_to_the_write_is_no_end_of_the_read() {
+        let (client, ours) = pair();
+        let (_server, to_server) = pair();
+        let shared = Shared::new([Arc::clone(&ours), to_server], 4_096, Arc::new(Budget::new(0)));
+        let bytes = Outcome::Moved(NonZeroU32::MIN);
+        assert_eq!((shared.next(Dir::Down), shared.next(Dir::Up)), (Some(Op::Fill), Some(Op::Fill)));
+        shared.handle(Dir::Down, Op::Fill, bytes);
+        assert_eq!(shared.next(Dir::Down), Some(Op::Drain));
+
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("set");
+        drop(client);
+        assert_eq!(Os::pending_error(&ours), Some(Fault::Reset), "taken, as by the write");
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| shared.handle(Dir::Up, Op::Fill, Outcome::Eof));
+            thread::sleep(Duration::from_millis(50));
+            shared.handle(Dir::Down, Op::Drain, Outcome::Fault(Fault::Reset));
+            assert!(reader.join().expect("no panic"), "the relay ends by what the reader was told");
+        });
+        assert_eq!(shared.next(Dir::Up), None, "no FIN for the server");
+        let end = shared.with(|relay| relay.end());
+        assert_eq!(end, Some(End::Reset { by: Side::Client, fault: Fault::Reset }));
+    }
 }
