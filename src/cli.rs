@@ -1,19 +1,32 @@
 //! The commands: what can be typed, and which room answers.
 
+#[cfg(unix)]
+mod ask;
+#[cfg(unix)]
+mod conns;
+#[cfg(unix)]
+mod ctl;
 mod engines;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod lab;
+mod manual;
+#[cfg(unix)]
+mod status;
+mod table;
+#[cfg(unix)]
+mod top;
 
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::config::{self, Config, EngineKind};
-use crate::process;
+use crate::control::words::duration;
+use crate::process::{self, Source};
 use crate::say::say;
 
 /// Where the configuration is looked for when `-c` does not say.
@@ -36,6 +49,9 @@ Examples:
   tidegate demo --for 10s               the same under load for ten seconds, with a summary
   tidegate check -c proxy.toml          show every error of a configuration; nothing is started
   tidegate run -c proxy.toml            run the load balancer until SIGTERM or Ctrl-C
+  tidegate ctl status                   what a running process does; see `tidegate ctl --help`
+  tidegate conns                        its live connections
+  tidegate top                          all of that, drawn anew each second
   tidegate engines                      the ways of doing I/O, and which can be used here
   tidegate lab run --quick              what each of them costs on this machine, beside HAProxy and nginx
 
@@ -43,9 +59,11 @@ Exit codes:
   0  success; for `run`, a stop signal came and the sessions were let finish
   1  an error in the configuration, or the start failed (a port in use, for example)
   2  the command line is wrong
+  3  `ctl`, `conns`, `diff`: the running process does not know what was named, or refuses
 
 Files:
   /etc/tidegate/proxy.toml              the configuration, unless -c names another
+  /run/tidegate/admin.sock              where a running process is asked, unless [admin] names another
 
 Documentation, in the source tree:
   README.md, docs/ARCHITECTURE.md, docs/TRAPS.md, docs/models.md, docs/method.md
@@ -55,6 +73,8 @@ const RUN_HELP: &str = "\
 Signals:
   TERM, INT, QUIT   stop accepting and let sessions finish, for process.drain.hard_stop at most;
                     a second one stops at once
+  HUP               read the configuration again, and go by it without closing what it is not about
+  USR1              open the files of both logs anew
 
 Example:
   tidegate run -c proxy.toml --workers 2
@@ -77,6 +97,17 @@ balancer starts it tries each that is asked for; where one cannot run, mio stand
 Examples:
   tidegate engines                              a table
   tidegate engines --json                       one JSON array with an object for each";
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  tidegate completions bash > /usr/share/bash-completion/completions/tidegate
+  tidegate completions zsh > /usr/local/share/zsh/site-functions/_tidegate
+  tidegate completions fish > /usr/share/fish/vendor_completions.d/tidegate.fish";
+
+const MAN_HELP: &str = "\
+Examples:
+  tidegate man | man -l -                       read the page of the program
+  tidegate man --out /usr/local/share/man/man1  a page for each command: tidegate-run.1 and so on";
 
 const DEMO_HELP: &str = "\
 The back ends are processes of their own, named as the servers of the configuration, and answer each GET
@@ -116,9 +147,27 @@ enum Command {
     /// Check a configuration and show every error in it; nothing is bound or started
     #[command(after_help = CHECK_HELP)]
     Check(Check),
+    /// Tell a running process what to do: reload, drain, kill, and more
+    #[cfg(unix)]
+    Ctl(ctl::Ctl),
+    /// Show the live connections of a running process
+    #[cfg(unix)]
+    Conns(conns::Conns),
+    /// Watch a running process in the terminal: rates, servers, workers, connections
+    #[cfg(unix)]
+    Top(top::Top),
+    /// Show what a reload with another configuration would do
+    #[cfg(unix)]
+    Diff(ctl::Diff),
     /// Show the ways of doing I/O: which can be used here, and what each costs
     #[command(after_help = ENGINES_HELP)]
     Engines(Engines),
+    /// Write what completes commands and options in a shell
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions(manual::Completions),
+    /// Write manual pages
+    #[command(after_help = MAN_HELP)]
+    Man(manual::Manual),
     /// See it work: the proxy with three small HTTP back ends on this machine
     #[command(after_help = DEMO_HELP)]
     Demo(Demo),
@@ -226,7 +275,19 @@ impl Cli {
         match self.command {
             Command::Run(run) => run.execute(),
             Command::Check(check) => check.execute(),
+            #[cfg(unix)]
+            Command::Ctl(ctl) => ctl.execute(),
+            #[cfg(unix)]
+            Command::Conns(conns) => conns.execute(),
+            #[cfg(unix)]
+            Command::Top(top) => top.execute(),
+            #[cfg(unix)]
+            Command::Diff(diff) => diff.execute(),
             Command::Engines(Engines { json }) => engines::show(json).map(|()| ExitCode::SUCCESS),
+            Command::Completions(completions) => {
+                completions.execute(&Self::command()).map(|()| ExitCode::SUCCESS)
+            }
+            Command::Man(manual) => manual.execute(&Self::command()).map(|()| ExitCode::SUCCESS),
             Command::Demo(demo) => demo.execute(),
             #[cfg(all(feature = "lab", target_os = "linux"))]
             Command::Lab(lab) => lab.execute(),
@@ -248,17 +309,13 @@ impl Cli {
 
 impl Run {
     fn execute(self) -> anyhow::Result<ExitCode> {
-        let mut config = match config::load(&self.file.config) {
+        let source = Source { file: self.file.config, engine: self.engine, workers: self.workers };
+        let (config, files) = source.read();
+        let config = match config {
             Ok(config) => config,
             Err(report) => return Ok(refuse(&report)),
         };
-        if let Some(engine) = self.engine {
-            config.process.engine = engine;
-        }
-        if self.workers.is_some() {
-            config.process.workers = self.workers;
-        }
-        process::run(&config)?;
+        process::run(config, Some((source, files)))?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -330,6 +387,14 @@ fn refuse(report: &config::Report) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Says what is wrong with the command line where that takes more than its grammar.
+#[cfg(unix)]
+fn misused(what: &str) -> ExitCode {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "tidegate: {what}");
+    ExitCode::from(2)
+}
+
 fn all_well(file: &Path, config: &Config) -> String {
     let servers = config.pools.iter().map(|pool| pool.servers.len()).sum();
     format!(
@@ -351,47 +416,13 @@ fn workers(text: &str) -> Result<NonZeroU16, String> {
     number.ok_or_else(|| format!("a whole number from 1 to {}", config::MOST_WORKERS))
 }
 
-/// A whole number with its unit, more than nothing.
-fn duration(text: &str) -> Result<Duration, String> {
-    const WRONG: &str = "a duration is a whole number with a unit: 500ms, 10s, 2m or 1h";
-    let unit = text.find(|c: char| !c.is_ascii_digit()).ok_or(WRONG)?;
-    let (number, unit) = text.split_at(unit);
-    let unit_ms: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(WRONG.to_owned()),
-    };
-    let ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_ms)).ok_or(WRONG)?;
-    if ms == 0 {
-        return Err("a duration must be longer than nothing, such as 10s".to_owned());
-    }
-    Ok(Duration::from_millis(ms))
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_need_a_unit_and_some_length() {
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
-        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
-        for wrong in
-            ["", "10", "s", "0s", "-1s", "1.5s", "10 s", "10d", "99999999999999999999h", "9999999999999999h"]
-        {
-            assert!(duration(wrong).is_err(), "{wrong:?} was accepted");
-        }
     }
 
     #[test]

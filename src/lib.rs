@@ -5,19 +5,23 @@
 //!
 //! | room | what it does |
 //! |---|---|
-//! | [`cli`] | the commands: `run`, `check`, `engines`, `demo`, `lab` |
+//! | [`cli`] | the commands: `run`, `check`, `ctl`, `conns`, `top`, `engines`, `demo`, `lab`, and more |
+//! | [`top`] | the state of a running process in a terminal |
 //! | `demo` | the main job on an embedded default, with back ends and a load of its own (feature `lab`) |
 //! | `lab` | the same workloads over every engine and over others' proxies, and the report (feature `lab`, Linux) |
 //! | [`process`] | start-up, signals, the end: what happens once in a process |
+//! | [`control`] | what a running process is asked: status, reload, drain, kill; for people and for programs |
 //! | [`worker`] | one share-nothing loop per CPU: table, timers, admission |
 //! | [`logging`] | log lines and access records leave through here, never blocking a worker |
 //! | [`engine`] | how the kernel is asked to move bytes |
 //! | [`session`] | pure: accept, pick, dial and retry, relay, close |
 //! | [`table`] | connections, by keys that are never used twice |
 //! | [`snapshot`] | what workers read: immutable, with dense ids |
+//! | [`tally`] | what is counted for the whole process |
 //! | [`balance`] | pure: which server is next |
 //! | [`sys`] | the only room that talks to the operating system, and the only one with `unsafe` |
 //! | [`config`] | `proxy.toml` as the user writes it, and every error in it at once |
+//! | [`cause`] | why a connection ended |
 //! | [`relay`] | pure: the two directions of a connection, counted |
 //!
 //! `docs/ARCHITECTURE.md` in the repository tells the reasons.
@@ -27,8 +31,10 @@
 pub mod mutant;
 
 pub mod balance;
+pub mod cause;
 pub mod cli;
 pub mod config;
+pub mod control;
 #[cfg(feature = "lab")]
 pub mod demo;
 pub mod engine;
@@ -42,5 +48,7 @@ pub mod session;
 pub mod snapshot;
 pub mod sys;
 pub mod table;
+pub mod tally;
 pub mod tick;
+pub mod top;
 pub mod worker;

@@ -9,13 +9,21 @@ use std::io::{self, ErrorKind, Write};
 /// # Errors
 /// Whatever else the system says, such as a full disk.
 pub(crate) fn say(text: impl Display) -> io::Result<()> {
+    say_on(text).map(drop)
+}
+
+/// As [`say`], for who has more to say: `false` when the reader has gone away.
+///
+/// # Errors
+/// As [`say`].
+pub(crate) fn say_on(text: impl Display) -> io::Result<bool> {
     say_to(&mut io::stdout().lock(), text)
 }
 
-fn say_to(out: &mut impl Write, text: impl Display) -> io::Result<()> {
+fn say_to(out: &mut impl Write, text: impl Display) -> io::Result<bool> {
     match out.write_all(text.to_string().as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true),
     }
 }
 
@@ -36,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_left_is_no_error_and_a_full_disk_is_one() {
-        assert!(say_to(&mut Failing(ErrorKind::BrokenPipe), "x").is_ok());
+        assert_eq!(say_to(&mut Failing(ErrorKind::BrokenPipe), "x").ok(), Some(false));
         assert_eq!(
             say_to(&mut Failing(ErrorKind::StorageFull), "x").unwrap_err().kind(),
             ErrorKind::StorageFull

@@ -1,12 +1,25 @@
 //! What workers read: the configuration made dense and immutable, with the few counts that must be true
 //! for the whole process beside it.
+//!
+//! A reload makes a new one ([`Snapshot::next`]), which shares the counts of everything that keeps its name, under the
+//! same id. What was removed keeps its id, too, as long as connections belong to it and a while longer.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 pub use crate::balance::ServerId;
 use crate::balance::{Balancer, Rotate, TwoChoices};
-use crate::config::{self, AcceptBalance, AtMaxconn};
+use crate::config::{self, AcceptBalance, AtMaxconn, OnRemoved, ServerState};
+use crate::tally::{ListenerTally, ServerTally};
 use crate::tick::Tick;
+
+/// How long the id of something that was removed is not given to anything else once its last connection has ended: log
+/// records with it may be on their way.
+const ID_RESTS: Duration = Duration::from_secs(60);
 
 /// A listener: an index into [`Snapshot::listeners`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,19 +44,23 @@ pub struct Snapshot {
     pub retry: config::Retry,
     /// Socket options of both sides.
     pub tcp: config::Tcp,
+    /// How the process ends.
+    pub drain: config::Drain,
+    /// Bytes that the buffers of each worker may have together; `None`: as many as its engine was given.
+    pub buffer_share: Option<usize>,
     /// Client connections in the process.
     pub connections: Limit,
     /// Keeps failing accepts from flooding the log.
-    pub accept_failures: Throttle,
+    pub accept_failures: Arc<Throttle>,
     /// Keeps failing servers from flooding the log.
-    pub dial_failures: Throttle,
+    pub dial_failures: Arc<Throttle>,
 }
 
 /// What a worker needs to know of a listener.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Listener {
     /// NAME of `[listener.NAME]`
-    pub name: String,
+    pub name: Arc<str>,
     /// Where its connections go.
     pub pool: PoolId,
     /// Which worker gets a new connection.
@@ -52,59 +69,103 @@ pub struct Listener {
     pub at_maxconn: AtMaxconn,
     /// Its connections, in all workers.
     pub connections: Limit,
+    /// What is counted for it.
+    pub tally: Arc<ListenerTally>,
+    /// It is not in the configuration any more: since when it was seen to have no connection, or the latest of all times.
+    pub removed: Option<Tick>,
 }
 
 /// What a worker needs to know of a pool.
 #[derive(Debug)]
 pub struct Pool {
     /// NAME of `[pool.NAME]`
-    pub name: String,
-    /// Chooses among its servers.
+    pub name: Arc<str>,
+    /// How it chooses among its servers.
+    pub balance: config::Balance,
+    /// What chooses.
     pub balancer: Balancer,
+    /// What becomes of the connections of a server that is removed.
+    pub on_removed: OnRemoved,
+    /// When those end that were asked to leave and have not; `None` is never.
+    pub drain_timeout: Option<Duration>,
+    /// Connections that are closed in a second, where many are.
+    pub close_rate: u32,
+    /// It is not in the configuration any more.
+    pub removed: bool,
 }
 
 /// What a worker needs to know of a server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Server {
     /// Its name, unique in its pool.
-    pub name: String,
+    pub name: Arc<str>,
     /// The pool it belongs to.
     pub pool: PoolId,
     /// Where it listens.
     pub addr: config::Address,
+    /// Its share of new connections.
+    pub weight: u16,
+    /// Whether it gets new connections.
+    pub state: ServerState,
     /// Its connections, in all workers, those that are being made included.
     pub connections: Limit,
+    /// What is counted for it.
+    pub tally: Arc<ServerTally>,
+    /// As a listener's.
+    pub removed: Option<Tick>,
 }
 
+/// What an operator has set at run time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Override {
+    /// Instead of the file's weight.
+    pub weight: Option<u16>,
+    /// Instead of the file's state.
+    pub state: Option<ServerState>,
+}
+
+/// What was set at run time, by pool and server.
+pub type Overrides = HashMap<(String, String), Override>;
+
 /// A count with an upper limit, shared by all workers; touched when a connection begins and ends, never
-/// for a message. It has a cache line of its own, so that its neighbours do not slow it down.
-#[derive(Debug)]
-#[repr(align(64))]
+/// for a message. A clone is the same count.
+#[derive(Clone, Debug)]
 pub struct Limit {
-    count: AtomicU32,
+    count: Arc<Held>,
     most: u32,
 }
+
+/// It has a cache line of its own, so that its neighbours do not slow it down.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Held(AtomicU32);
 
 impl Limit {
     /// A count of zero that goes up to `most`.
     #[must_use]
     pub fn new(most: u32) -> Self {
-        Self { count: AtomicU32::new(0), most }
+        Self { count: Arc::default(), most }
+    }
+
+    /// The same count with another limit.
+    #[must_use]
+    pub fn with_most(&self, most: u32) -> Self {
+        Self { count: Arc::clone(&self.count), most }
     }
 
     /// Counts one more, or says `false` when the limit is reached.
     #[must_use]
     pub fn take(&self) -> bool {
-        let taken = self.count.fetch_add(1, Ordering::Relaxed) < self.most;
+        let taken = self.count.0.fetch_add(1, Ordering::Relaxed) < self.most;
         if !taken {
-            self.count.fetch_sub(1, Ordering::Relaxed);
+            self.count.0.fetch_sub(1, Ordering::Relaxed);
         }
         taken
     }
 
     /// Counts one less: the end of what a [`Limit::take`] began.
     pub fn give(&self) {
-        let before = self.count.fetch_sub(1, Ordering::Relaxed);
+        let before = self.count.0.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "given more often than taken");
     }
 
@@ -117,7 +178,7 @@ impl Limit {
     /// How many there are now.
     #[must_use]
     pub fn count(&self) -> u32 {
-        self.count.load(Ordering::Relaxed)
+        self.count.0.load(Ordering::Relaxed)
     }
 
     /// The upper limit.
@@ -143,41 +204,100 @@ impl Throttle {
     }
 }
 
+/// The snapshot that is in effect.
+#[derive(Debug)]
+pub struct Published {
+    current: ArcSwap<Snapshot>,
+    /// Changes with it.
+    generation: AtomicU64,
+}
+
+impl Published {
+    /// The first one.
+    #[must_use]
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self { current: ArcSwap::new(snapshot), generation: AtomicU64::new(0) }
+    }
+
+    /// Puts another one in its place. Workers see it in their next turn; whoever calls this wakes them.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        // Whoever sees the number change finds the snapshot changed.
+        self.current.store(snapshot);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// The one that is in effect.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// How many there were before it.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+}
+
 impl Snapshot {
     /// Makes a checked configuration dense. `maxconn` is the process's limit, already made a number.
     #[must_use]
     pub fn new(config: &config::Config, maxconn: u32) -> Self {
-        let mut servers = Vec::new();
-        let mut pools = Vec::new();
-        for (pool_index, pool) in config.pools.iter().enumerate() {
-            let id = PoolId(dense(pool_index));
-            let first = u32::try_from(servers.len()).expect("configuration limits the number of servers");
-            let weights: Vec<u16> = pool.servers.iter().map(|server| server.weight).collect();
-            servers.extend(pool.servers.iter().map(|server| Server {
-                name: server.name.clone(),
-                pool: id,
-                addr: server.addr.clone(),
-                connections: Limit::new(u32::MAX),
-            }));
-            let balancer = match pool.balance {
-                config::Balance::TwoChoices => {
-                    Balancer::TwoChoices(TwoChoices::new(ServerId(first), &weights))
-                }
-                config::Balance::RoundRobin => Balancer::RoundRobin(Rotate::new(ServerId(first), &weights)),
-            };
-            pools.push(Pool { name: pool.name.clone(), balancer });
+        let none = Self {
+            listeners: Vec::new(),
+            pools: Vec::new(),
+            servers: Vec::new(),
+            timeouts: config.timeouts,
+            retry: config.retry,
+            tcp: config.tcp,
+            drain: config.process.drain,
+            buffer_share: None,
+            connections: Limit::new(maxconn),
+            accept_failures: Arc::default(),
+            dial_failures: Arc::default(),
+        };
+        none.next(config, maxconn, &Overrides::new(), Tick(0))
+    }
+
+    /// The one for another configuration, with the ids and the counts of this one.
+    #[must_use]
+    pub fn next(&self, config: &config::Config, maxconn: u32, overrides: &Overrides, now: Tick) -> Self {
+        let mut servers = self.servers.clone();
+        for server in &mut servers {
+            server.removed = Some(at_rest_since(server.removed, &server.connections, now));
         }
-        let listeners = config
-            .listeners
-            .iter()
-            .map(|listener| Listener {
-                name: listener.name.clone(),
-                pool: PoolId(dense(listener.pool)),
-                accept_balance: listener.accept_balance,
-                at_maxconn: listener.at_maxconn,
-                connections: Limit::new(listener.maxconn.map_or(u32::MAX, std::num::NonZeroU32::get)),
-            })
-            .collect();
+        let mut listeners = self.listeners.clone();
+        for listener in &mut listeners {
+            listener.removed = Some(at_rest_since(listener.removed, &listener.connections, now));
+        }
+        let mut pools: Vec<Pool> = self.pools.iter().map(Pool::as_removed).collect();
+        let mut places = Places::new(self, &servers, now);
+        let mut ids = Vec::with_capacity(config.pools.len());
+        for pool in &config.pools {
+            let id = places.pool(&pool.name, pools.len());
+            let mut members = Vec::with_capacity(pool.servers.len());
+            for server in &pool.servers {
+                let key = (pool.name.clone(), server.name.clone());
+                let over = overrides.get(&key).copied().unwrap_or_default();
+                let index = places.server(id, server, &servers);
+                members.push(put_server(&mut servers, index, id, server, over));
+            }
+            let balancer = self.balancer(id, pool.balance, &members);
+            let pool = Pool {
+                name: pool.name.as_str().into(),
+                balance: pool.balance,
+                balancer,
+                on_removed: pool.on_removed,
+                drain_timeout: pool.drain_timeout,
+                close_rate: pool.close_rate,
+                removed: false,
+            };
+            put(&mut pools, usize::from(id.0), pool);
+            ids.push(id);
+        }
+        for listener in &config.listeners {
+            put_listener(&mut listeners, ids[listener.pool], listener, now);
+        }
         Self {
             listeners,
             pools,
@@ -185,9 +305,25 @@ impl Snapshot {
             timeouts: config.timeouts,
             retry: config.retry,
             tcp: config.tcp,
-            connections: Limit::new(maxconn),
-            accept_failures: Throttle::default(),
-            dial_failures: Throttle::default(),
+            drain: config.process.drain,
+            buffer_share: self.buffer_share,
+            connections: self.connections.with_most(maxconn),
+            accept_failures: Arc::clone(&self.accept_failures),
+            dial_failures: Arc::clone(&self.dial_failures),
+        }
+    }
+
+    /// Chooses among `members`; who had the last turn is remembered.
+    fn balancer(&self, pool: PoolId, balance: config::Balance, members: &[(ServerId, u16)]) -> Balancer {
+        match balance {
+            config::Balance::TwoChoices => Balancer::TwoChoices(TwoChoices::new(members)),
+            config::Balance::RoundRobin => {
+                let rotate = Rotate::new(members);
+                Balancer::RoundRobin(match self.pools.get(usize::from(pool.0)).map(|pool| &pool.balancer) {
+                    Some(Balancer::RoundRobin(before)) => rotate.after(before),
+                    _ => rotate,
+                })
+            }
         }
     }
 
@@ -208,8 +344,154 @@ impl Snapshot {
     pub fn server(&self, id: ServerId) -> &Server {
         &self.servers[id.0 as usize]
     }
+
+    /// The id of a listener that is in the configuration.
+    #[must_use]
+    pub fn listener_id(&self, name: &str) -> Option<ListenerId> {
+        let index = self.listeners.iter().position(|one| one.removed.is_none() && *one.name == *name);
+        index.map(|index| ListenerId(dense(index)))
+    }
+
+    /// The id of a pool that is in the configuration.
+    #[must_use]
+    pub fn pool_named(&self, name: &str) -> Option<PoolId> {
+        let index = self.pools.iter().position(|pool| !pool.removed && *pool.name == *name);
+        index.map(|index| PoolId(dense(index)))
+    }
+
+    /// The servers of a pool with their ids, those that were removed too.
+    pub fn members(&self, pool: PoolId) -> impl Iterator<Item = (ServerId, &Server)> {
+        (0..).map(ServerId).zip(&self.servers).filter(move |(_, server)| server.pool == pool)
+    }
+}
+
+/// Where things are put in the next snapshot: what keeps its name keeps its place.
+struct Places<'a> {
+    pools: HashMap<&'a str, usize>,
+    free_pools: Vec<usize>,
+    servers: HashMap<(PoolId, &'a str), Vec<usize>>,
+    free_servers: Vec<usize>,
+}
+
+impl<'a> Places<'a> {
+    /// The places of `before`, whose servers are as `servers` by now: one may have got a connection again.
+    fn new(before: &'a Snapshot, servers: &[Server], now: Tick) -> Self {
+        let is_free = |server: &Server| is_free(server.removed, now);
+        let mut is_used: Vec<bool> = before.pools.iter().map(|pool| !pool.removed).collect();
+        let holders = servers.iter().filter(|server| !is_free(server)).map(|server| server.pool);
+        for pool in holders.chain(before.listeners.iter().map(|listener| listener.pool)) {
+            is_used[usize::from(pool.0)] = true;
+        }
+        let mut named: HashMap<_, Vec<usize>> = HashMap::new();
+        let mut free_servers = Vec::new();
+        for (index, (server, now)) in before.servers.iter().zip(servers).enumerate() {
+            if is_free(now) {
+                free_servers.push(index);
+            } else {
+                named.entry((server.pool, &*server.name)).or_default().push(index);
+            }
+        }
+        let pools = before.pools.iter().enumerate();
+        Self {
+            free_pools: (0..is_used.len()).filter(|index| !is_used[*index]).collect(),
+            pools: pools
+                .filter(|(index, _)| is_used[*index])
+                .map(|(index, pool)| (&*pool.name, index))
+                .collect(),
+            servers: named,
+            free_servers,
+        }
+    }
+
+    /// The id that a pool has, or gets.
+    fn pool(&mut self, name: &str, count: usize) -> PoolId {
+        let own = self.pools.get(name).copied();
+        PoolId(dense(own.or_else(|| self.free_pools.pop()).unwrap_or(count)))
+    }
+
+    /// The place of a server. One with another address is another server: connections to the old one belong to that.
+    fn server(&mut self, pool: PoolId, server: &config::Server, all: &[Server]) -> usize {
+        let own = self.servers.get(&(pool, server.name.as_str()));
+        let own = own.and_then(|own| own.iter().copied().find(|index| all[*index].addr == server.addr));
+        own.or_else(|| self.free_servers.pop()).unwrap_or(all.len())
+    }
+}
+
+impl Pool {
+    fn as_removed(&self) -> Self {
+        Self {
+            name: Arc::clone(&self.name),
+            balance: self.balance,
+            balancer: Balancer::TwoChoices(TwoChoices::new(&[])),
+            on_removed: self.on_removed,
+            drain_timeout: self.drain_timeout,
+            close_rate: self.close_rate,
+            removed: true,
+        }
+    }
+}
+
+/// Since when something that is not in the configuration has no connection; the latest of all times while it has.
+fn at_rest_since(before: Option<Tick>, connections: &Limit, now: Tick) -> Tick {
+    match before {
+        _ if connections.count() > 0 => NEVER,
+        Some(since) if since != NEVER => since,
+        _ => now,
+    }
+}
+
+const NEVER: Tick = Tick(u64::MAX);
+
+/// Whether an id can be given to something else.
+fn is_free(removed: Option<Tick>, now: Tick) -> bool {
+    removed.is_some_and(|since| since != NEVER && since.after(ID_RESTS) <= now)
+}
+
+fn put<T>(all: &mut Vec<T>, index: usize, one: T) {
+    if index == all.len() {
+        all.push(one);
+    } else {
+        all[index] = one;
+    }
+}
+
+/// Puts a server of the configuration in its place, and says what its balancer has to know.
+fn put_server(
+    all: &mut Vec<Server>,
+    index: usize,
+    pool: PoolId,
+    server: &config::Server,
+    over: Override,
+) -> (ServerId, u16) {
+    let is_own = |one: &&Server| one.pool == pool && *one.name == *server.name && one.addr == server.addr;
+    let own = all.get(index).filter(is_own);
+    let (connections, tally) = own.map_or_else(
+        || (Limit::new(u32::MAX), Arc::default()),
+        |own| (own.connections.clone(), Arc::clone(&own.tally)),
+    );
+    let (weight, state) = (over.weight.unwrap_or(server.weight), over.state.unwrap_or(server.state));
+    let effective = if state == ServerState::Ready { weight } else { 0 };
+    let (name, addr) = (server.name.as_str().into(), server.addr.clone());
+    put(all, index, Server { name, pool, addr, weight, state, connections, tally, removed: None });
+    (ServerId(u32::try_from(index).expect("configuration limits the number of servers")), effective)
+}
+
+fn put_listener(all: &mut Vec<Listener>, pool: PoolId, listener: &config::Listener, now: Tick) {
+    let own = all.iter().position(|one| *one.name == *listener.name);
+    let index = own.or_else(|| all.iter().position(|one| is_free(one.removed, now))).unwrap_or(all.len());
+    let most = listener.maxconn.map_or(u32::MAX, std::num::NonZeroU32::get);
+    let (connections, tally) = match own {
+        Some(index) => (all[index].connections.with_most(most), Arc::clone(&all[index].tally)),
+        None => (Limit::new(most), Arc::default()),
+    };
+    let (accept_balance, at_maxconn) = (listener.accept_balance, listener.at_maxconn);
+    let name = listener.name.as_str().into();
+    put(all, index, Listener { name, pool, accept_balance, at_maxconn, connections, tally, removed: None });
 }
 
 fn dense(index: usize) -> u16 {
     u16::try_from(index).expect("configuration limits the number of listeners and pools")
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,6 +100,22 @@ impl<T> Table<T> {
         self.slots.try_remove(key.index as usize)
     }
 
+    /// Lets it have so many values. A limit that falls changes nothing here: who was counted under the old one has a
+    /// right to a place.
+    pub fn raise_limit(&mut self, limit: usize) {
+        self.limit = self.limit.max(limit.min(INDEX_MAX as usize));
+    }
+
+    /// The keys of values from the slot `from` on, after a look at `most` slots; and the slot to go on from, if there
+    /// is any.
+    #[must_use]
+    pub fn keys_from(&self, from: u32, most: usize) -> (Vec<Key>, Option<u32>) {
+        let end = (from as usize).saturating_add(most).min(self.generations.len());
+        let key = |index: usize| Key { index: index as u32, generation: self.generations[index] };
+        let keys = (from as usize..end).filter(|index| self.slots.contains(*index)).map(key).collect();
+        (keys, (end < self.generations.len()).then_some(end as u32))
+    }
+
     /// How many values there are.
     #[must_use]
     pub fn len(&self) -> usize {

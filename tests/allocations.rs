@@ -4,12 +4,16 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
 
-use tidegate::config;
+use tidegate::config::{self, Event, LogOutput};
 use tidegate::engine::{Attempt, Pace, Port, drive};
+use tidegate::logging::{self, Recorder};
 use tidegate::relay::{Dir, End, Fault, Op, Outcome, Progress, Relay, Side};
-use tidegate::session::{Context, Input, Session, Sight};
+use tidegate::session::{Context, Input, Record, Session, Sight};
 use tidegate::snapshot::{ListenerId, Snapshot};
+use tidegate::sys::Clock;
 use tidegate::tick::Tick;
 
 thread_local! {
@@ -113,7 +117,7 @@ fn a_session_never_allocates() {
                 Input::Deadline(Some(Sight { progress, ..Sight::default() })),
                 Input::Ended { end: reset, moved: [id, 2], unsent: true },
                 Input::Deadline(None),
-                Input::Kill,
+                Input::Kill(tidegate::session::Cause::Drain),
             ];
             for (input, now) in inputs.into_iter().zip((200..).step_by(200)) {
                 session.handle(input, at(now));
@@ -122,4 +126,33 @@ fn a_session_never_allocates() {
         }
     });
     assert_eq!(count, 0);
+}
+
+#[test]
+fn a_record_is_handed_over_without_an_allocation() {
+    let text = "[log.access]\nevents = [\"open\", \"update\", \"close\"]\nupdate_every = \"5m\"\nsample = 0.5\n\
+        [listener.main]\nbind = [\"127.0.0.1:8080\"]\npool = \"web\"\n\
+        [pool.web]\nserver = [{ name = \"a\", addr = \"127.0.0.1:9000\" }]\n";
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config::parse(text, "test").unwrap_or_else(|report| panic!("{report:?}"));
+    config.access.output = Some(LogOutput::File(folder.path().join("access")));
+    let snapshot = Arc::new(Snapshot::new(&config, 1000));
+    let clock = Clock::start();
+    let outputs = logging::Outputs::open(&config, clock).expect("the file can be opened");
+    let (logging, mut recorders) =
+        logging::start(outputs, &config, &snapshot, vec!["mio"], clock).expect("it is started once");
+    let cx = Context { now: Tick(0), snapshot: &snapshot };
+    let sessions: Vec<Session> = (0..20_000).map(|id| Session::new(id, ListenerId(0), None, cx).0).collect();
+    let count = allocations(|| {
+        for session in &sessions {
+            recorders[0].push(session.opened(0, Tick(5)));
+            recorders[1].push(Record { event: Event::Update, ..session.opened(0, Tick(6)) });
+            recorders[0].push(session.record(0, Tick(9)));
+        }
+        recorders.iter_mut().for_each(Recorder::flush);
+    });
+    assert_eq!(count, 0);
+    let _ = logging.stop(Duration::from_secs(10));
+    let lines = std::fs::read_to_string(folder.path().join("access")).unwrap().lines().count();
+    assert!(lines > 1000, "{lines} lines: nothing was handed over");
 }

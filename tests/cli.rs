@@ -65,6 +65,9 @@ fn help_shows_commands_examples_exit_codes_and_the_default_file() {
         ("run", ["--engine", "--workers", "/etc/tidegate/proxy.toml", "Signals:"]),
         ("engines", ["--json", "Examples:", "[listener.NAME]", "mio"]),
         ("check", ["--quiet", "--format", "--dump", "Exit codes:"]),
+        ("ctl", ["rollback", "weight", "Examples:", "tidegate ctl drain web/alpha"]),
+        ("conns", ["--older-than", "--watch", "Examples:", "Exit codes:"]),
+        ("diff", ["--config", "--socket", "tidegate diff -c", "Exit codes:"]),
         ("demo", ["--for", "--config", "Examples:", "Exit codes:"]),
     ] {
         let output = tidegate(&[command, "--help"]);

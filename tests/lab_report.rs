@@ -20,7 +20,8 @@ use support::service::{client, installed, run_for};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Looks at a report in a frame, and leaves what it found as JSON.
-const LOOK: &str = include_str!("support/look.html");
+const FRAME: &str = include_str!("support/look.html");
+const LOOK: &str = include_str!("support/look.js");
 
 const DARK: u8 = 0;
 const LIGHT: u8 = 1;
@@ -43,7 +44,7 @@ fn browse(directory: &Path, page: &Path, mode: u8, width: u32, action: &str) -> 
 /// What the script of `look.html` has measured.
 fn look(directory: &Path, mode: u8, width: u32) -> Value {
     let page = directory.join(format!("look-{mode}-{width}.html"));
-    fs::write(&page, LOOK.replace("WIDTH", &width.to_string())).unwrap();
+    fs::write(&page, FRAME.replace("WIDTH", &width.to_string()).replace("LOOK_JS", LOOK)).unwrap();
     let dom = browse(directory, &page, mode, width.max(500), "--dump-dom");
     let (_, rest) = dom.split_once("<pre id=\"found\">").unwrap_or_else(|| panic!("no findings in {dom}"));
     let (found, _) = rest.split_once("</pre>").unwrap();

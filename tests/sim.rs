@@ -3,9 +3,11 @@
 //! `cargo test --test sim` runs 256 seeds for each kind of selector. `TIDEGATE_SEED=0x2a cargo test --test sim edge`
 //! runs one and prints what happened, `TIDEGATE_SEEDS=30000 cargo test --release --test sim edge` runs so many: more
 //! than a million connections. The other kinds are `level`, `one_shot` and `lossy`, and `completion` for the ring of
-//! the completion engine.
+//! the completion engine. With an operator who asks for everything in the middle of it they are `edge_commanded` and so on.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests may read clocks and lock.
+
+mod operator;
 
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,8 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate::config::{
-    AcceptBalance, Address, AtMaxconn, Balance, Config, Drain, Listener, Pool, Process, Retry, Server,
-    Timeouts,
+    AcceptBalance, Address, AtMaxconn, Balance, Config, Drain, Listener, OnRemoved, Pool, Process, Retry,
+    Server, ServerState, Timeouts,
 };
 use tidegate::engine::sim::{
     Dice, Edge, Level, OneShot, Plan, Signal, SimListener, SimNet, SimRing, SimStream, Summary, Us, WaryEdge,
@@ -28,12 +30,17 @@ use tidegate::engine::uring::{Ring, Uring};
 use tidegate::engine::{Bounds, Engine, Reactor, Selector};
 use tidegate::logging::Recorder;
 use tidegate::mutant::{self, Mutant};
-use tidegate::snapshot::{ListenerId, Snapshot};
+use tidegate::snapshot::{ListenerId, Published, Snapshot};
 use tidegate::tick::Tick;
 use tidegate::worker::{Census, Crew, Mailbox, Setup, Worker};
 
+use operator::Operator;
+
 /// Seeds of a plain `cargo test`.
 const SEEDS: u64 = 256;
+/// After so many of a thousand turns an operator asks for something.
+const ZEAL: u64 = 50;
+const COMMANDED_SEEDS: u64 = 64;
 /// Nobody is asked to leave within a run: the laws are those of connections that end by themselves.
 const LEAVING: Duration = Duration::from_hours(1_000);
 /// More turns than any run needs.
@@ -73,7 +80,7 @@ fn wait(limit: Us) -> Duration {
 fn ip(address: &Address) -> SocketAddr {
     match address {
         Address::Ip(address) => *address,
-        Address::Unix(path) => unreachable!("{path:?} is not simulated"),
+        other => unreachable!("{other} is not simulated"),
     }
 }
 
@@ -83,6 +90,7 @@ fn configuration(plan: &Plan) -> Config {
         name: format!("s{number}"),
         addr: SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 8000 + number as u16)).into(),
         weight: 1,
+        state: ServerState::Ready,
     };
     let listener = |number: usize| Listener {
         name: format!("l{number}"),
@@ -95,6 +103,7 @@ fn configuration(plan: &Plan) -> Config {
         at_maxconn: if plan.rejects { AtMaxconn::Reject } else { AtMaxconn::Wait },
     };
     Config {
+        admin: None,
         process: Process {
             drain: Drain { spread: LEAVING, hard_stop: plan.hard_stop.map(wait), ..Drain::default() },
             ..Process::default()
@@ -113,13 +122,16 @@ fn configuration(plan: &Plan) -> Config {
         pools: vec![Pool {
             name: "p".into(),
             balance: Balance::RoundRobin,
+            on_removed: OnRemoved::Drain,
+            drain_timeout: None,
+            close_rate: 100,
             servers: (0..plan.servers.len()).map(server).collect(),
         }],
     }
 }
 
-/// Runs one seed, with a bug switched on or without.
-fn run(notice: Notice, seed: u64, bug: Option<Mutant>, readable: bool) -> Run {
+/// Runs one seed, with a bug switched on or without. An operator asks for something after `zeal` of a thousand turns.
+fn run(notice: Notice, seed: u64, bug: Option<Mutant>, readable: bool, zeal: u64) -> Run {
     let mut dice = Dice::new(seed);
     let mut plan = Plan::draw(&mut dice);
     if notice == Notice::Lossy {
@@ -138,7 +150,7 @@ fn run(notice: Notice, seed: u64, bug: Option<Mutant>, readable: bool) -> Run {
     let net = SimNet::new(World::new(plan.clone(), dice, &servers, signals, readable));
     mutant::switch(bug);
     let played = catch_unwind(AssertUnwindSafe(|| {
-        let at = (crew, mailboxes.remove(0));
+        let at = At { crew, mailbox: mailboxes.remove(0), dice: Dice::new(seed.rotate_left(32)), zeal };
         match notice {
             Notice::Edge if plan.short_read_is_drained => {
                 play(&net, net.selector::<Edge>(), &plan, &config, at);
@@ -166,14 +178,17 @@ fn run(notice: Notice, seed: u64, bug: Option<Mutant>, readable: bool) -> Run {
     })
 }
 
+/// Where a worker stands.
+struct At {
+    crew: Arc<Crew<SimStream>>,
+    mailbox: Mailbox<SimStream>,
+    /// The operator's.
+    dice: Dice,
+    zeal: u64,
+}
+
 /// Runs a reactor.
-fn play<S: Selector<SimNet>>(
-    net: &SimNet,
-    selector: S,
-    plan: &Plan,
-    config: &Config,
-    at: (Arc<Crew<SimStream>>, Mailbox<SimStream>),
-) {
+fn play<S: Selector<SimNet>>(net: &SimNet, selector: S, plan: &Plan, config: &Config, at: At) {
     let snapshot = Arc::new(Snapshot::new(config, plan.maxconn));
     let bounds = Bounds { buffer_size: plan.buffer_size, budget: plan.budget, pipes: plan.pipes };
     let engine = Reactor::new(selector, net.clone(), Arc::clone(&snapshot), bounds);
@@ -183,17 +198,11 @@ fn play<S: Selector<SimNet>>(
         pipes: engine.pipes_out(),
         left: (0, 0),
     };
-    work(net, engine, room, &snapshot, plan, config, at);
+    work(net, engine, room, &snapshot, (plan, config), at);
 }
 
 /// Runs the completion engine.
-fn complete(
-    net: &SimNet,
-    ring: SimRing,
-    plan: &Plan,
-    config: &Config,
-    at: (Arc<Crew<SimStream>>, Mailbox<SimStream>),
-) {
+fn complete(net: &SimNet, ring: SimRing, plan: &Plan, config: &Config, at: At) {
     let snapshot = Arc::new(Snapshot::new(config, plan.maxconn));
     let bounds = Bounds { buffer_size: plan.buffer_size, budget: plan.budget, pipes: 0 };
     let engine = Uring::new(ring, net.clone(), Arc::clone(&snapshot), bounds, plan.short_read_is_drained);
@@ -203,7 +212,7 @@ fn complete(
         pipes: 0,
         left: engine.ring().left(),
     };
-    work(net, engine, room, &snapshot, plan, config, at);
+    work(net, engine, room, &snapshot, (plan, config), at);
 }
 
 /// What an engine has, and has left.
@@ -222,34 +231,35 @@ fn work<E: Engine<Socket = SimStream, Listener = SimListener>>(
     mut engine: E,
     room: impl Fn(&E) -> Room,
     snapshot: &Arc<Snapshot>,
-    plan: &Plan,
-    config: &Config,
-    (crew, mailbox): (Arc<Crew<SimStream>>, Mailbox<SimStream>),
+    (plan, config): (&Plan, &Config),
+    At { crew, mailbox, dice, zeal }: At,
 ) {
     for number in 0..plan.listeners {
         let id = ListenerId(u16::try_from(number).expect("one or two"));
         engine.listen(id, net.listener(number)).expect("listeners are always watched");
     }
-    let setup = Setup {
-        number: 0,
-        snapshot: Arc::clone(snapshot),
-        crew,
-        mailbox,
-        recorder: Recorder::off(),
-        drain: config.process.drain,
-    };
+    let published = Arc::new(Published::new(Arc::clone(snapshot)));
+    let (asks, commands) = std::sync::mpsc::channel();
+    let mut operator =
+        Operator::new(dice, zeal, config.clone(), Arc::clone(&published), Arc::clone(&crew), asks);
+    let ours = Arc::clone(&published);
+    let setup = Setup { number: 0, published: ours, crew, mailbox, commands, recorder: Recorder::off() };
     let mut worker = Worker::new(setup, engine);
     for turn in 0.. {
         let result = worker.turn(|| Tick(net.with(|world| world.now()) / 1_000));
         let Room { none, pipes, .. } = room(worker.engine());
-        let lets_in: Vec<bool> = snapshot
-            .listeners
-            .iter()
-            .map(|listener| snapshot.connections.has_room() && listener.connections.has_room())
+        let snapshot = published.current();
+        let lets_in: Vec<bool> = (0..)
+            .zip(&snapshot.listeners)
+            .map(|(number, listener)| {
+                operator.is_open(number) && snapshot.connections.has_room() && listener.connections.has_room()
+            })
             .collect();
         net.with(|world| world.observe(none, &lets_in, pipes));
         match result {
-            Ok(true) if turn < TURNS_MAX => {}
+            Ok(true) if turn < TURNS_MAX => {
+                operator.act(net, Tick(net.with(|world| world.now()) / 1_000));
+            }
             Ok(true) => return net.with(|world| world.fault("there is no end to it".into())),
             Ok(false) => break,
             Err(error) => return net.with(|world| world.fault(error.to_string())),
@@ -257,12 +267,15 @@ fn work<E: Engine<Socket = SimStream, Listener = SimListener>>(
     }
     let nothing = Census { slots: 0, timers: 0, waiting: 0 };
     let Room { leased, left, .. } = room(worker.engine());
-    let counted: u32 = snapshot.listeners.iter().map(|listener| listener.connections.count()).sum();
+    let snapshot = published.current();
+    let servers: u32 = snapshot.servers.iter().map(|server| server.connections.count()).sum();
+    let listeners: u32 = snapshot.listeners.iter().map(|listener| listener.connections.count()).sum();
+    let counted = servers + listeners + snapshot.connections.count();
     net.with(|world| {
         if left != (0, 0) {
             world.fault(format!("left: {} buffers of the ring, {} operations", left.0, left.1));
         }
-        if worker.census() != nothing || leased != 0 || counted + snapshot.connections.count() != 0 {
+        if worker.census() != nothing || leased != 0 || counted != 0 {
             world.fault(format!("left: {:?}, {leased} bytes leased, {counted} counted", worker.census()));
         }
     });
@@ -309,7 +322,7 @@ fn show(run: &Run) {
 }
 
 /// Runs many seeds on all processors; returns the sums, and the broken ones.
-fn run_all(notice: Notice, seeds: u64) -> (Summary, Vec<(u64, String)>) {
+fn run_all(notice: Notice, seeds: u64, zeal: u64) -> (Summary, Vec<(u64, String)>) {
     let next = AtomicU64::new(0);
     let work = || {
         let (mut sum, mut broken) = (Summary::default(), Vec::new());
@@ -318,7 +331,7 @@ fn run_all(notice: Notice, seeds: u64) -> (Summary, Vec<(u64, String)>) {
             if seed >= seeds {
                 return (sum, broken);
             }
-            let run = quietly(|| run(notice, seed, None, false));
+            let run = quietly(|| run(notice, seed, None, false, zeal));
             sum.clients += run.summary.clients;
             sum.relayed += run.summary.relayed;
             sum.bytes += run.summary.bytes;
@@ -344,16 +357,16 @@ fn run_all(notice: Notice, seeds: u64) -> (Summary, Vec<(u64, String)>) {
     })
 }
 
-fn no_seed_breaks_a_law(notice: Notice) {
+fn no_seed_breaks_a_law(notice: Notice, zeal: u64) {
     if let Some(seed) = number_of("TIDEGATE_SEED") {
-        let run = run(notice, seed, None, true);
+        let run = run(notice, seed, None, true, zeal);
         show(&run);
         assert_eq!(run.violation, None, "seed {seed:#x}");
         return;
     }
-    let seeds = number_of("TIDEGATE_SEEDS").unwrap_or(SEEDS);
+    let seeds = number_of("TIDEGATE_SEEDS").unwrap_or(if zeal == 0 { SEEDS } else { COMMANDED_SEEDS });
     let began = Instant::now();
-    let (sum, broken) = run_all(notice, seeds);
+    let (sum, broken) = run_all(notice, seeds, zeal);
     println!(
         "{notice:?}: {} connections ({} relayed, {} bytes) in {seeds} seeds: {} violations, {:.1} s for {:.0} s of \
          virtual time",
@@ -370,29 +383,29 @@ fn no_seed_breaks_a_law(notice: Notice) {
     assert!(broken.is_empty(), "{} of {seeds} seeds broke a law", broken.len());
 }
 
-#[test]
-fn no_seed_breaks_a_law_by_edge() {
-    no_seed_breaks_a_law(Notice::Edge);
+/// Each kind, without and with an operator.
+macro_rules! no_seed_breaks_a_law {
+    ($($alone:ident, $commanded:ident: $notice:expr;)*) => {
+        $(
+            #[test]
+            fn $alone() {
+                no_seed_breaks_a_law($notice, 0);
+            }
+
+            #[test]
+            fn $commanded() {
+                no_seed_breaks_a_law($notice, ZEAL);
+            }
+        )*
+    };
 }
 
-#[test]
-fn no_seed_breaks_a_law_by_level() {
-    no_seed_breaks_a_law(Notice::Level);
-}
-
-#[test]
-fn no_seed_breaks_a_law_by_one_shot() {
-    no_seed_breaks_a_law(Notice::OneShot);
-}
-
-#[test]
-fn no_seed_breaks_a_law_by_lossy() {
-    no_seed_breaks_a_law(Notice::Lossy);
-}
-
-#[test]
-fn no_seed_breaks_a_law_by_completion() {
-    no_seed_breaks_a_law(Notice::Completion);
+no_seed_breaks_a_law! {
+    no_seed_breaks_a_law_by_edge, no_seed_breaks_a_law_by_edge_commanded: Notice::Edge;
+    no_seed_breaks_a_law_by_level, no_seed_breaks_a_law_by_level_commanded: Notice::Level;
+    no_seed_breaks_a_law_by_one_shot, no_seed_breaks_a_law_by_one_shot_commanded: Notice::OneShot;
+    no_seed_breaks_a_law_by_lossy, no_seed_breaks_a_law_by_lossy_commanded: Notice::Lossy;
+    no_seed_breaks_a_law_by_completion, no_seed_breaks_a_law_by_completion_commanded: Notice::Completion;
 }
 
 #[test]
@@ -400,8 +413,9 @@ fn the_same_seed_is_the_same_run() {
     for notice in NOTICES {
         let mut hashes: Vec<u64> = (0..16)
             .map(|seed| {
-                let first = run(notice, seed, None, false).summary.hash;
-                assert_eq!(first, run(notice, seed, None, true).summary.hash, "{notice:?}, seed {seed:#x}");
+                let first = run(notice, seed, None, false, ZEAL).summary.hash;
+                let again = run(notice, seed, None, true, ZEAL).summary.hash;
+                assert_eq!(first, again, "{notice:?}, seed {seed:#x}");
                 first
             })
             .collect();
@@ -435,7 +449,7 @@ fn every_mutant_is_caught() {
     for bug in Mutant::ALL {
         let notice = where_it_shows(bug);
         let caught = (0..SEEDS).find_map(|seed| {
-            let run = quietly(|| run(notice, seed, Some(bug), false));
+            let run = quietly(|| run(notice, seed, Some(bug), false, 0));
             run.violation.map(|violation| (seed, violation))
         });
         match caught {

@@ -22,10 +22,11 @@ pub struct Rotate {
 }
 
 impl Rotate {
-    /// A table over consecutive ids from `first`. A weight of 0 is left out.
+    /// A table over servers with their weights. A weight of 0 is left out.
     #[must_use]
-    pub fn new(first: ServerId, weights: &[u16]) -> Self {
-        let turns = turns(weights);
+    pub fn new(servers: &[(ServerId, u16)]) -> Self {
+        let weights: Vec<u16> = servers.iter().map(|(_, weight)| *weight).collect();
+        let turns = turns(&weights);
         // Deadlines (2k+1) / 2w, compared as fractions of one common denominator would overflow nothing:
         // 2k+1 < 2^18 and w < 2^17, so the cross products fit easily.
         let mut due: BinaryHeap<Reverse<Due>> = turns
@@ -38,10 +39,17 @@ impl Rotate {
         let mut table = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         for _ in 0..length {
             let Some(Reverse(next)) = due.pop() else { break };
-            table.push(ServerId(first.0 + u32::try_from(next.index).unwrap_or(0)));
+            table.push(servers[next.index].0);
             due.push(Reverse(Due { odd: next.odd + 2, ..next }));
         }
         Self { cursor: AtomicU32::new(0), table: table.into_boxed_slice() }
+    }
+
+    /// Goes on where `other` is, so that a reload gives nobody two turns.
+    #[must_use]
+    pub fn after(self, other: &Self) -> Self {
+        self.cursor.store(other.cursor.load(Ordering::Relaxed), Ordering::Relaxed);
+        self
     }
 
     /// The next server that is not in `tried`, or `None` when there is none.
@@ -97,7 +105,8 @@ mod tests {
     use super::*;
 
     fn order(weights: &[u16], picks: usize) -> Vec<u32> {
-        let rotate = Rotate::new(ServerId(10), weights);
+        let servers: Vec<_> = (10..).map(ServerId).zip(weights.iter().copied()).collect();
+        let rotate = Rotate::new(&servers);
         (0..picks).filter_map(|_| rotate.pick(&[])).map(|server| server.0 - 10).collect()
     }
 
@@ -119,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_tried_server_is_passed_over_and_none_is_left_when_all_are_tried() {
-        let rotate = Rotate::new(ServerId(0), &[100, 1]);
+        let rotate = Rotate::new(&[(ServerId(0), 100), (ServerId(1), 1)]);
         assert_eq!(rotate.pick(&[ServerId(0)]), Some(ServerId(1)));
         assert_eq!(rotate.pick(&[ServerId(0), ServerId(1)]), None);
     }

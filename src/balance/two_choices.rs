@@ -8,20 +8,24 @@ use super::ServerId;
 /// The servers of a pool by weight.
 #[derive(Debug)]
 pub struct TwoChoices {
-    first: ServerId,
+    /// In the order of their ids.
+    servers: Box<[ServerId]>,
     /// Where each server's share of the weights ends: the sum of its own weight and all before it.
     ends: Box<[u32]>,
 }
 
 impl TwoChoices {
-    /// A choice among consecutive ids from `first`. A weight of 0 is never drawn.
+    /// A choice among servers with their weights. A weight of 0 is never drawn.
     #[must_use]
-    pub fn new(first: ServerId, weights: &[u16]) -> Self {
-        let ends = weights.iter().scan(0_u32, |sum, weight| {
+    pub fn new(servers: &[(ServerId, u16)]) -> Self {
+        let mut servers: Vec<(ServerId, u16)> =
+            servers.iter().copied().filter(|(_, weight)| *weight > 0).collect();
+        servers.sort_unstable_by_key(|(server, _)| server.0);
+        let ends = servers.iter().scan(0_u32, |sum, (_, weight)| {
             *sum = sum.saturating_add(u32::from(*weight));
             Some(*sum)
         });
-        Self { first, ends: ends.collect() }
+        Self { ends: ends.collect(), servers: servers.iter().map(|(server, _)| *server).collect() }
     }
 
     /// Draws two servers that are not in `tried`, each as often as its weight says, and takes the one with
@@ -55,12 +59,15 @@ impl TwoChoices {
             }
         }
         let index = self.ends.partition_point(|end| u64::from(*end) <= place);
-        Some(ServerId(self.first.0 + u32::try_from(index).ok()?))
+        self.servers.get(index).copied()
     }
 
+    /// A server that is not here, since the configuration has changed meanwhile, has none.
     fn share(&self, server: ServerId) -> (u32, u32) {
-        let index = (server.0 - self.first.0) as usize;
-        (if index == 0 { 0 } else { self.ends[index - 1] }, self.ends[index])
+        match self.servers.binary_search_by_key(&server.0, |server| server.0) {
+            Ok(index) => (if index == 0 { 0 } else { self.ends[index - 1] }, self.ends[index]),
+            Err(_) => (0, 0),
+        }
     }
 
     fn weight(&self, server: ServerId) -> u32 {
@@ -105,8 +112,13 @@ mod tests {
         crate::balance::random(seed)
     }
 
+    /// Servers of consecutive ids.
+    fn from(first: u32, weights: &[u16]) -> Vec<(ServerId, u16)> {
+        (first..).map(ServerId).zip(weights.iter().copied()).collect()
+    }
+
     fn shares(weights: &[u16], tried: &[ServerId], load: impl Fn(ServerId) -> u32) -> Vec<u32> {
-        let choices = TwoChoices::new(ServerId(5), weights);
+        let choices = TwoChoices::new(&from(5, weights));
         let mut shares = vec![0; weights.len()];
         for seed in 0..10_000 {
             if let Some(server) = choices.pick(tried, random(seed), &load) {
@@ -141,15 +153,24 @@ mod tests {
         let shares = shares(&[3, 0, 2, 7, 1], &[ServerId(8), ServerId(5)], |_| 0);
         assert_eq!((shares[0], shares[1], shares[3]), (0, 0, 0));
         assert_eq!(shares[2], 10_000, "of the two that are left it has the greater weight");
-        let choices = TwoChoices::new(ServerId(0), &[1, 0]);
+        let choices = TwoChoices::new(&from(0, &[1, 0]));
         assert_eq!(choices.pick(&[], 0, |_| 0), Some(ServerId(0)));
         assert_eq!(choices.pick(&[ServerId(0)], u64::MAX, |_| 0), None);
-        assert_eq!(TwoChoices::new(ServerId(0), &[]).pick(&[], 0, |_| 0), None);
+        assert_eq!(TwoChoices::new(&[]).pick(&[], 0, |_| 0), None);
+    }
+
+    #[test]
+    fn ids_need_neither_order_nor_neighbours() {
+        let choices = TwoChoices::new(&[(ServerId(900), 1), (ServerId(3), 2), (ServerId(40), 0)]);
+        for seed in 0..100 {
+            let picked = choices.pick(&[ServerId(3), ServerId(77)], random(seed), |_| 0);
+            assert_eq!(picked, Some(ServerId(900)), "77 was there before and is not known any more");
+        }
     }
 
     #[test]
     fn draws_stay_in_range_at_the_extremes() {
-        let choices = TwoChoices::new(ServerId(0), &[u16::MAX; 65_535]);
+        let choices = TwoChoices::new(&from(0, &[u16::MAX; 65_535]));
         for random in [0, u64::MAX, u64::from(u32::MAX), 1 << 63] {
             let picked =
                 choices.pick(&[ServerId(0), ServerId(65_534)], random, |_| 0).expect("many are left");

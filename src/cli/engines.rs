@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::table::table;
 use crate::config::{EngineKind, Uring};
 use crate::engine::{FACTS, Facts, Model, Unavailable, probe};
 use crate::say::say;
@@ -79,7 +80,9 @@ pub(super) fn show(json: bool) -> anyhow::Result<()> {
     if json {
         return Ok(say(format_args!("{}\n", serde_json::to_string_pretty(&rows)?))?);
     }
-    let mut text = table(&rows);
+    let heads = HEADS.map(str::to_owned).to_vec();
+    let cells = rows.iter().map(|row| row.cells().to_vec());
+    let mut text = table(&std::iter::once(heads).chain(cells).collect::<Vec<_>>());
     writeln!(text, "\nauto, the default, is {}.", EngineKind::Auto.resolved().name())?;
     for row in &rows {
         if let Some(Unavailable { cause, remedy }) = &row.unavailable {
@@ -87,20 +90,4 @@ pub(super) fn show(json: bool) -> anyhow::Result<()> {
         }
     }
     Ok(say(text + "\n" + LEGEND)?)
-}
-
-/// Columns as wide as their widest cell.
-fn table(rows: &[Row]) -> String {
-    let lines: Vec<[String; 8]> =
-        std::iter::once(HEADS.map(str::to_owned)).chain(rows.iter().map(Row::cells)).collect();
-    let widths: [usize; 8] =
-        std::array::from_fn(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0));
-    let mut text = String::new();
-    for line in &lines {
-        let cells: Vec<String> =
-            line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        text += cells.join("  ").trim_end();
-        text.push('\n');
-    }
-    text
 }

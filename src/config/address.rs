@@ -15,10 +15,16 @@ pub enum Address {
     Ip(SocketAddr),
     /// `"unix:/run/x.sock"`: the absolute path of a socket, at most 107 bytes.
     Unix(PathBuf),
+    /// `"fd:pg"`: the sockets of that name which the supervisor has opened and hands over, sd_listen_fds(3). Only to
+    /// listen on.
+    Handed(String),
 }
 
 /// The longest path of a unix socket, in bytes: `sun_path` without the zero at its end, unix(7).
 const LONGEST_PATH: usize = 107;
+
+/// The longest name of a socket that is handed over, systemd.socket(5).
+const LONGEST_NAME: usize = 255;
 
 impl Address {
     /// The address, if it is one of IP.
@@ -26,15 +32,16 @@ impl Address {
     pub fn ip(&self) -> Option<SocketAddr> {
         match self {
             Self::Ip(addr) => Some(*addr),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Handed(_) => None,
         }
     }
 
-    /// What two addresses that [`overlap`] have in common: the port, or the path.
+    /// What two addresses that [`overlap`] have in common: the port, the path, or the name.
     pub(super) fn place(&self) -> (u16, &Path) {
         match self {
             Self::Ip(addr) => (addr.port(), Path::new("")),
             Self::Unix(path) => (0, path),
+            Self::Handed(name) => (0, Path::new(name)),
         }
     }
 }
@@ -44,6 +51,7 @@ impl fmt::Display for Address {
         match self {
             Self::Ip(addr) => addr.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Handed(name) => write!(f, "fd:{name}"),
         }
     }
 }
@@ -67,8 +75,8 @@ pub(super) fn bind(value: &DeValue<'_>) -> Parsed<Address> {
     if let Some(path) = text.strip_prefix("unix:") {
         return unix(path);
     }
-    if text.starts_with("fd:") {
-        return Err(Fault::not_yet("`fd:` in `bind`").help("write an IP address and port, or \"unix:/PATH\""));
+    if let Some(name) = text.strip_prefix("fd:") {
+        return handed(name);
     }
     let fault = not_an_address(&text);
     let (host, port) = text.rsplit_once(':').unwrap_or(("", &text));
@@ -114,7 +122,7 @@ pub(super) fn server(value: &DeValue<'_>) -> Parsed<Address> {
 }
 
 /// What stands behind `unix:`.
-fn unix(path: &str) -> Parsed<Address> {
+pub(super) fn unix(path: &str) -> Parsed<Address> {
     if !cfg!(unix) {
         return Err(
             Fault::new("there are no unix sockets on this system").help("write an IP address and port")
@@ -139,6 +147,20 @@ fn unix(path: &str) -> Parsed<Address> {
         return Err(fault.help(format!("the path of a unix socket has {LONGEST_PATH} at most")));
     }
     Ok(Address::Unix(path.into()))
+}
+
+/// What stands behind `fd:`. Names are as systemd.socket(5) has them in `FileDescriptorName=`.
+fn handed(name: &str) -> Parsed<Address> {
+    if !cfg!(target_os = "linux") {
+        let fault = Fault::new("on this system nobody hands sockets over");
+        return Err(fault.help("write an IP address and port"));
+    }
+    let fits = |c: char| matches!(c, ' '..='~') && c != ':';
+    if (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(fits) {
+        return Ok(Address::Handed(name.to_owned()));
+    }
+    let fault = Fault::new(format!("{name:?} is not the name of a socket"));
+    Err(fault.help("write \"fd:NAME\" with the FileDescriptorName= of the .socket unit"))
 }
 
 fn not_an_address(text: &str) -> Fault {
@@ -168,7 +190,7 @@ fn is_host_name(host: &str) -> bool {
 
 /// Whether a socket bound to one of the addresses keeps the other from being bound: the same port, and the
 /// same address or one that stands for all of its family. IPv6 listeners take no IPv4 connections. Or the
-/// same path.
+/// same path, or the same name.
 pub(super) fn overlap(one: &Address, other: &Address) -> bool {
     let (Address::Ip(one), Address::Ip(other)) = (one, other) else { return one == other };
     one.port() != 0
@@ -227,6 +249,17 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn sockets_that_are_handed_over_are_read_and_shown_as_they_are_written() {
+        for text in ["fd:pg", "fd:tidegate.socket", "fd:a b/c"] {
+            let addr = bind(&string(text)).unwrap();
+            assert_eq!(addr, Address::Handed(text[3..].to_owned()));
+            assert_eq!(addr.to_string(), text);
+            assert!(refusal(server(&string(text))).contains("is not an IP address and port"), "{text}");
+        }
+    }
+
+    #[test]
     fn other_binds_are_refused_with_what_to_write() {
         let cases = [
             ("*:80", "write \"0.0.0.0:80\" for IPv4, \"[::]:80\" for IPv6, or both"),
@@ -241,7 +274,10 @@ mod tests {
             ("127.0.0.1:70000", "the highest port is 65535"),
             ("300.0.0.1:80", "is not an IP address and port"),
             ("", "is not an IP address and port"),
-            ("fd:pg", "`fd:` in `bind` is not supported yet by this version"),
+            ("fd:", "\"\" is not the name of a socket / write \"fd:NAME\" with the FileDescriptorName="),
+            ("fd:a:b", "\"a:b\" is not the name of a socket"),
+            ("fd:é", "\"é\" is not the name of a socket"),
+            (&format!("fd:{}", "x".repeat(256)), "is not the name of a socket"),
         ];
         for (text, part) in cases {
             let refusal = refusal(bind(&string(text)));
@@ -284,6 +320,9 @@ mod tests {
             ("unix:/a", "unix://a", true),
             ("unix:/a", "unix:/b", false),
             ("unix:/a", "127.0.0.1:80", false),
+            ("fd:a", "fd:a", true),
+            ("fd:a", "fd:b", false),
+            ("fd:/a", "unix:/a", false),
         ];
         for (one, other, expected) in cases {
             let [one, other] = [one, other].map(|text| bind(&string(text)).unwrap());

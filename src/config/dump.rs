@@ -1,23 +1,27 @@
 //! A configuration as a file that gives it again.
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::tables::LEVELS;
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
-    AcceptBalance, Access, AccessFormat, AtMaxconn, Balance, Config, CpuAffinity, EngineKind, Listener,
-    LogFormat, LogOutput, Pool, Process, Tcp, name_in,
+    AcceptBalance, Access, AccessFormat, Admin, AtMaxconn, Balance, Config, CpuAffinity, EngineKind,
+    Listener, LogFormat, LogOutput, OnRemoved, Pool, Process, Tcp, name_in,
 };
 
 /// The whole configuration with every default written out, as TOML that [`parse`](super::parse) reads back
 /// to an equal one. References such as `${NAME}` have become what they stood for.
 #[must_use]
 pub fn dump(config: &Config) -> String {
-    let Config { process, log, access, timeouts, tcp, retry, listeners, pools } = config;
+    let Config { process, admin, log, access, timeouts, tcp, retry, listeners, pools } = config;
     let mut out = Lines(String::new());
     out.key("config_version", 1);
     out.process(process);
+    if let Some(admin) = admin {
+        out.admin(admin);
+    }
     out.header("[log]");
     out.key("level", quoted(name_in(&LEVELS, &log.level)));
     out.key("output", quoted(&log.output.to_string()));
@@ -71,6 +75,8 @@ impl Lines {
         self.key("buffer_size", size(process.buffer_size.into()));
         self.key("buffer_budget", size(process.buffer_budget));
         self.key("splice", quoted(process.splice.name()));
+        self.key("watch", process.watch);
+        self.key("user", quoted(process.user.as_deref().unwrap_or_default()));
         self.header("[process.drain]");
         self.key("grace", duration(process.drain.grace));
         self.key("idle_first", process.drain.idle_first);
@@ -82,6 +88,18 @@ impl Lines {
         self.key("multishot", process.uring.multishot);
     }
 
+    fn admin(&mut self, admin: &Admin) {
+        let path = |path: &Option<PathBuf>, none: &str| {
+            quoted(&path.as_ref().map_or_else(|| none.to_owned(), |path| path.display().to_string()))
+        };
+        self.header("[admin]");
+        self.key("socket", path(&admin.socket, "off"));
+        self.key("socket_mode", quoted(&format!("{:04o}", admin.socket_mode)));
+        self.key("http", quoted(&admin.http.map_or_else(|| "off".to_owned(), |at| at.to_string())));
+        self.key("http_token_file", path(&admin.http_token_file, ""));
+        self.key("http_write", admin.http_write);
+    }
+
     fn access(&mut self, access: &Access) {
         self.header("[log.access]");
         let output = access.output.as_ref().map_or_else(|| "off".to_owned(), LogOutput::to_string);
@@ -90,8 +108,9 @@ impl Lines {
         if let AccessFormat::Template(template) = &access.format {
             self.key("template", quoted(&template.to_string()));
         }
-        self.key("events", array(&["close"]));
-        self.key("update_every", quoted("off"));
+        let events: Vec<&str> = access.events.iter().map(|event| event.name()).collect();
+        self.key("events", array(&events));
+        self.key("update_every", duration_or_off(access.update_every));
         self.key("skip_empty", access.skip_empty);
         self.key("sample", format!("{:?}", access.sample));
     }
@@ -122,11 +141,15 @@ impl Lines {
     fn pool(&mut self, pool: &Pool) {
         self.header(&format!("[pool.{}]", bare(&pool.name)));
         self.key("balance", quoted(name_in(&Balance::NAMES, &pool.balance)));
+        self.key("on_removed", quoted(name_in(&OnRemoved::NAMES, &pool.on_removed)));
+        self.key("drain_timeout", duration_or_off(pool.drain_timeout));
+        self.key("close_rate", quoted(&format!("{}/s", pool.close_rate)));
         for server in &pool.servers {
             self.header(&format!("[[pool.{}.server]]", bare(&pool.name)));
             self.key("name", quoted(&server.name));
             self.key("addr", quoted(&server.addr.to_string()));
             self.key("weight", server.weight);
+            self.key("state", quoted(server.state.name()));
         }
     }
 }
@@ -174,12 +197,13 @@ fn in_units(amount: u64, units: &[(&str, u64)]) -> String {
 #[cfg(test)]
 mod tests {
     use std::num::{NonZeroU16, NonZeroU32};
-    use std::path::PathBuf;
 
     use proptest::option;
     use proptest::prelude::*;
 
-    use super::super::{Address, Drain, Keepalive, Log, Retry, Server, Splice, Timeouts, Uring, parse};
+    use super::super::{
+        Address, Drain, Event, Keepalive, Log, Retry, Server, ServerState, Splice, Timeouts, Uring, parse,
+    };
     use super::*;
 
     fn some_duration() -> impl Strategy<Value = Duration> {
@@ -212,10 +236,11 @@ mod tests {
             Just(CpuAffinity::Auto),
             prop::sample::subsequence((0..1024).collect::<Vec<u32>>(), 1..9).prop_map(CpuAffinity::Cpus),
         ];
-        let engine = (some_engine(), any::<bool>());
+        let engine = (some_engine(), any::<bool>(), any::<bool>());
         let workers = option::of((1..=1024_u16).prop_map(|n| NonZeroU16::new(n).unwrap()));
         let splice = proptest::sample::select(Splice::NAMES.map(|(_, splice)| splice).to_vec());
-        let sizes = (4..=16384_u32, 16 << 20..=1_u64 << 30, splice);
+        let user = option::of("[A-Za-z0-9_.$-]{1,9}");
+        let sizes = (4..=16384_u32, 16 << 20..=1_u64 << 30, splice, user);
         let zero_or_more = || prop_oneof![Just(Duration::ZERO), some_duration()];
         let drain = (zero_or_more(), any::<bool>(), zero_or_more(), option::of(some_duration())).prop_map(
             |(grace, idle_first, spread, hard_stop)| Drain { grace, idle_first, spread, hard_stop },
@@ -226,9 +251,9 @@ mod tests {
             |(
                 workers,
                 cpu_affinity,
-                (engine, engine_fallback),
+                (engine, engine_fallback, watch),
                 maxconn,
-                (buffer_size, buffer_budget, splice),
+                (buffer_size, buffer_budget, splice, user),
                 drain,
                 uring,
             )| Process {
@@ -240,10 +265,26 @@ mod tests {
                 buffer_size: buffer_size << 10,
                 buffer_budget: buffer_budget << 10,
                 splice,
+                watch,
+                user,
                 drain,
                 uring,
             },
         )
+    }
+
+    fn some_admin() -> impl Strategy<Value = Option<Admin>> {
+        let socket = option::of("/[ -~]{0,50}".prop_map(PathBuf::from));
+        let token = option::of(nasty().prop_map(PathBuf::from));
+        let http = (any::<std::net::IpAddr>(), 1..80_u16).prop_map(std::net::SocketAddr::from);
+        let admin = (socket, 0..=0o177_u32, http, token, any::<bool>());
+        option::of(admin.prop_map(|(socket, mode, mut http, http_token_file, write)| {
+            if http_token_file.is_none() {
+                http.set_ip([127, 0, 0, 1].into());
+            }
+            let http_write = write && http_token_file.is_some();
+            Admin { socket, socket_mode: 0o600 | mode, http: Some(http), http_token_file, http_write }
+        }))
     }
 
     fn some_logs() -> impl Strategy<Value = (Log, Access)> {
@@ -256,12 +297,20 @@ mod tests {
         let format = prop_oneof![
             Just(AccessFormat::Json),
             Just(AccessFormat::Logfmt),
+            Just(AccessFormat::HaproxyTcplog),
             r#"([ -z~é"'\\$]|\{\{|\}\}){0,9}\$?\{ts\}"#
                 .prop_map(|text| AccessFormat::Template(text.parse().expect("it is a template"))),
         ];
+        let events = prop::sample::subsequence(Event::NAMES.map(|(_, event)| event).to_vec(), 1..=3);
         let sample = prop_oneof![Just(1.0), 1e-9..1.0_f64];
-        let access = (option::of(some_output()), format, any::<bool>(), sample)
-            .prop_map(|(output, format, skip_empty, sample)| Access { output, format, skip_empty, sample });
+        let access = (option::of(some_output()), format, events.prop_shuffle(), any::<bool>(), sample);
+        let access = access.prop_map(|(output, format, mut events, skip_empty, sample)| {
+            if format == AccessFormat::HaproxyTcplog {
+                events = vec![Event::Close];
+            }
+            let update_every = events.contains(&Event::Update).then_some(Duration::from_secs(90));
+            Access { output, format, events, update_every, skip_empty, sample }
+        });
         (log, access)
     }
 
@@ -291,36 +340,42 @@ mod tests {
     fn some_pool() -> impl Strategy<Value = Pool> {
         let ip = (any::<std::net::IpAddr>(), 1..=u16::MAX).prop_map(Address::from);
         let addr = prop_oneof![ip, some_path()];
-        let server = ("[A-Za-z0-9_.-]{1,9}", addr, any::<u16>()).prop_map(|(name, addr, weight)| Server {
-            name,
-            addr,
-            weight,
-        });
-        ("[A-Za-z0-9_.-]{1,64}", prop::collection::vec(server, 1..4)).prop_map(|(name, mut servers)| {
-            for (index, server) in servers.iter_mut().enumerate() {
-                server.name += &index.to_string();
-            }
-            Pool { name, balance: Balance::RoundRobin, servers }
-        })
+        let state = prop::sample::select(ServerState::NAMES.map(|(_, state)| state).to_vec());
+        let server = ("[A-Za-z0-9_.-]{1,9}", addr, any::<u16>(), state)
+            .prop_map(|(name, addr, weight, state)| Server { name, addr, weight, state });
+        let removed = prop::sample::select(OnRemoved::NAMES.map(|(_, removed)| removed).to_vec());
+        let closing = (removed, option::of(some_duration()), 1..=1_000_000_u32);
+        ("[A-Za-z0-9_.-]{1,64}", closing, prop::collection::vec(server, 1..4)).prop_map(
+            |(name, (on_removed, drain_timeout, close_rate), mut servers)| {
+                for (index, server) in servers.iter_mut().enumerate() {
+                    server.name += &index.to_string();
+                }
+                Pool { name, balance: Balance::RoundRobin, on_removed, drain_timeout, close_rate, servers }
+            },
+        )
     }
 
     fn some_config() -> impl Strategy<Value = Config> {
         let limit = any::<Option<NonZeroU32>>;
-        let listener = (any::<std::net::IpAddr>(), some_path(), option::of(some_engine()), limit(), limit());
-        let parts = (some_process(), some_logs(), some_defaults(), some_pool(), some_pool(), listener);
+        let handed = "[ -9;-~]{1,20}".prop_map(Address::Handed);
+        let listener =
+            (any::<std::net::IpAddr>(), some_path(), handed, option::of(some_engine()), limit(), limit());
+        let parts =
+            (some_process(), some_admin(), some_logs(), some_defaults(), some_pool(), some_pool(), listener);
         parts.prop_filter_map("limits that hold together", |parts| {
             let (
                 process,
+                admin,
                 (log, access),
                 (timeouts, tcp, retry),
                 one,
                 other,
-                (ip, path, engine, backlog, maxconn),
+                (ip, path, handed, engine, backlog, maxconn),
             ) = parts;
             let wait = backlog.is_none();
             let listener = Listener {
                 name: other.name.clone(),
-                bind: vec![(ip, 80).into(), path, (ip, 0).into()],
+                bind: vec![(ip, 80).into(), path, (ip, 0).into(), handed],
                 pool: 1,
                 engine,
                 backlog,
@@ -331,7 +386,7 @@ mod tests {
             let listeners = vec![listener];
             let differ = one.name != other.name;
             let pools = vec![one, other];
-            differ.then_some(Config { process, log, access, timeouts, tcp, retry, listeners, pools })
+            differ.then_some(Config { process, admin, log, access, timeouts, tcp, retry, listeners, pools })
         })
     }
 
@@ -361,6 +416,8 @@ maxconn = "auto"
 buffer_size = "256KiB"
 buffer_budget = "512MiB"
 splice = "off"
+watch = false
+user = ""
 
 [process.drain]
 grace = "0s"
@@ -412,11 +469,15 @@ at_maxconn = "wait"
 
 [pool.p]
 balance = "round_robin"
+on_removed = "drain"
+drain_timeout = "off"
+close_rate = "100/s"
 
 [[pool.p.server]]
 name = "s"
 addr = "10.0.0.1:1"
 weight = 1
+state = "ready"
 "#;
         assert_eq!(dump(&parse(least, "least").unwrap()), expected);
     }

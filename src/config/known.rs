@@ -301,11 +301,10 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
     (&["load_balancing_weight"], "Envoy", "`weight` in [[pool.NAME.server]]"),
     (&["lb_policy", "lb_algorithm", "hash_policy"], "Envoy", "`balance` in [pool.NAME]"),
     (&["option_dontlognull", "dontlognull"], "HAProxy", "`skip_empty` in [log.access]"),
-    (
-        &["option_tcplog", "tcplog", "log_format", "access_log"],
-        "HAProxy, nginx and Envoy",
-        "`format` and `template` in [log.access]",
-    ),
+    (&["option_tcplog", "tcplog"], "HAProxy", "`format = \"haproxy_tcplog\"` in [log.access]"),
+    (&["option_logasap", "logasap"], "HAProxy", "`events = [\"open\", \"close\"]` in [log.access]"),
+    (&["log_format", "access_log"], "HAProxy, nginx and Envoy", "`format` and `template` in [log.access]"),
+    (&["group", "uid", "gid"], "HAProxy", "`user` in [process], whose groups come with it"),
     (&["error_log"], "nginx", "`output` in [log]"),
     (
         &["daemon", "pid", "pidfile"],
@@ -363,7 +362,7 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
         "Envoy",
         "`max_lifetime` in [defaults.timeouts], not supported yet by this version",
     ),
-    (&["stats", "stats_socket"], "HAProxy", "[admin], not supported yet by this version"),
+    (&["stats", "stats_socket"], "HAProxy", "[admin]"),
     (
         &["resolvers", "nameserver", "resolver"],
         "HAProxy and nginx",

@@ -4,6 +4,7 @@
 //! do yet is refused by name; nothing is accepted in silence.
 
 mod address;
+mod admin;
 mod dump;
 mod engine;
 mod known;
@@ -23,9 +24,11 @@ use std::time::Duration;
 use std::{fmt, mem};
 
 pub use address::Address;
+pub use admin::Admin;
 pub use dump::dump;
 pub use engine::EngineKind;
 pub use report::{Place, Problem, Report};
+use serde::{Deserialize, Serialize};
 pub use template::{Field, Piece, Template};
 
 /// Reads and checks the file at `path` and the files that it includes. Nothing is bound or looked up.
@@ -35,7 +38,17 @@ pub use template::{Field, Piece, Template};
 /// Every error of every file at once: what cannot be read, what is not TOML, and what is not a
 /// configuration that this version can run.
 pub fn load(path: &Path) -> Result<Config, Report> {
+    read::load(path).0
+}
+
+/// As [`load`]; with every file and folder that it was read from, those with errors too.
+pub fn load_with_files(path: &Path) -> (Result<Config, Report>, Vec<PathBuf>) {
     read::load(path)
+}
+
+/// The word among `words` that `wrong` may have been meant to be.
+pub fn nearest<'a>(wrong: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known::nearest(wrong, words)
 }
 
 /// Reads and checks a text; errors call it `name`. A text has no folder, so `include` is an error in it.
@@ -45,6 +58,14 @@ pub fn load(path: &Path) -> Result<Config, Report> {
 /// Every error of the text at once, as [`load`].
 pub fn parse(text: &str, name: &str) -> Result<Config, Report> {
     read::parse(text, name)
+}
+
+/// So many a second, from 1 to a million, as `50/s`; `None` for anything else.
+#[must_use]
+pub fn rate(text: &str) -> Option<u32> {
+    let number = text.strip_suffix("/s")?.trim_end();
+    let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+    number.parse().ok().filter(|rate| digits && (1..=1_000_000).contains(rate))
 }
 
 /// The most that `workers` may be.
@@ -60,6 +81,8 @@ fn name_in<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &'static str
 pub struct Config {
     /// `[process]`
     pub process: Process,
+    /// `[admin]`, if it is there
+    pub admin: Option<Admin>,
     /// `[log]`
     pub log: Log,
     /// `[log.access]`
@@ -95,6 +118,10 @@ pub struct Process {
     pub buffer_budget: u64,
     /// `splice`
     pub splice: Splice,
+    /// `watch`: the configuration is read again when its file changes.
+    pub watch: bool,
+    /// `user`: whom the process becomes once everything is bound; `None` is `""`, whoever started it.
+    pub user: Option<String>,
     /// `[process.drain]`
     pub drain: Drain,
     /// `[process.uring]`
@@ -120,6 +147,8 @@ impl Default for Process {
             buffer_size: 256 << 10,
             buffer_budget: 512 << 20,
             splice: Splice::Off,
+            watch: false,
+            user: None,
             drain: Drain::default(),
             uring: Uring::default(),
         }
@@ -265,14 +294,18 @@ impl LogFormat {
     const NAMES: [(&'static str, Self); 2] = [("logfmt", Self::Logfmt), ("json", Self::Json)];
 }
 
-/// `[log.access]`: one line for each closed connection.
+/// `[log.access]`: lines that tell of connections.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Access {
     /// `output`; `None` is `"off"`.
     pub output: Option<LogOutput>,
     /// `format`, with its template where it is one.
     pub format: AccessFormat,
-    /// `skip_empty`: no line for a connection that moved no byte and did not fail.
+    /// `events`: what there is a line of; at least one, none twice.
+    pub events: Vec<Event>,
+    /// `update_every`: how often a connection that lasts has an update; `None` is `"off"`, without updates.
+    pub update_every: Option<Duration>,
+    /// `skip_empty`: no line for the close of a connection that moved no byte and did not fail.
     pub skip_empty: bool,
     /// `sample`: the share of connections that get a line, over 0 and up to 1.
     pub sample: f64,
@@ -280,7 +313,37 @@ pub struct Access {
 
 impl Default for Access {
     fn default() -> Self {
-        Self { output: Some(LogOutput::Stdout), format: AccessFormat::Json, skip_empty: true, sample: 1.0 }
+        Self {
+            output: Some(LogOutput::Stdout),
+            format: AccessFormat::Json,
+            events: vec![Event::Close],
+            update_every: None,
+            skip_empty: true,
+            sample: 1.0,
+        }
+    }
+}
+
+/// What an access line tells of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Its server was reached.
+    Open,
+    /// It is still there.
+    Update,
+    /// It has ended.
+    Close,
+}
+
+impl Event {
+    /// Each of them with its name.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("open", Self::Open), ("update", Self::Update), ("close", Self::Close)];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize].0
     }
 }
 
@@ -291,15 +354,18 @@ pub enum AccessFormat {
     Json,
     /// `ts=… id=… client=…`
     Logfmt,
+    /// The line of HAProxy's `option tcplog`, which tells of closes only.
+    HaproxyTcplog,
     /// The user's own line.
     Template(Template),
 }
 
 impl AccessFormat {
     /// Each of them with its name; the template is an empty one.
-    const NAMES: [(&'static str, Self); 3] = [
+    const NAMES: [(&'static str, Self); 4] = [
         ("json", Self::Json),
         ("logfmt", Self::Logfmt),
+        ("haproxy_tcplog", Self::HaproxyTcplog),
         ("template", Self::Template(Template { pieces: Vec::new() })),
     ];
 
@@ -448,9 +514,35 @@ pub struct Pool {
     pub name: String,
     /// `balance`
     pub balance: Balance,
+    /// `on_removed`
+    pub on_removed: OnRemoved,
+    /// `drain_timeout`: so long after its server was removed, a connection that was asked to leave is reset; `None` is
+    /// `"off"`, never.
+    pub drain_timeout: Option<Duration>,
+    /// `close_rate`: connections that are closed in a second where many are to be.
+    pub close_rate: u32,
     /// `[[pool.NAME.server]]`: at least one.
     pub servers: Vec<Server>,
 }
+
+/// `on_removed`: what becomes of the connections of a server that a reload removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRemoved {
+    /// Each is closed at its first quiet moment.
+    Drain,
+    /// Each is reset.
+    Close,
+    /// They go on until they end by themselves.
+    Keep,
+}
+
+impl OnRemoved {
+    const NAMES: [(&'static str, Self); 3] =
+        [("drain", Self::Drain), ("close", Self::Close), ("keep", Self::Keep)];
+}
+
+/// The default of `close_rate`.
+const CLOSE_RATE: u32 = 100;
 
 /// `balance`: how a pool chooses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -463,6 +555,12 @@ pub enum Balance {
 
 impl Balance {
     const NAMES: [(&'static str, Self); 2] = [("p2c", Self::TwoChoices), ("round_robin", Self::RoundRobin)];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        name_in(&Self::NAMES, &self)
+    }
 }
 
 /// `[[pool.NAME.server]]`
@@ -474,4 +572,31 @@ pub struct Server {
     pub addr: Address,
     /// `weight`: 0 takes no new connections.
     pub weight: u16,
+    /// `state`
+    pub state: ServerState,
+}
+
+/// `state`: whether a server gets new connections, in HAProxy's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerState {
+    /// It does, as its weight says.
+    #[default]
+    Ready,
+    /// It gets none; those that are there go on.
+    Drain,
+    /// It gets none and is not checked.
+    Maint,
+}
+
+impl ServerState {
+    /// Each of them with its name.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("ready", Self::Ready), ("drain", Self::Drain), ("maint", Self::Maint)];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        name_in(&Self::NAMES, &self)
+    }
 }

@@ -6,11 +6,13 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
+use super::admin::DraftAdmin;
 use super::read::{At, Draft, Reader, Section, Value};
 use super::tables::count_or;
 use super::value::{self, Fault, Parsed};
 use super::{
-    AcceptBalance, Address, AtMaxconn, Balance, Config, EngineKind, Listener, Pool, Server, address, known,
+    AcceptBalance, Address, AtMaxconn, Balance, CLOSE_RATE, Config, EngineKind, Listener, OnRemoved, Pool,
+    Server, ServerState, address, known,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -114,12 +116,24 @@ impl Reader {
     }
 
     pub(super) fn pool(&mut self, section: &Section<'_>, draft: &mut Draft) {
-        let mut pool = Pool { name: name_of(section), balance: Balance::TwoChoices, servers: Vec::new() };
+        let mut pool = Pool {
+            name: name_of(section),
+            balance: Balance::TwoChoices,
+            on_removed: OnRemoved::Drain,
+            drain_timeout: None,
+            close_rate: CLOSE_RATE,
+            servers: Vec::new(),
+        };
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
                 "balance" => {
                     self.set(&mut pool.balance, value, |v| value::choice(v, &Balance::NAMES, BALANCE_LATER));
                 }
+                "on_removed" => {
+                    self.set(&mut pool.on_removed, value, |v| value::choice(v, &OnRemoved::NAMES, &[]));
+                }
+                "drain_timeout" => self.set(&mut pool.drain_timeout, value, value::duration_or_off),
+                "close_rate" => self.set(&mut pool.close_rate, value, value::rate),
                 "server" => self.servers(section, value, &mut pool.servers),
                 _ => self.unread(section, key, value),
             }
@@ -156,6 +170,7 @@ impl Reader {
         let mut name = None;
         let mut addr = None;
         let mut weight = 1;
+        let mut state = ServerState::Ready;
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
                 "name" => {
@@ -171,12 +186,13 @@ impl Reader {
                 }
                 "addr" => addr = self.take(value, address::server),
                 "weight" => self.set(&mut weight, value, |v| value::integer(v, 0..=u16::MAX)),
+                "state" => self.set(&mut state, value, |v| value::choice(v, &ServerState::NAMES, &[])),
                 _ => self.unread(section, key, value),
             }
         }
         self.require(section, "name", "write name = \"a\", unique in its pool");
         self.require(section, "addr", "write addr = \"127.0.0.1:9001\"");
-        Some(Server { name: name?, addr: addr?, weight })
+        Some(Server { name: name?, addr: addr?, weight, state })
     }
 
     /// Checks what listeners and pools say of each other, and puts them into a configuration.
@@ -184,7 +200,7 @@ impl Reader {
         draft.listeners.sort_by_key(|listener| listener.at);
         draft.pools.sort_by_key(|pool| pool.at);
         self.check_counts(&draft);
-        self.check_overlaps(&draft.listeners);
+        self.check_overlaps(&draft);
         let pools: Vec<Pool> = draft.pools.into_iter().map(|draft| draft.pool).collect();
         let indices: HashMap<&str, usize> =
             pools.iter().enumerate().map(|(index, pool)| (pool.name.as_str(), index)).collect();
@@ -213,6 +229,7 @@ impl Reader {
         }
         (!listeners.is_empty()).then_some(Config {
             process: draft.process,
+            admin: draft.admin.map(|draft| draft.admin),
             log: draft.log,
             access: draft.access,
             timeouts: draft.timeouts,
@@ -245,15 +262,20 @@ impl Reader {
     }
 
     /// Every address may be listened on once.
-    fn check_overlaps(&mut self, listeners: &[DraftListener]) {
+    fn check_overlaps(&mut self, draft: &Draft) {
+        let admin = draft.admin.as_ref().map(DraftAdmin::places).unwrap_or_default();
+        let bound = draft.listeners.iter().flat_map(|listener| &listener.bind);
         let mut taken: HashMap<(u16, &Path), Vec<(&Address, At)>> = HashMap::new();
-        for (addr, at) in listeners.iter().flat_map(|listener| &listener.bind) {
+        for (addr, at) in admin.iter().chain(bound) {
             let others = taken.entry(addr.place()).or_default();
             if let Some((other, first)) = others.iter().find(|(other, _)| address::overlap(addr, other)) {
                 let message = format!("{addr} is taken by {other} at {}", self.describe(*first));
                 let help = match addr {
                     Address::Ip(_) => "use another port, or addresses that differ",
                     Address::Unix(_) => "use another path",
+                    Address::Handed(_) => {
+                        "give one of the sockets another FileDescriptorName= in its .socket unit"
+                    }
                 };
                 self.problem(*at, Fault::new(message).help(help));
             }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::admin::DraftAdmin;
 use super::pools::{DraftListener, DraftPool};
 use super::recover::recover;
 use super::report::{Lines, Problem, Report, printable};
@@ -24,7 +25,8 @@ const LARGEST_FILE: u64 = 64 << 20;
 /// The newest `config_version` that this program knows.
 const VERSION: u32 = 1;
 
-pub(super) fn load(path: &Path) -> Result<Config, Report> {
+pub(super) fn load(path: &Path) -> (Result<Config, Report>, Vec<PathBuf>) {
+    let mut files = vec![path.to_owned()];
     let mut reader = Reader::default();
     let mut draft = Draft::default();
     let name = path.display().to_string();
@@ -32,7 +34,7 @@ pub(super) fn load(path: &Path) -> Result<Config, Report> {
         Err(error) => {
             let problem =
                 Problem { file: name, place: None, message: format!("cannot read it: {error}"), help: None };
-            return Err(Report { errors: vec![problem] });
+            return (Err(Report { errors: vec![problem] }), files);
         }
         Ok(bytes) => {
             let folder = path.parent().unwrap_or_else(|| Path::new(""));
@@ -44,8 +46,13 @@ pub(super) fn load(path: &Path) -> Result<Config, Report> {
     let mut seen = vec![fs::canonicalize(path).ok()];
     for (file, at) in std::mem::take(&mut reader.includes) {
         reader.included_file(&file, at, &mut seen, &mut draft);
+        // Another file in the folder may be one to include.
+        let folder = file.parent().map(Path::to_owned);
+        files.extend(folder.into_iter().chain([file]));
     }
-    reader.finish(draft)
+    files.sort_unstable();
+    files.dedup();
+    (reader.finish(draft), files)
 }
 
 pub(super) fn parse(text: &str, name: &str) -> Result<Config, Report> {
@@ -73,6 +80,7 @@ pub(super) struct Draft {
     pub(super) process: Process,
     /// Where `buffer_budget` or, without it, `workers` or `buffer_size` was set.
     pub(super) budget_at: Option<At>,
+    pub(super) admin: Option<DraftAdmin>,
     pub(super) log: Log,
     pub(super) access: Access,
     pub(super) timeouts: Timeouts,
@@ -175,6 +183,7 @@ impl Reader {
                 }
                 "include" => self.include(value),
                 "process" => self.with(&top, key, value, "process", |r, s| r.process(s, draft)),
+                "admin" => self.with(&top, key, value, "admin", |r, s| r.admin(s, draft)),
                 "log" => self.with(&top, key, value, "log", |r, s| r.log(s, draft)),
                 "defaults" => self.with(&top, key, value, "defaults", |r, s| r.defaults(s, draft)),
                 "listener" => self.named(key, value, "listener.NAME", |r, s| r.listener(s, draft)),

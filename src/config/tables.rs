@@ -10,8 +10,8 @@ use toml::de::DeValue;
 use super::read::{At, Draft, Key, Reader, Section, Value};
 use super::value::{self, Fault, Parsed};
 use super::{
-    Access, AccessFormat, CpuAffinity, Drain, EngineKind, Keepalive, LogFormat, LogOutput, MOST_WORKERS,
-    Retry, Splice, Tcp, Template, Timeouts, Uring, known, template,
+    Access, AccessFormat, CpuAffinity, Drain, EngineKind, Event, Keepalive, LogFormat, LogOutput,
+    MOST_WORKERS, Retry, Splice, Tcp, Template, Timeouts, Uring, known, template,
 };
 
 pub(super) const LEVELS: [(&str, LevelFilter); 6] = [
@@ -51,6 +51,8 @@ impl Reader {
                     draft.budget_at = at;
                 }
                 "splice" => self.set(&mut process.splice, value, |v| value::choice(v, &Splice::NAMES, &[])),
+                "watch" => self.set(&mut process.watch, value, value::boolean),
+                "user" => self.set(&mut process.user, value, user),
                 "drain" => self.with(section, key, value, "process.drain", |reader, section| {
                     reader.drain(section, &mut process.drain);
                 }),
@@ -137,23 +139,25 @@ impl Reader {
 
     fn access(&mut self, section: &Section<'_>, access: &mut Access) {
         let mut template = None;
+        let (mut events_at, mut update_every_at, mut is_read) = (section.at, section.at, true);
         for (key, value) in section.keys {
+            let at = self.at(value.span().start);
             match key.get_ref().as_ref() {
                 "output" => self.set(&mut access.output, value, output),
                 "format" => {
-                    self.set(&mut access.format, value, |v| {
-                        value::choice(v, &AccessFormat::NAMES, &["haproxy_tcplog"])
-                    });
+                    self.set(&mut access.format, value, |v| value::choice(v, &AccessFormat::NAMES, &[]));
                 }
                 "template" => template = self.take(value, value::text).map(|text| (text, value)),
-                "events" => self.events(value),
+                "events" => {
+                    events_at = at;
+                    access.events = self.events(value);
+                    is_read &= !access.events.is_empty();
+                }
                 "update_every" => {
-                    self.take(value, |v| match value::duration_or_off(v)? {
-                        None => Ok(()),
-                        Some(_) => {
-                            Err(Fault::not_yet("`update_every`").help("write \"off\", or leave it out"))
-                        }
-                    });
+                    update_every_at = at;
+                    let read = self.take(value, pause_between_updates);
+                    is_read &= read.is_some();
+                    access.update_every = read.flatten();
                 }
                 "skip_empty" => self.set(&mut access.skip_empty, value, value::boolean),
                 "sample" => self.set(&mut access.sample, value, value::share),
@@ -161,6 +165,31 @@ impl Reader {
             }
         }
         self.template(section, template, &mut access.format);
+        if is_read {
+            self.check_events(access, events_at, update_every_at);
+        }
+    }
+
+    /// Checks what `events`, `update_every` and `format` say together.
+    fn check_events(&mut self, access: &Access, events: At, update_every: At) {
+        let has_updates = access.events.contains(&Event::Update);
+        if has_updates && access.update_every.is_none() {
+            let fault = Fault::new("`events` has \"update\", but `update_every` does not say how often");
+            self.problem(
+                events,
+                fault.help("write update_every = \"5m\" beside it, or leave \"update\" out"),
+            );
+        }
+        if !has_updates && access.update_every.is_some() {
+            let fault = Fault::new("`update_every` has no effect without \"update\" in `events`");
+            let help = "write events = [\"update\", \"close\"] beside it, or leave it out";
+            self.problem(update_every, fault.help(help));
+        }
+        if access.format == AccessFormat::HaproxyTcplog && access.events != [Event::Close] {
+            let fault = Fault::new("format = \"haproxy_tcplog\" has no line for anything but \"close\"");
+            let help = "write events = [\"close\"], or another format such as \"logfmt\"";
+            self.problem(events, fault.help(help));
+        }
     }
 
     /// Joins `template` and `format`, of which neither means anything without the other.
@@ -184,10 +213,21 @@ impl Reader {
         }
     }
 
-    fn events(&mut self, value: &Value<'_>) {
-        for event in self.list(value, "an array of events: [\"close\"]") {
-            self.take(event, |event| value::choice(event, &[("close", ())], &["open", "update"]));
+    /// None at all when one of them is wrong.
+    fn events(&mut self, value: &Value<'_>) -> Vec<Event> {
+        let mut events = Vec::new();
+        let items = self.list(value, "an array of events such as [\"open\", \"close\"]");
+        for item in items {
+            let event = self.take(item, |item| {
+                let event = value::choice(item, &Event::NAMES, &[])?;
+                if events.contains(&event) {
+                    return Err(Fault::new(format!("{:?} is in the list twice", event.name())));
+                }
+                Ok(event)
+            });
+            events.extend(event);
         }
+        if events.len() < items.len() { Vec::new() } else { events }
     }
 
     pub(super) fn defaults(&mut self, section: &Section<'_>, draft: &mut Draft) {
@@ -313,6 +353,32 @@ fn ring_buffers(value: &DeValue<'_>) -> Parsed<u16> {
 
 fn buffer_budget(value: &DeValue<'_>) -> Parsed<u64> {
     value::size(value, 4 << 10..=1 << 40, "from 4KiB to 1024GiB")
+}
+
+/// Every connection is looked at each time, so it is a second or more.
+fn pause_between_updates(value: &DeValue<'_>) -> Parsed<Option<Duration>> {
+    let pause = value::duration_or_off(value)?;
+    if pause.is_some_and(|pause| pause < Duration::from_secs(1)) {
+        return Err(Fault::new("updates are a second or more apart").help("write \"1s\" or more"));
+    }
+    Ok(pause)
+}
+
+/// The name of a user; `""` is nobody in particular.
+fn user(value: &DeValue<'_>) -> Parsed<Option<String>> {
+    let name = value::text(value)?;
+    if name.is_empty() {
+        return Ok(None);
+    }
+    if !cfg!(target_os = "linux") {
+        let fault = Fault::new("on this system the process cannot become another user");
+        return Err(fault.help("leave it out, and start the program as that user"));
+    }
+    if name.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, ':' | '/')) {
+        let fault = Fault::new(format!("{name:?} is not the name of a user"));
+        return Err(fault.help("write the name alone, such as \"tidegate\": its groups come with it"));
+    }
+    Ok(Some(name))
 }
 
 fn level(value: &DeValue<'_>) -> Parsed<LevelFilter> {

@@ -6,12 +6,12 @@ use std::str::FromStr;
 use super::known;
 use super::value::{Fault, Parsed};
 
-/// What can be told of a closed connection.
+/// What can be told of a connection. Of one that has not ended there is no cause, closer or pair of letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
-    /// When it was closed: RFC 3339, UTC, milliseconds.
+    /// When it was so: RFC 3339, UTC, milliseconds.
     Ts,
-    /// `close`
+    /// `open`, `update` or `close`: see [`super::Event`].
     Event,
     /// Unique in this process: 16 hexadecimal digits.
     Id,
@@ -29,11 +29,11 @@ pub enum Field {
     Tries,
     /// From accept to the server's connection; absent when none was reached.
     ConnectMs,
-    /// From accept to close.
+    /// From accept until then.
     DurationMs,
-    /// Moved from the client to the server.
+    /// Moved from the client to the server until then.
     BytesIn,
-    /// Moved from the server to the client.
+    /// Moved from the server to the client until then.
     BytesOut,
     /// Why it ended: see [`crate::session::Cause`].
     Cause,

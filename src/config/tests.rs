@@ -9,6 +9,9 @@ use proptest::prelude::*;
 use super::known::TABLES;
 use super::*;
 
+mod admin;
+mod every_key;
+
 /// The least that a configuration needs; tests put their own lines before it.
 const LEAST: &str = r#"
 [listener.web]
@@ -69,7 +72,9 @@ fn the_commented_lines_of_the_example_are_the_defaults() {
     let uncommented = |line: &str| match line.strip_prefix("# ") {
         // `include` needs a folder, and `template` a format that asks for it.
         Some(rest)
-            if rest.contains(" = ") && !rest.starts_with("include") && !rest.starts_with("template") =>
+            if (rest.contains(" = ") || rest.starts_with('['))
+                && !rest.starts_with("include")
+                && !rest.starts_with("template") =>
         {
             rest.to_owned()
         }
@@ -78,12 +83,31 @@ fn the_commented_lines_of_the_example_are_the_defaults() {
     let example = include_str!("../../proxy.toml");
     let all: Vec<String> = example.lines().map(uncommented).collect();
     assert_ne!(all.join("\n"), example);
-    assert_eq!(good(&all.join("\n")), good(example));
+    // A table that is commented out as a whole is not the same as one without a key.
+    assert_eq!(good(&all.join("\n")), Config { admin: Some(Admin::default()), ..good(example) });
+}
+
+/// The pool of the least configuration.
+fn least_pool() -> Pool {
+    Pool {
+        name: "web".to_owned(),
+        balance: Balance::RoundRobin,
+        on_removed: OnRemoved::Drain,
+        drain_timeout: None,
+        close_rate: 100,
+        servers: vec![Server {
+            name: "a".to_owned(),
+            addr: ip("127.0.0.1:9001"),
+            weight: 1,
+            state: ServerState::Ready,
+        }],
+    }
 }
 
 #[test]
 fn what_is_not_written_has_the_default_of_the_reference() {
     let config = good(LEAST);
+    let seconds = Duration::from_secs;
     let expected = Config {
         process: Process {
             workers: None,
@@ -94,37 +118,38 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             buffer_size: 262_144,
             buffer_budget: 536_870_912,
             splice: Splice::Off,
+            watch: false,
+            user: None,
             drain: Drain {
                 grace: Duration::ZERO,
                 idle_first: true,
-                spread: Duration::from_secs(30),
-                hard_stop: Some(Duration::from_secs(300)),
+                spread: seconds(30),
+                hard_stop: Some(seconds(300)),
             },
             uring: Uring { entries: 4096, buffers: 1024, multishot: true },
         },
+        admin: None,
         log: Log { level: log::LevelFilter::Info, output: LogOutput::Stderr, format: LogFormat::Logfmt },
         access: Access {
             output: Some(LogOutput::Stdout),
             format: AccessFormat::Json,
+            events: vec![Event::Close],
+            update_every: None,
             skip_empty: true,
             sample: 1.0,
         },
         timeouts: Timeouts {
-            connect: Some(Duration::from_secs(5)),
-            connect_total: Some(Duration::from_secs(10)),
-            idle: Some(Duration::from_secs(3600)),
-            half_close: Some(Duration::from_secs(300)),
+            connect: Some(seconds(5)),
+            connect_total: Some(seconds(10)),
+            idle: Some(seconds(3600)),
+            half_close: Some(seconds(300)),
         },
         tcp: Tcp {
             nodelay: true,
-            keepalive: Some(Keepalive {
-                idle: Duration::from_secs(60),
-                interval: Duration::from_secs(10),
-                count: 6,
-            }),
-            dead_peer: Some(Duration::from_secs(60)),
+            keepalive: Some(Keepalive { idle: seconds(60), interval: seconds(10), count: 6 }),
+            dead_peer: Some(seconds(60)),
         },
-        retry: Retry { tries: 3, same_server_delay: Duration::from_secs(1) },
+        retry: Retry { tries: 3, same_server_delay: seconds(1) },
         listeners: vec![Listener {
             name: "web".to_owned(),
             bind: vec![ip("127.0.0.1:8080")],
@@ -135,11 +160,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
         }],
-        pools: vec![Pool {
-            name: "web".to_owned(),
-            balance: Balance::RoundRobin,
-            servers: vec![Server { name: "a".to_owned(), addr: ip("127.0.0.1:9001"), weight: 1 }],
-        }],
+        pools: vec![least_pool()],
     };
     assert_eq!(config, expected);
 }
@@ -157,6 +178,8 @@ maxconn = 1000
 buffer_size = "4KiB"
 buffer_budget = "16KiB"
 splice = "auto"
+watch = true
+user = "tidegate"
 drain = { grace = "5s", idle_first = false, spread = "0s", hard_stop = "off" }
 uring = { entries = 64, buffers = 32768, multishot = false }
 [log]
@@ -167,8 +190,8 @@ format = "json"
 output = "syslog:/dev/log"
 format = "template"
 template = "{client} {cause}"
-events = ["close"]
-update_every = "off"
+events = ["update", "open"]
+update_every = "90s"
 skip_empty = false
 sample = 0.5
 "#;
@@ -182,6 +205,8 @@ sample = 0.5
         buffer_size: 4096,
         buffer_budget: 16384,
         splice: Splice::Auto,
+        watch: true,
+        user: Some("tidegate".to_owned()),
         drain: Drain {
             grace: Duration::from_secs(5),
             idle_first: false,
@@ -196,6 +221,8 @@ sample = 0.5
     let access = Access {
         output: Some(LogOutput::Syslog(PathBuf::from("/dev/log"))),
         format: AccessFormat::Template("{client} {cause}".parse().unwrap()),
+        events: vec![Event::Update, Event::Open],
+        update_every: Some(Duration::from_secs(90)),
         skip_empty: false,
         sample: 0.5,
     };
@@ -236,7 +263,7 @@ fn every_key_of_listeners_and_pools_is_read() {
     let config = good(
         r#"
 [listener.a]
-bind = ["0.0.0.0:80", "[::]:80"]
+bind = ["0.0.0.0:80", "[::]:80", "fd:a"]
 pool = "two"
 engine = "completion"
 backlog = 128
@@ -260,7 +287,7 @@ server = [{ name = "x", addr = "10.0.0.1:9001" }]
     );
     let listener = Listener {
         name: "a".to_owned(),
-        bind: vec![ip("0.0.0.0:80"), ip("[::]:80")],
+        bind: vec![ip("0.0.0.0:80"), ip("[::]:80"), Address::Handed("a".to_owned())],
         pool: 1,
         engine: Some(EngineKind::IoUring),
         backlog: NonZeroU32::new(128),
@@ -295,7 +322,7 @@ fn errors_at_the_top() {
         ("include = [\"a.toml\"]", "1:11 `include` needs a file", ""),
         ("colour = 1", "1:1 unknown key `colour` before the first table", "known here: `config_version`, "),
         ("[proces]", "1:2 unknown table [proces]", "did you mean `process`?"),
-        ("[admin]\nsocket = \"x\"", "1:2 [admin] is not supported yet by this version", ""),
+        ("[metrics]\nper_server = true", "1:2 [metrics] is not supported yet by this version", ""),
         ("process = 1", "1:11 expected a table [process], found the number 1", ""),
         ("log.access = true", "1:14 expected a table [log.access], found true", ""),
         ("worker_processes = 4", "1:1 unknown key `worker_processes`", "here it is `workers` in [process]"),
@@ -326,6 +353,13 @@ fn errors_in_process() {
         ("[process]\ncpu_affinity = [\"7-4\"]", "2:17 expected CPUs such as", "found the string \"7-4\""),
         ("[process]\ncpu_affinity = [\"0\", \"1024\"]", "2:22 expected CPUs such as", "up to 1023"),
         ("[process]\ncpu_affinity = [\"3\", \"0-5\"]", "2:22 CPU 3 is in the list twice", ""),
+        (
+            "[process]\ngroup = \"x\"",
+            "2:1 unknown key `group` in [process]",
+            "here it is `user` in [process]",
+        ),
+        ("[process]\nuser = 0", "2:8 expected a string, found the number 0", ""),
+        ("[process]\nuser = \"a:b\"", "2:8 \"a:b\" is not the name of a user", "write the name alone"),
         ("[process]\nengine = \"epoll\"", "2:10 expected", "did you mean \"mio\"?"),
         (
             "[listener.x]\npool = \"web\"\nbind = [\"[::1]:1\"]\nengine = \"io-uring\"",
@@ -379,14 +413,10 @@ fn errors_in_log() {
         ("[log]\noutput = \"/var/log/\"", "2:10 \"/var/log/\" is not the path of a file", ""),
         ("[log]\noutput = \"/a\\u0000\"", "2:10 ", "is not the path of a file"),
         ("[log]\nformat = \"text\"", "2:10 expected", "did you mean \"logfmt\"?"),
-        ("[log.access]\nformat = \"haproxy_tcplog\"", "2:10 \"haproxy_tcplog\" is not supported yet", ""),
         ("[log.access]\nformat = \"template\"", "1:1 [log.access] has no `template`", "write one such as"),
         ("[log.access]\ntemplate = \"{ts}\"", "2:12 `template` has no effect without", "leave it out"),
-        ("[log.access]\nevents = [\"open\", \"close\"]", "2:11 \"open\" is not supported yet", ""),
-        ("[log.access]\nevents = [\"closed\"]", "2:11 expected \"close\"", "did you mean \"close\"?"),
         ("[log.access]\nevents = []", "2:10 expected an array of events", "found an empty one"),
         ("[log.access]\nevents = \"close\"", "2:10 expected an array", "write it in brackets: [\"close\"]"),
-        ("[log.access]\nupdate_every = \"5m\"", "2:16 `update_every` is not supported yet", "write \"off\""),
         ("[log.access]\nskip_empty = \"yes\"", "2:14 expected true or false, found the string \"yes\"", ""),
         ("[log.access]\nsample = 0", "2:10 expected a number over 0 and up to 1", ""),
         ("[log.access]\noption_dontlognull = true", "2:1 unknown key", "here it is `skip_empty`"),
@@ -394,6 +424,29 @@ fn errors_in_log() {
     assert_eq!(good(&format!("[log.access]\noutput = \"off\"\ntemplate = \"\"{LEAST}")).access.output, None);
     let file = good(&format!("[log]\noutput = \"./a\"{LEAST}")).log.output;
     assert_eq!(file, LogOutput::File(PathBuf::from("./a")));
+}
+
+#[test]
+fn errors_in_events() {
+    assert_errors(&[
+        ("log.access.events = [\"closed\"]", "1:22 expected \"open\", \"update\"", "did you mean \"close\"?"),
+        ("log.access.events = [\"open\", \"open\"]", "1:30 \"open\" is in the list twice", ""),
+        ("log.access.events = [\"open\", \"update\"]", "1:21 `events` has \"update\", but", "= \"5m\""),
+        ("log.access.update_every = \"5m\"", "1:27 `update_every` has no effect without", "[\"update\","),
+        ("log.access.update_every = \"999ms\"", "1:27 updates are a second or more apart", "\"1s\" or more"),
+        (
+            "log.access.format = \"haproxy_tcplog\"\nlog.access.events = [\"open\", \"close\"]",
+            "2:21 format = \"haproxy_tcplog\" has no line for anything but \"close\"",
+            "write events = [\"close\"]",
+        ),
+    ]);
+    // One mistake is told once: what is wrong with a value hides what follows from its absence.
+    assert_errors(&[
+        ("log.access = { events = [\"updte\"], update_every = \"5m\" }", "1:26 expected", "\"update\"?"),
+        ("log.access = { events = [\"update\"], update_every = \"5\" }", "1:52 expected a duration", ""),
+    ]);
+    let tcplog = good(&format!("[log.access]\nformat = \"haproxy_tcplog\"{LEAST}")).access;
+    assert_eq!((tcplog.format, tcplog.events), (AccessFormat::HaproxyTcplog, vec![Event::Close]));
 }
 
 #[test]
@@ -476,7 +529,7 @@ fn errors_in_listeners() {
             "3:20 \"*:80\" is not an IP address",
             "\"0.0.0.0:80\"",
         ),
-        ("pool = \"web\"\nbind = [\"fd:x\"]", "3:9 `fd:` in `bind` is not supported yet", ""),
+        ("pool = \"web\"\nbind = [\"fd:\"]", "3:9 \"\" is not the name of a socket", "FileDescriptorName="),
         ("bind = [\"[::1]:1\"]\npool = \"wbe\"", "3:8 there is no pool \"wbe\"", "did you mean \"web\"?"),
         ("bind = [\"[::1]:1\"]\npool = \"other\"", "3:8 there is no pool", "write a table [pool.other]"),
         (
@@ -548,6 +601,15 @@ fn a_path_is_listened_on_once() {
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found[0].contains("unix:/x is taken by unix:/x at test:"), "{found:#?}");
     assert!(found[0].ends_with("use another path"), "{found:#?}");
+}
+
+#[test]
+fn sockets_of_a_name_are_taken_once() {
+    let text = LEAST.replace("\"127.0.0.1:8080\"", "\"fd:x\", \"unix:/x\", \"fd:x\"");
+    let found = errors(&text);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].contains("fd:x is taken by fd:x at test:"), "{found:#?}");
+    assert!(found[0].contains("another FileDescriptorName="), "{found:#?}");
 }
 
 #[test]
@@ -701,66 +763,4 @@ fn what_may_be_in_a_broken_line_is_not_called_missing() {
             ],
         ),
     ]);
-}
-
-/// A date is no value of any key, so each key must be refused: as a wrong value or as not supported yet.
-#[test]
-fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
-    let mut read = Vec::new();
-    for table in TABLES {
-        for key in table.keys {
-            let path = table.path.replace("NAME", "x");
-            let text = match path.as_str() {
-                "" => format!("{key} = 1979-05-27"),
-                "pool.x.server" => format!("[[{path}]]\n{key} = 1979-05-27"),
-                _ => format!("[{path}]\n{key} = 1979-05-27"),
-            };
-            let errors = errors(&text);
-            let said = |words: &str| errors.iter().any(|error| error.contains(words));
-            assert!(!said("unknown"), "{text}\n{errors:#?}");
-            if said("found a date or time") || said("`include` needs a file") {
-                read.push(format!("{}.{key}", table.path));
-            } else {
-                assert!(said("is not supported yet by this version"), "{text}\n{errors:#?}");
-            }
-        }
-    }
-    let tables = ".config_version .include .process .log .defaults .listener .pool process.workers \
-        process.cpu_affinity process.engine process.engine_fallback process.maxconn process.buffer_size process.buffer_budget process.splice \
-        process.drain process.uring process.drain.grace process.drain.idle_first process.drain.spread process.drain.hard_stop \
-        process.uring.entries process.uring.buffers process.uring.multishot log.level log.output log.format log.access log.access.output \
-        log.access.format log.access.template log.access.events log.access.update_every log.access.skip_empty \
-        log.access.sample defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \
-        defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close \
-        defaults.tcp.nodelay defaults.tcp.keepalive defaults.tcp.dead_peer defaults.tcp.keepalive.idle \
-        defaults.tcp.keepalive.interval defaults.tcp.keepalive.count defaults.retry.tries \
-        defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.engine listener.NAME.backlog listener.NAME.accept_balance \
-        listener.NAME.maxconn listener.NAME.at_maxconn pool.NAME.balance pool.NAME.server \
-        pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight";
-    assert_eq!(read, tables.split_whitespace().collect::<Vec<_>>());
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
-    /// Whatever is cut out of or put into a good text, it is judged without a panic, and every error points
-    /// at a line that is there.
-    #[test]
-    fn no_text_is_too_broken_to_judge(
-        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..40, r#"[\[\]{}"'=#\\\n,a-c0-9é.$]{0,6}"#), 0..6),
-    ) {
-        let mut text = include_str!("../../proxy.toml").replace("# ", "") + LEAST;
-        for (index, length, insert) in cuts {
-            let start = text.floor_char_boundary(index.index(text.len() + 1));
-            let end = text.floor_char_boundary(start + length);
-            text.replace_range(start..end, &insert);
-        }
-        if let Err(report) = parse(&text, "test") {
-            prop_assert!(!report.errors.is_empty());
-            for place in report.errors.iter().filter_map(|problem| problem.place.as_ref()) {
-                prop_assert!(place.line >= 1 && place.line <= text.split('\n').count());
-                prop_assert!(place.column >= 1);
-            }
-        }
-    }
 }

@@ -191,6 +191,19 @@ fn quantity(text: &str) -> Option<(u64, &str)> {
     Some((number, text[digits..].trim_start()))
 }
 
+/// So many a second, such as `"50/s"`.
+pub(super) fn rate(value: &DeValue<'_>) -> Parsed<u32> {
+    const EXPECTED: &str = "a rate such as \"50/s\"";
+    if let DeValue::Integer(number) = value {
+        return Err(Fault::mismatch(EXPECTED, value).help(format!("a rate has a unit: write \"{number}/s\"")));
+    }
+    if !matches!(value, DeValue::String(_)) {
+        return Err(Fault::mismatch(EXPECTED, value));
+    }
+    super::rate(&text(value)?)
+        .ok_or_else(|| Fault::mismatch(EXPECTED, value).help("a whole number from 1 to 1000000, and `/s`"))
+}
+
 /// One of the words `names`; those in `later` belong to the reference but not to this version.
 pub(super) fn choice<T: Clone>(value: &DeValue<'_>, names: &[(&str, T)], later: &[&str]) -> Parsed<T> {
     let words: Vec<&str> = names.iter().map(|(name, _)| *name).collect();

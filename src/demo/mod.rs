@@ -69,7 +69,7 @@ pub fn run(mut config: Config, time: Option<Duration>) -> anyhow::Result<ExitCod
             result
         }
     })?;
-    crate::process::run(&config)?;
+    crate::process::run(config.clone(), None)?;
     stopping.store(true, Ordering::Relaxed);
     let summary = guide.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     drop(back_ends);

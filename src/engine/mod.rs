@@ -27,12 +27,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::relay::{End, Fault};
 use crate::session::{Order, Sight};
-use crate::snapshot::ListenerId;
+use crate::snapshot::{ListenerId, Snapshot};
 use crate::sys::calls::{self, Call};
+use crate::sys::net::Path;
 use crate::table::Key;
 
 /// What an engine tells a worker.
@@ -140,8 +142,26 @@ pub trait Engine: Sized {
     /// Stops accepting for a while, or goes on.
     fn pause(&mut self, id: ListenerId, paused: bool);
 
-    /// Accepts what waits in the backlogs, `most` at most, then closes all listeners.
-    fn close_listeners(&mut self, most: usize, out: &mut VecDeque<Event<Self::Socket>>);
+    /// Gives the sockets of a listener back for which `which` says so, and accepts from them no more. Clients that were
+    /// accepted meanwhile are still told of.
+    fn unlisten(
+        &mut self,
+        id: ListenerId,
+        which: &dyn Fn(&Self::Listener) -> bool,
+        out: &mut VecDeque<Event<Self::Socket>>,
+    ) -> Vec<Self::Listener>;
+
+    /// Accepts what waits in the backlogs of those listening sockets for which `which` says so, `most` at most, then
+    /// closes them.
+    fn close_listeners(
+        &mut self,
+        which: &dyn Fn(ListenerId, &Self::Listener) -> bool,
+        most: usize,
+        out: &mut VecDeque<Event<Self::Socket>>,
+    );
+
+    /// Goes by another snapshot from now on, and by its [`Snapshot::buffer_share`] if there is one.
+    fn adopt(&mut self, snapshot: Arc<Snapshot>);
 
     /// Takes charge of an accepted socket.
     ///
@@ -168,4 +188,7 @@ pub trait Engine: Sized {
 
     /// How a relay is doing; `None` when none runs.
     fn look(&self, io: &Self::Io) -> Option<Sight>;
+
+    /// What the system says of the client's path and the server's; `None` where there is none or it does not tell.
+    fn paths(&self, io: &Self::Io) -> [Option<Path>; 2];
 }

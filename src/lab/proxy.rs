@@ -31,7 +31,7 @@ pub fn serve(config: &Config, records: bool) -> anyhow::Result<()> {
     }
     // Its own calls are not made by way of `sys`, and so are none of the proxy's.
     thread::Builder::new().name("answers".to_owned()).spawn(answer)?;
-    Ok(process::run(config)?)
+    Ok(process::run(config.clone(), None)?)
 }
 
 fn answer() {

@@ -1,16 +1,71 @@
-//! How a closed connection becomes a line.
+//! How what has become of a connection becomes a line.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
 
 use super::Record;
 use super::stamp::{Now, Stamps};
+use super::tcplog::Tcplog;
 use crate::config::{AccessFormat, Field, Piece};
-use crate::snapshot::Snapshot;
+use crate::session::Cause;
+use crate::snapshot::{Listener, PoolId, Server, Snapshot};
 
-/// Writes access lines. JSON and logfmt are templates too, so that there is one way to write a line.
+/// Writes access lines.
 #[derive(Debug)]
-pub(super) struct AccessLines {
+pub(super) enum AccessLines {
+    /// Ours.
+    Fields(Fields),
+    /// HAProxy's.
+    Tcplog(Tcplog),
+}
+
+impl AccessLines {
+    pub(super) fn new(format: &AccessFormat, names: &Arc<Snapshot>, engines: Vec<&'static str>) -> Self {
+        match format {
+            AccessFormat::HaproxyTcplog => Self::Tcplog(Tcplog::new(names, TimeZone::system())),
+            AccessFormat::Json => {
+                Self::Fields(Fields::new(joined("{\"", "\":", ",\"", "}"), true, names, engines))
+            }
+            AccessFormat::Logfmt => {
+                Self::Fields(Fields::new(joined("", "=", " ", ""), false, names, engines))
+            }
+            AccessFormat::Template(template) => {
+                Self::Fields(Fields::new(template.pieces().to_vec(), false, names, engines))
+            }
+        }
+    }
+
+    /// Ids stand for these names from now on.
+    pub(super) fn set_names(&mut self, names: &Arc<Snapshot>) {
+        match self {
+            Self::Fields(fields) => fields.set_names(names),
+            Self::Tcplog(tcplog) => tcplog.set_names(names),
+        }
+    }
+
+    /// There is one more worker, of this engine.
+    pub(super) fn add_worker(&mut self, engine: &'static str) {
+        match self {
+            Self::Fields(fields) => fields.engines.push(engine),
+            Self::Tcplog(_) => {}
+        }
+    }
+
+    /// Appends the line of `record`, without its end.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>, record: &Record, now: Now) {
+        match self {
+            Self::Fields(fields) => fields.write(out, record, now),
+            Self::Tcplog(tcplog) => tcplog.write(out, record, now),
+        }
+    }
+}
+
+/// JSON and logfmt are templates too, so that there is one way to write a line.
+#[derive(Debug)]
+pub(super) struct Fields {
     pieces: Vec<Piece>,
     /// What stands on both sides of a text.
     quote: &'static [u8],
@@ -18,38 +73,41 @@ pub(super) struct AccessLines {
     absent: &'static [u8],
     /// Listener and pool as they are written, by listener.
     listeners: Vec<(String, String)>,
-    /// Server and its address as they are written, by server.
-    servers: Vec<(String, String)>,
+    /// Server, its address and its pool as they are written, by server.
+    servers: Vec<(String, String, String)>,
     /// By worker.
     engines: Vec<&'static str>,
     stamps: Stamps,
 }
 
-impl AccessLines {
-    pub(super) fn new(format: &AccessFormat, names: &Snapshot, engines: Vec<&'static str>) -> Self {
-        let is_json = matches!(format, AccessFormat::Json);
+impl Fields {
+    fn new(pieces: Vec<Piece>, is_json: bool, names: &Snapshot, engines: Vec<&'static str>) -> Self {
+        let mut fields = Self {
+            pieces,
+            quote: if is_json { b"\"" } else { b"" },
+            absent: if is_json { b"null" } else { b"-" },
+            listeners: Vec::new(),
+            servers: Vec::new(),
+            engines,
+            stamps: Stamps::default(),
+        };
+        fields.set_names(names);
+        fields
+    }
+
+    fn set_names(&mut self, names: &Snapshot) {
+        let is_json = !self.quote.is_empty();
         let shown = |name: &str| {
             if is_json { serde_json::Value::from(name).to_string() } else { name.to_owned() }
         };
-        let listener = |it: &crate::snapshot::Listener| (shown(&it.name), shown(&names.pool(it.pool).name));
-        let server = |it: &crate::snapshot::Server| (shown(&it.name), shown(&it.addr.to_string()));
-        Self {
-            pieces: match format {
-                AccessFormat::Json => joined("{\"", "\":", ",\"", "}"),
-                AccessFormat::Logfmt => joined("", "=", " ", ""),
-                AccessFormat::Template(template) => template.pieces().to_vec(),
-            },
-            quote: if is_json { b"\"" } else { b"" },
-            absent: if is_json { b"null" } else { b"-" },
-            listeners: names.listeners.iter().map(listener).collect(),
-            servers: names.servers.iter().map(server).collect(),
-            engines,
-            stamps: Stamps::default(),
-        }
+        let pool = |id: PoolId| shown(&names.pool(id).name);
+        let listener = |it: &Listener| (shown(&it.name), pool(it.pool));
+        let server = |it: &Server| (shown(&it.name), shown(&it.addr.to_string()), pool(it.pool));
+        self.listeners = names.listeners.iter().map(listener).collect();
+        self.servers = names.servers.iter().map(server).collect();
     }
 
-    /// Appends the line of `record`, without its end.
-    pub(super) fn write(&mut self, out: &mut Vec<u8>, record: &Record, now: Now) {
+    fn write(&mut self, out: &mut Vec<u8>, record: &Record, now: Now) {
         // By index, because writing a field may change the kept stamp.
         for index in 0..self.pieces.len() {
             out.extend_from_slice(self.pieces[index].literal.as_bytes());
@@ -68,7 +126,7 @@ impl AccessLines {
                 self.stamps.write(out, now.wall_ms_at(record.ended));
                 out.extend_from_slice(self.quote);
             }
-            Field::Event => self.write_text(out, "close"),
+            Field::Event => self.write_text(out, record.event.name()),
             Field::Id => {
                 out.extend_from_slice(self.quote);
                 write_hex(out, record.id);
@@ -80,7 +138,8 @@ impl AccessLines {
                 write_client(out, record.client);
                 out.extend_from_slice(self.quote);
             }
-            Field::Pool => out.extend_from_slice(names.1.as_bytes()),
+            // That of the listener may be another one since a reload.
+            Field::Pool => out.extend_from_slice(server.map_or(&names.1, |it| &it.2).as_bytes()),
             Field::Server => out.extend_from_slice(server.map_or(self.absent, |it| it.0.as_bytes())),
             Field::ServerAddr => out.extend_from_slice(server.map_or(self.absent, |it| it.1.as_bytes())),
             Field::Tries => write_number(out, record.tries.into()),
@@ -91,11 +150,18 @@ impl AccessLines {
             Field::DurationMs => write_number(out, record.ended.0.saturating_sub(record.began.0)),
             Field::BytesIn => write_number(out, record.bytes_in),
             Field::BytesOut => write_number(out, record.bytes_out),
-            Field::Cause => self.write_text(out, record.cause.name()),
-            Field::Closer => self.write_text(out, record.cause.closer()),
-            Field::HapTs => self.write_text(out, record.cause.hap_ts()),
+            Field::Cause => self.write_of_cause(out, record, Cause::name),
+            Field::Closer => self.write_of_cause(out, record, Cause::closer),
+            Field::HapTs => self.write_of_cause(out, record, Cause::hap_ts),
             Field::Engine => self.write_text(out, self.engines[usize::from(record.worker)]),
             Field::Worker => write_number(out, record.worker.into()),
+        }
+    }
+
+    fn write_of_cause(&self, out: &mut Vec<u8>, record: &Record, word: fn(Cause) -> &'static str) {
+        match record.cause {
+            Some(cause) => self.write_text(out, word(cause)),
+            None => out.extend_from_slice(self.absent),
         }
     }
 
@@ -146,6 +212,7 @@ fn write_client(out: &mut Vec<u8>, client: Option<SocketAddr>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Event;
     use crate::logging::tests::{names, rejected, relayed};
     use crate::tick::Tick;
 
@@ -192,6 +259,19 @@ mod tests {
     }
 
     #[test]
+    fn what_has_not_ended_has_no_cause() {
+        let open = Record { event: Event::Open, bytes_in: 0, bytes_out: 0, cause: None, ..relayed() };
+        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"open","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"connect_ms":3,"duration_ms":1123,"bytes_in":0,"bytes_out":0,"cause":null,"closer":null,"hap_ts":null,"engine":"mio","worker":1}"#;
+        assert_eq!(line(&AccessFormat::Json, &open), expected);
+        let update = Record { event: Event::Update, bytes_out: 9, ..open };
+        let expected = "ts=2026-11-23T07:38:00.123Z event=update id=00000000000000ff listener=web \
+                        client=192.0.2.7:40001 pool=app server=beta server_addr=127.0.0.1:9002 tries=2 \
+                        connect_ms=3 duration_ms=1123 bytes_in=0 bytes_out=9 cause=- closer=- hap_ts=- engine=mio \
+                        worker=1";
+        assert_eq!(line(&AccessFormat::Logfmt, &update), expected);
+    }
+
+    #[test]
     fn a_template_is_the_users_own_line() {
         let template = |text: &str| AccessFormat::Template(text.parse().unwrap());
         let shown = line(&template("{client} -> {pool}/{server} {{{cause}}} ü {hap_ts}"), &relayed());
@@ -205,10 +285,14 @@ mod tests {
 
     #[test]
     fn names_are_escaped_in_json() {
-        let mut names = names();
-        names.listeners[0].name = "a\"b\\c".to_owned();
+        let mut names = Arc::into_inner(names()).unwrap();
+        names.listeners[0].name = "a\"b\\c".into();
         let mut out = Vec::new();
-        AccessLines::new(&AccessFormat::Json, &names, vec!["poll", "mio"]).write(&mut out, &relayed(), NOW);
+        AccessLines::new(&AccessFormat::Json, &Arc::new(names), vec!["poll", "mio"]).write(
+            &mut out,
+            &relayed(),
+            NOW,
+        );
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value["listener"], "a\"b\\c");
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use log::Level;
 
@@ -11,6 +12,10 @@ use crate::sys::output::UnixDatagram;
 pub(super) const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 
 const IDENTIFIER: &str = "tidegate";
+
+/// How long a daemon whose queue is full may take to go on. It has to wait for a disk, too; but one that hangs must not
+/// keep other outputs from their lines.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The facility "daemon" of RFC 3164, 4.1.1.
 const FACILITY_DAEMON: u8 = 3;
@@ -31,6 +36,8 @@ pub(super) struct Datagrams {
     socket: UnixDatagram,
     path: PathBuf,
     dialect: Dialect,
+    /// The daemon has been waited for in vain; until it takes a line again it gets no more time.
+    is_stuck: bool,
     line: Vec<u8>,
     packet: Vec<u8>,
 }
@@ -40,10 +47,12 @@ impl Datagrams {
     pub(super) fn open(path: &Path, dialect: Dialect) -> io::Result<Self> {
         UnixDatagram::unbound()?.connect(path)?;
         let socket = UnixDatagram::unbound()?;
-        Ok(Self { socket, path: path.to_owned(), dialect, line: Vec::new(), packet: Vec::new() })
+        socket.set_write_timeout(Some(PATIENCE))?;
+        let (path, is_stuck) = (path.to_owned(), false);
+        Ok(Self { socket, path, dialect, is_stuck, line: Vec::new(), packet: Vec::new() })
     }
 
-    /// Sends the line that `write` appends; waits while the receiver's queue is full.
+    /// Sends the line that `write` appends; waits a while if the receiver's queue is full.
     pub(super) fn send(&mut self, level: Level, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
         self.line.clear();
         write(&mut self.line);
@@ -54,11 +63,23 @@ impl Datagrams {
         }
         loop {
             match self.socket.send_to(&self.packet, &self.path) {
-                Ok(_) => return Ok(()),
+                Ok(_) => return self.set_stuck(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.set_stuck(true)?;
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "its daemon takes no more lines"));
+                }
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn set_stuck(&mut self, is_stuck: bool) -> io::Result<()> {
+        if self.is_stuck != is_stuck {
+            self.socket.set_nonblocking(is_stuck)?;
+            self.is_stuck = is_stuck;
+        }
+        Ok(())
     }
 }
 
@@ -95,9 +116,10 @@ fn severity(level: Level) -> u8 {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use crate::tick::Tick;
 
     fn received(socket: &UnixDatagram) -> Vec<u8> {
-        socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut packet = vec![0; 4096];
         let size = socket.recv(&mut packet).unwrap();
         packet.truncate(size);
@@ -155,6 +177,42 @@ mod tests {
         let second = UnixDatagram::bind(&path).unwrap();
         send(&mut datagrams, Level::Info, "kept").unwrap();
         assert!(received(&second).ends_with(b": kept"));
+    }
+
+    #[test]
+    fn a_daemon_that_hangs_is_waited_for_once_and_gets_lines_again_when_it_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let daemon = UnixDatagram::bind(&path).unwrap();
+        let mut datagrams = Datagrams::open(&path, Dialect::Syslog).unwrap();
+        let clock = crate::sys::Clock::start();
+        let mut queued = 0;
+        let error = loop {
+            match send(&mut datagrams, Level::Info, "queued") {
+                Ok(()) => queued += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.to_string(), "its daemon takes no more lines");
+        let waited = clock.now().since(Tick(0));
+        assert!(waited >= PATIENCE, "it was given up after {waited:?}");
+        let before = clock.now();
+        assert!((0..1000).all(|_| send(&mut datagrams, Level::Info, "lost").is_err()));
+        let took = clock.now().since(before);
+        assert!(took < PATIENCE, "it was waited for again, {took:?}");
+
+        for _ in 0..queued {
+            assert!(received(&daemon).ends_with(b": queued"));
+        }
+        send(&mut datagrams, Level::Info, "kept").unwrap();
+        assert!(received(&daemon).ends_with(b": kept"));
+        // It has its time again: a queue that is full for a moment loses nothing.
+        let slow = std::thread::spawn(move || {
+            std::thread::sleep(PATIENCE / 4);
+            (0..queued + 5).map(|_| received(&daemon)).filter(|line| line.ends_with(b": slow")).count()
+        });
+        assert!((0..queued + 5).all(|_| send(&mut datagrams, Level::Info, "slow").is_ok()));
+        assert_eq!(slow.join().unwrap(), queued + 5);
     }
 
     #[test]

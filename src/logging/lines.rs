@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::thread::Thread;
 
-use log::{Level, LevelFilter, Log, Metadata};
+use log::{Level, Log, Metadata};
 
+use super::control::Wanted;
 use super::recorder::Tally;
 use super::stamp::{Now, Stamps};
 use crate::config::LogFormat;
@@ -26,7 +27,7 @@ pub(super) struct Line {
 /// Takes what `log::info!` and its like say, on any thread, and never waits for the writer.
 #[derive(Debug)]
 pub(super) struct Logger {
-    pub(super) level: LevelFilter,
+    pub(super) wanted: Arc<Wanted>,
     pub(super) lines: SyncSender<Line>,
     pub(super) tally: Arc<Tally>,
     pub(super) writer: Thread,
@@ -35,7 +36,7 @@ pub(super) struct Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= self.level
+        self.wanted.has(metadata.level())
     }
 
     fn log(&self, record: &log::Record<'_>) {
@@ -94,6 +95,8 @@ fn level_name(level: Level) -> &'static str {
 mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
 
+    use log::LevelFilter;
+
     use super::*;
 
     const NOW: Now = Now { tick: Tick(10_000), wall_ms: 1_795_419_482_000 };
@@ -110,7 +113,8 @@ mod tests {
         let tally = Arc::new(Tally::default());
         let writer = std::thread::current();
         let clock = Clock::start();
-        (Logger { level, lines: sender, tally: Arc::clone(&tally), writer, clock }, receiver, tally)
+        let wanted = Arc::new(Wanted::new(level));
+        (Logger { wanted, lines: sender, tally: Arc::clone(&tally), writer, clock }, receiver, tally)
     }
 
     fn say(logger: &Logger, level: Level, text: &str) {

@@ -1,4 +1,4 @@
-//! The worker's side of the access log.
+//! The side of the access log of those who have something to tell.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +7,11 @@ use std::thread::Thread;
 use rtrb::Producer;
 
 use super::Record;
-use crate::config::Access;
+use crate::balance;
+use crate::config::{Access, Event};
 use crate::session::Cause;
 
-/// Records that a worker can be ahead of the writer.
+/// Records that a worker, or whoever sends updates, can be ahead of the writer.
 pub(super) const CAPACITY: usize = 8192;
 
 /// Records after which the writer is woken even in the middle of a turn: one turn may close every
@@ -45,7 +46,7 @@ impl Tally {
     }
 }
 
-/// Hands one worker's access records to the writer, and never waits for it.
+/// Hands the access records of one worker, or of whoever sends updates, to the writer, and never waits for it.
 #[derive(Debug)]
 pub struct Recorder {
     /// `None` when the access log is off.
@@ -73,7 +74,7 @@ impl Recorder {
         Self { lane: Some(Lane { filter: Filter::new(access), ring, tally, writer, unseen: 0 }) }
     }
 
-    /// Hands over one record, unless `skip_empty` or `sample` leave it out. Never blocks: a record that
+    /// Hands over one record, unless `events`, `skip_empty` or `sample` leave it out. Never blocks: a record that
     /// the writer has no room for is dropped and counted.
     pub fn push(&mut self, record: Record) {
         let Some(lane) = &mut self.lane else { return };
@@ -85,6 +86,12 @@ impl Recorder {
         if lane.unseen == WAKE_EVERY {
             lane.wake();
         }
+    }
+
+    /// How many more records there is room for now. Who has many to tell at a time waits while there is none.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.lane.as_ref().map_or(usize::MAX, |lane| lane.ring.slots())
     }
 
     /// Wakes the writer if there is something new for it; a worker calls it once a turn.
@@ -107,34 +114,35 @@ impl Lane {
 /// Which records become lines.
 #[derive(Debug)]
 struct Filter {
+    /// By [`Event`].
+    events: [bool; Event::NAMES.len()],
     skip_empty: bool,
     /// `sample` in parts of [`Filter::WHOLE`].
-    step: u64,
-    /// What the records up to here have added up to, short of a line.
-    sum: u64,
+    share: u64,
 }
 
 impl Filter {
     const WHOLE: u64 = 1 << 32;
+    /// Draws that have nothing to do with those of `balance`, which follow from the same ids.
+    const SALT: u64 = 0x7469_6465_6761_7465;
 
     fn new(access: &Access) -> Self {
-        // Rounded up, so that ten tenths make a whole.
-        let step = (access.sample * Self::WHOLE as f64).ceil() as u64;
-        Self { skip_empty: access.skip_empty, step, sum: 0 }
+        Self {
+            events: Event::NAMES.map(|(_, event)| access.events.contains(&event)),
+            skip_empty: access.skip_empty,
+            share: (access.sample * Self::WHOLE as f64).ceil() as u64,
+        }
     }
 
-    /// `skip_empty` leaves out what moved no byte and did not fail. `sample` counts what is left, failures
-    /// too: with 0.25 a worker writes its 4th, 8th, 12th …
-    fn wants(&mut self, record: &Record) -> bool {
-        if self.skip_empty && record.cause == Cause::Done && record.bytes_in == 0 && record.bytes_out == 0 {
-            return false;
-        }
-        self.sum += self.step;
-        let wanted = self.sum >= Self::WHOLE;
-        if wanted {
-            self.sum -= Self::WHOLE;
-        }
-        wanted
+    /// `skip_empty` leaves out the close of what moved no byte and did not fail. `sample` decides by the id, so that
+    /// all of a connection is told or nothing, by whichever thread. It draws, since to take every n-th would favour
+    /// whatever comes in step with it, such as one of n servers in turn.
+    fn wants(&self, record: &Record) -> bool {
+        let is_empty = record.cause == Some(Cause::Done) && record.bytes_in == 0 && record.bytes_out == 0;
+        self.events[record.event as usize]
+            && !(self.skip_empty && is_empty)
+            && (self.share == Self::WHOLE
+                || balance::random(record.id ^ Self::SALT) % Self::WHOLE < self.share)
     }
 }
 
@@ -146,7 +154,7 @@ mod tests {
     use crate::logging::tests::{rejected, relayed};
 
     fn access(skip_empty: bool, sample: f64) -> Access {
-        Access { output: None, format: crate::config::AccessFormat::Json, skip_empty, sample }
+        Access { output: None, skip_empty, sample, ..Access::default() }
     }
 
     fn recorder(capacity: usize) -> (Recorder, rtrb::Consumer<Record>, Arc<Tally>) {
@@ -201,35 +209,87 @@ mod tests {
     }
 
     #[test]
-    fn skip_empty_leaves_out_what_moved_nothing_and_did_not_fail() {
+    fn room_is_what_can_be_pushed() {
+        let (mut recorder, mut ring, tally) = recorder(3);
+        while recorder.room() > 0 {
+            recorder.push(relayed());
+        }
+        assert_eq!((tally.offered(), tally.dropped()), (3, 0));
+        assert!(ring.pop().is_ok());
+        assert_eq!(recorder.room(), 1);
+        assert!(Recorder::off().room() > 0, "nobody waits for what is off");
+    }
+
+    fn filter(events: &[Event], skip_empty: bool, sample: f64) -> Filter {
+        Filter::new(&Access { events: events.to_vec(), ..access(skip_empty, sample) })
+    }
+
+    fn of(event: Event) -> Record {
+        let cause = relayed().cause.filter(|_| event == Event::Close);
+        Record { event, cause, ..relayed() }
+    }
+
+    #[test]
+    fn only_events_that_are_asked_for_become_lines() {
+        let all = [Event::Open, Event::Update, Event::Close];
+        for events in [&all[..1], &all[1..2], &all[2..], &all[..2], &all] {
+            let filter = filter(events, false, 1.0);
+            let wanted: Vec<Event> = all.into_iter().filter(|event| filter.wants(&of(*event))).collect();
+            assert_eq!(wanted, events);
+        }
+    }
+
+    #[test]
+    fn skip_empty_leaves_out_the_close_of_what_moved_nothing_and_did_not_fail() {
         let empty = Record { bytes_in: 0, bytes_out: 0, ..relayed() };
-        let mut filter = Filter::new(&access(true, 1.0));
+        let filter = filter(&[Event::Open, Event::Close], true, 1.0);
         assert!(!filter.wants(&empty));
         assert!(filter.wants(&Record { bytes_in: 1, ..empty }));
         assert!(filter.wants(&Record { bytes_out: 1, ..empty }));
         assert!(filter.wants(&rejected()), "a failure is written though no byte was moved");
+        assert!(
+            filter.wants(&Record { bytes_in: 0, bytes_out: 0, ..of(Event::Open) }),
+            "nothing was moved yet"
+        );
         assert!(Filter::new(&access(false, 1.0)).wants(&empty));
     }
 
     #[test]
-    fn sample_writes_its_share_evenly() {
-        let written = |sample: f64, count: usize| {
-            let mut filter = Filter::new(&access(false, sample));
-            (1..=count).filter(|_| filter.wants(&relayed())).collect::<Vec<_>>()
-        };
-        assert_eq!(written(0.25, 12), [4, 8, 12]);
-        assert_eq!(written(1.0, 3), [1, 2, 3]);
-        assert_eq!(written(0.1, 20), [10, 20]);
-        assert_eq!(written(0.75, 8), [2, 3, 4, 6, 7, 8]);
-        assert_eq!(written(0.001, 1_000_000).len(), 1000);
+    fn sample_writes_its_share() {
+        for sample in [0.5, 0.1, 0.001] {
+            let filter = filter(&[Event::Close], false, sample);
+            for worker in [0, 3] {
+                let ids = (0..1_000_000).map(|number| worker << 48 | number);
+                let written = ids.filter(|id| filter.wants(&Record { id: *id, ..relayed() })).count();
+                let [expected, far] = [1e6 * sample, 5.0 * (1e6 * sample).sqrt()];
+                assert!((written as f64 - expected).abs() < far, "{written} of a million with {sample}");
+            }
+        }
+        let whole = filter(&[Event::Close], false, 1.0);
+        assert!((0..10_000).all(|id| whole.wants(&Record { id, ..relayed() })));
     }
 
     #[test]
-    fn what_skip_empty_leaves_out_does_not_count_for_sample() {
-        let empty = Record { bytes_in: 0, bytes_out: 0, ..relayed() };
-        let mut filter = Filter::new(&access(true, 0.5));
-        let wanted: Vec<bool> =
-            [empty, relayed(), empty, empty, relayed()].iter().map(|record| filter.wants(record)).collect();
-        assert_eq!(wanted, [false, false, false, false, true]);
+    fn sample_writes_all_of_a_connection_or_nothing() {
+        let filter = filter(&[Event::Open, Event::Update, Event::Close], false, 0.3);
+        for id in 0..1000 {
+            let wanted = Event::NAMES.map(|(_, event)| filter.wants(&Record { id, ..of(event) }));
+            assert!(wanted == [true; 3] || wanted == [false; 3], "{id}: {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn sample_favours_no_server() {
+        // One in two of connections that take turns between two servers, and that are balanced by draws.
+        let filter = filter(&[Event::Close], false, 0.5);
+        let sampled = || (0..100_000_u64).filter(|id| filter.wants(&Record { id: *id, ..relayed() }));
+        let in_turn = sampled().filter(|id| id % 2 == 0).count();
+        let drawn = sampled().filter(|id| balance::random(*id) >> 63 == 0).count();
+        for count in [in_turn, drawn] {
+            assert!(
+                (24_000..26_000).contains(&count),
+                "{count} of about 50,000 went to the first of two servers"
+            );
+        }
     }
 }

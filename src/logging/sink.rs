@@ -22,6 +22,7 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 /// One output, with what it has to say when it fails.
 #[derive(Debug)]
 pub(super) struct Sink {
+    output: LogOutput,
     target: Target,
     /// Lines that have left, of all outputs together.
     written: Arc<AtomicU64>,
@@ -36,34 +37,65 @@ pub(super) enum Target {
     Datagrams(Datagrams),
 }
 
-impl Sink {
-    /// Opens `to`; complaints about it go to the standard error.
-    pub(super) fn open(to: &LogOutput, clock: Clock, written: Arc<AtomicU64>) -> io::Result<Self> {
-        let target = match to {
-            LogOutput::Stdout => Target::Stream(Stream::new(output::own_stdout()?)),
-            LogOutput::Stderr => Target::Stream(Stream::new(output::own_stderr()?)),
-            LogOutput::File(path) => Target::Stream(Stream::new(output::open_to_append(path)?)),
+impl Target {
+    fn open(output: &LogOutput) -> io::Result<Self> {
+        Ok(match output {
+            LogOutput::Stdout => Self::Stream(Stream::new(output::own_stdout()?)),
+            LogOutput::Stderr => Self::Stream(Stream::new(output::own_stderr()?)),
+            LogOutput::File(path) => Self::Stream(Stream::new(output::open_to_append(path)?)),
             LogOutput::Journald => {
-                Target::Datagrams(Datagrams::open(JOURNAL_SOCKET.as_ref(), Dialect::Journald)?)
+                Self::Datagrams(Datagrams::open(JOURNAL_SOCKET.as_ref(), Dialect::Journald)?)
             }
-            LogOutput::Syslog(path) => Target::Datagrams(Datagrams::open(path, Dialect::Syslog)?),
-        };
-        let complaints: Box<dyn Write + Send> = match to {
+            LogOutput::Syslog(path) => Self::Datagrams(Datagrams::open(path, Dialect::Syslog)?),
+        })
+    }
+}
+
+impl Sink {
+    /// Opens `output`; complaints about it go to the standard error.
+    pub(super) fn open(output: &LogOutput, clock: Clock, written: Arc<AtomicU64>) -> io::Result<Self> {
+        let target = Target::open(output)?;
+        let complaints: Box<dyn Write + Send> = match output {
             LogOutput::Stderr => Box::new(io::sink()),
             _ => Box::new(io::stderr()),
         };
-        Ok(Self::new(target, to.to_string(), complaints, clock, written))
+        Ok(Self::new(output.clone(), target, complaints, clock, written))
     }
 
-    pub(super) fn new(
+    fn new(
+        output: LogOutput,
         target: Target,
-        name: String,
         complaints: Box<dyn Write + Send>,
         clock: Clock,
         written: Arc<AtomicU64>,
     ) -> Self {
+        let name = output.to_string();
         let complaints = Complaints { name, to: complaints, clock, lost: 0, next: Tick(0) };
-        Self { target, written, complaints }
+        Self { output, target, written, complaints }
+    }
+
+    /// Writes what is still here, and opens the output anew: a file by its name, which may be another file by now.
+    /// If it cannot be, what is open stays in use, and the error, which names `key`, says how to mend that.
+    pub(super) fn reopen(&mut self, key: &str) -> Result<(), String> {
+        self.flush();
+        let help = match self.output {
+            // They have no name to open them by.
+            LogOutput::Stdout | LogOutput::Stderr => return Ok(()),
+            LogOutput::File(_) => {
+                "lines go on to where they went; see that its folder exists and that this process may write there, \
+                 then send SIGUSR1 again"
+            }
+            LogOutput::Journald | LogOutput::Syslog(_) => "its lines are lost until somebody listens there",
+        };
+        let open = Target::open(&self.output);
+        self.target = open
+            .map_err(|cause| format!("{key} = \"{}\": cannot open it anew: {cause}; {help}", self.output))?;
+        Ok(())
+    }
+
+    /// Says something where complaints about this output go.
+    pub(super) fn complain(&mut self, text: &str) {
+        self.complaints.say(text);
     }
 
     /// Takes one line, which `write` appends without its end. It may wait for the output.
@@ -178,11 +210,14 @@ impl Complaints {
             return;
         }
         self.next = now.after(COMPLAINT_INTERVAL);
-        let text =
-            format!("tidegate: cannot write to {}: {error}; lines lost so far: {}\n", self.name, self.lost);
+        let text = format!("cannot write to {}: {error}; lines lost so far: {}", self.name, self.lost);
+        self.say(&text);
+    }
+
+    fn say(&mut self, text: &str) {
         // One write, so that the line stays whole among what others say on the standard error. When even
         // this fails, nobody is left to be told.
-        let _ = self.to.write_all(text.as_bytes());
+        let _ = self.to.write_all(format!("tidegate: {text}\n").as_bytes());
     }
 }
 
@@ -211,8 +246,8 @@ mod tests {
         let (to, complaints) = UnixStream::pair().unwrap();
         complaints.set_nonblocking(true).unwrap();
         let written = Arc::new(AtomicU64::new(0));
-        let target = Target::Stream(Stream::new(file));
-        let sink = Sink::new(target, "out".to_owned(), Box::new(to), Clock::start(), Arc::clone(&written));
+        let (output, target) = (LogOutput::File("out".into()), Target::Stream(Stream::new(file)));
+        let sink = Sink::new(output, target, Box::new(to), Clock::start(), Arc::clone(&written));
         (sink, written, complaints)
     }
 

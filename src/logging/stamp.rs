@@ -1,5 +1,7 @@
 //! Time stamps: RFC 3339, UTC, milliseconds.
 
+use jiff::Timestamp;
+
 use crate::sys::Clock;
 use crate::tick::Tick;
 
@@ -48,12 +50,15 @@ impl Stamps {
     }
 }
 
-/// A second without its `Z` and with the point that milliseconds follow. A clock that is set outside the
-/// years -9999 to 9999 shows the nearest second inside.
+/// A moment as the calendar has it. A clock that is set outside the years -9999 to 9999 shows the nearest one inside.
+pub(super) fn timestamp(wall_ms: i64) -> Timestamp {
+    let nearest = if wall_ms < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_millisecond(wall_ms).unwrap_or(nearest)
+}
+
+/// A second without its `Z` and with the point that milliseconds follow.
 fn prefix(second: i64) -> String {
-    let nearest = if second < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
-    let stamp = jiff::Timestamp::from_second(second).unwrap_or(nearest);
-    let mut text = format!("{stamp:.0}");
+    let mut text = format!("{:.0}", timestamp(second.saturating_mul(1000)));
     text.pop();
     text.push('.');
     text

@@ -25,43 +25,47 @@ pool = "app"
 server = [{ name = "alpha", addr = "127.0.0.1:9001" }, { name = "beta", addr = "127.0.0.1:9002" }]
 "#;
 
-pub(super) fn names() -> Snapshot {
-    Snapshot::new(&config::parse(CONFIG, "test").unwrap(), 1)
+pub(super) fn names() -> Arc<Snapshot> {
+    Arc::new(Snapshot::new(&config::parse(CONFIG, "test").unwrap(), 1))
 }
 
 /// A connection that went well.
 pub(super) fn relayed() -> Record {
     Record {
+        event: Event::Close,
         id: 255,
         worker: 1,
         listener: ListenerId(0),
         server: Some(ServerId(1)),
         client: Some("192.0.2.7:40001".parse().unwrap()),
         tries: 2,
+        redispatched: true,
         connect_ms: Some(3),
         began: Tick(7_000),
         ended: Tick(8_123),
         bytes_in: 78,
         bytes_out: u64::MAX,
-        cause: Cause::Done,
+        cause: Some(Cause::Done),
     }
 }
 
 /// A connection that was turned away.
 pub(super) fn rejected() -> Record {
     Record {
+        event: Event::Close,
         id: u64::MAX,
         worker: 0,
         listener: ListenerId(0),
         server: None,
         client: Some("[2001:db8::1]:40002".parse().unwrap()),
         tries: 0,
+        redispatched: false,
         connect_ms: None,
         began: Tick(10_000),
         ended: Tick(10_000),
         bytes_in: 0,
         bytes_out: 0,
-        cause: Cause::Maxconn,
+        cause: Some(Cause::Maxconn),
     }
 }
 
@@ -69,9 +73,19 @@ fn config(log: LogOutput, access: Option<LogOutput>) -> Config {
     let format = AccessFormat::Template("id={id} worker={worker}".parse().unwrap());
     Config {
         log: config::Log { level: LevelFilter::Info, output: log, format: LogFormat::Logfmt },
-        access: Access { output: access, format, skip_empty: false, sample: 1.0 },
+        access: Access { output: access, format, skip_empty: false, ..Access::default() },
         ..config::parse(CONFIG, "test").unwrap()
     }
+}
+
+/// Opens the outputs, and launches.
+fn launch(
+    config: &Config,
+    names: &Arc<Snapshot>,
+    engines: Vec<&'static str>,
+    clock: Clock,
+) -> Result<(Logging, Vec<Recorder>, Logger), StartError> {
+    super::launch(Outputs::open(config, clock)?, config, names, engines, clock)
 }
 
 fn begin(config: &Config, workers: usize) -> (Logging, Vec<Recorder>, Logger) {
@@ -113,7 +127,7 @@ fn lines_and_records_reach_their_files_in_order() {
     let (log, access) = (dir.path().join("log"), dir.path().join("access"));
     let (logging, mut recorders, logger) =
         begin(&config(LogOutput::File(log.clone()), Some(LogOutput::File(access.clone()))), 2);
-    assert_eq!(recorders.len(), 2);
+    assert_eq!(recorders.len(), 3, "one more than workers, for updates");
     for id in 0..100 {
         recorders[usize::from(id % 2 == 1)].push(Record { id, worker: (id % 2) as u16, ..relayed() });
     }
@@ -152,6 +166,116 @@ fn a_flush_is_enough_to_get_a_record_written() {
     say(&logger, "a log line needs no flush");
     assert!(becomes(|| lines_of(&dir.path().join("log")).len() == 1));
     assert_eq!(logging.stop(PATIENCE), 0);
+}
+
+#[test]
+fn after_a_reopen_lines_go_to_the_file_that_has_the_name_by_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let [log, access] = ["log", "access"].map(|name| dir.path().join(name));
+    let (logging, mut recorders, logger) =
+        begin(&config(LogOutput::File(log.clone()), Some(LogOutput::File(access.clone()))), 1);
+    let control = logging.control();
+    for round in 0..5_u64 {
+        for id in round * 100..(round + 1) * 100 {
+            recorders[0].push(Record { id, ..relayed() });
+        }
+        say(&logger, &format!("round {round}"));
+        let [old_log, old_access] = [&log, &access].map(|path| path.with_extension(round.to_string()));
+        fs::rename(&log, &old_log).unwrap();
+        fs::rename(&access, &old_access).unwrap();
+        control.clone().reopen();
+        assert!(becomes(|| log.exists() && access.exists()));
+        assert_eq!(fs::metadata(&access).unwrap().permissions().mode() & 0o777, 0o640);
+        // All that came before has gone to the old ones, and nothing after it will.
+        let lines = lines_of(&old_log);
+        assert!(lines.len() == 1 && lines[0].ends_with(&format!(r#" msg="round {round}""#)), "{lines:?}");
+        let expected: Vec<String> =
+            (round * 100..(round + 1) * 100).map(|id| format!("id={id:016x} worker=1")).collect();
+        assert_eq!(lines_of(&old_access), expected);
+    }
+    say(&logger, "end");
+    assert_eq!(logging.stop(PATIENCE), 0);
+    assert!(lines_of(&log).len() == 1 && lines_of(&access).is_empty());
+}
+
+#[test]
+fn what_cannot_be_reopened_is_written_on_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let [folder, gone] = ["logs", "gone"].map(|name| dir.path().join(name));
+    fs::create_dir(&folder).unwrap();
+    let [log, access] = ["log", "access"].map(|name| folder.join(name));
+    let (logging, mut recorders, logger) =
+        begin(&config(LogOutput::File(log.clone()), Some(LogOutput::File(access.clone()))), 1);
+    fs::rename(&folder, &gone).unwrap();
+    logging.control().reopen();
+    let told = || lines_of(&gone.join("log"));
+    assert!(becomes(|| told().len() == 2), "{:?}", told());
+    for (line, (key, path)) in told().iter().zip([("log.output", &log), ("log.access.output", &access)]) {
+        let text = format!(
+            "{key} = \"{}\": cannot open it anew: No such file or directory (os error 2); lines go on to where they \
+             went; see that its folder exists and that this process may write there, then send SIGUSR1 again",
+            path.display()
+        );
+        assert!(line.contains(" level=error ") && line.contains(&text.replace('"', "\\\"")), "{line}");
+    }
+    recorders[0].push(relayed());
+    recorders[0].flush();
+    say(&logger, "still here");
+    assert!(becomes(|| told().len() == 3 && lines_of(&gone.join("access")).len() == 1));
+
+    fs::create_dir(&folder).unwrap();
+    logging.control().reopen();
+    assert!(becomes(|| log.exists() && access.exists()));
+    recorders[0].push(relayed());
+    assert_eq!(logging.stop(PATIENCE), 0);
+    assert_eq!((told().len(), lines_of(&log).len(), lines_of(&access).len()), (3, 0, 1));
+}
+
+#[test]
+fn a_level_holds_from_when_it_is_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let (logging, _, logger) = begin(&config(LogOutput::File(path.clone()), None), 0);
+    let say_at = |level, text: &str| {
+        logger.log(&log::Record::builder().level(level).args(format_args!("{text}")).build());
+    };
+    let control = logging.control();
+    say_at(Level::Debug, "not yet");
+    control.set_level(LevelFilter::Debug);
+    assert_eq!(log::max_level(), LevelFilter::Debug);
+    say_at(Level::Debug, "now");
+    control.set_level(LevelFilter::Error);
+    say_at(Level::Warn, "no more");
+    say_at(Level::Error, "always");
+    control.set_level(LevelFilter::Off);
+    say_at(Level::Error, "never");
+    assert_eq!(logging.stop(PATIENCE), 0);
+    let lines = lines_of(&path);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[0].ends_with(r#"level=debug msg="now""#) && lines[1].ends_with(r#"level=error msg="always""#)
+    );
+}
+
+#[test]
+fn updates_have_a_recorder_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access");
+    let mut config = config(LogOutput::Stderr, Some(LogOutput::File(path.clone())));
+    config.access.format = AccessFormat::Template("{event} {bytes_out} {cause}".parse().unwrap());
+    config.access.events = vec![Event::Open, Event::Update, Event::Close];
+    config.access.update_every = Some(Duration::from_secs(60));
+    let (logging, mut recorders, _) = begin(&config, 2);
+    let open = Record { event: Event::Open, cause: None, bytes_out: 0, ..relayed() };
+    recorders[1].push(open);
+    recorders[1].flush();
+    assert!(becomes(|| lines_of(&path).len() == 1));
+    let mut control = recorders.pop().expect("one behind those of the workers");
+    // In the time in which the writer waits for a batch to gather, a whole life.
+    control.push(Record { event: Event::Update, bytes_out: 5, ..open });
+    recorders[1].push(Record { bytes_out: 7, ..relayed() });
+    assert_eq!(logging.stop(PATIENCE), 0);
+    assert_eq!(lines_of(&path), ["open 0 -", "update 5 -", "close 7 done"]);
 }
 
 #[test]
@@ -214,7 +338,7 @@ fn without_an_access_log_records_cost_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let (logging, mut recorders, _) = begin(&config(LogOutput::File(path.clone()), None), 2);
-    assert_eq!(recorders.len(), 2);
+    assert_eq!(recorders.len(), 3);
     recorders[1].push(relayed());
     recorders[1].flush();
     assert_eq!(logging.stop(PATIENCE), 0);

@@ -1,16 +1,16 @@
 //! The thread that writes: it alone touches the outputs, so lines never mix and nobody else waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::Duration;
 
-use log::{Level, LevelFilter};
+use log::Level;
 use rtrb::Consumer;
 
 use super::Record;
 use super::access::AccessLines;
+use super::control::{Change, Wanted};
 use super::lines::{Line, LogLines};
 use super::recorder::Tally;
 use super::sink::Sink;
@@ -26,13 +26,13 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
     pub(super) clock: Clock,
-    pub(super) stopping: Arc<AtomicBool>,
-    pub(super) level: LevelFilter,
+    pub(super) wanted: Arc<Wanted>,
+    pub(super) changes: Receiver<Change>,
     pub(super) lines: Receiver<Line>,
     pub(super) log: LogLines,
     pub(super) log_tally: Arc<Tally>,
     pub(super) log_drops: Drops,
-    /// One for each worker; none when the access log is off.
+    /// One for each recorder; none when the access log is off.
     pub(super) rings: Vec<Consumer<Record>>,
     pub(super) access: AccessLines,
     pub(super) access_drops: Drops,
@@ -46,9 +46,15 @@ impl Writer {
     /// whoever brings something unparks this thread.
     pub(super) fn run(mut self) {
         loop {
-            let is_last = self.stopping.load(Ordering::Acquire);
+            let is_last = self.wanted.stops();
+            // Before the queues are read: what was in them by then still goes where it went so far.
+            let reopens = self.wanted.reopens();
             let now = Now::read(&self.clock);
+            self.take_changes();
             let wrote = self.write_lines(now) | self.write_records(now);
+            if reopens {
+                self.reopen(now);
+            }
             let next_report = self.report_drops(now, is_last);
             self.log_sink.flush();
             if let Some(sink) = &mut self.access_sink {
@@ -75,10 +81,13 @@ impl Writer {
 
     /// Writes the access records that are there now, and says whether there was one.
     fn write_records(&mut self, now: Now) -> bool {
-        let sink = self.access_sink.as_mut().unwrap_or(&mut self.log_sink);
         let mut wrote = false;
-        for ring in &mut self.rings {
-            let Ok(chunk) = ring.read_chunk(ring.slots()) else { continue };
+        for place in 0..self.rings.len() {
+            let count = self.rings[place].slots();
+            // What a record of these names was told of before it was written.
+            self.take_changes();
+            let sink = self.access_sink.as_mut().unwrap_or(&mut self.log_sink);
+            let Ok(chunk) = self.rings[place].read_chunk(count) else { continue };
             for record in chunk {
                 sink.line(Level::Info, |out| self.access.write(out, &record, now));
                 wrote = true;
@@ -87,9 +96,40 @@ impl Writer {
         wrote
     }
 
+    fn take_changes(&mut self) {
+        for change in self.changes.try_iter() {
+            match change {
+                Change::Names(names) => self.access.set_names(&names),
+                Change::Worker(ring, tally, engine) => {
+                    self.rings.extend(ring);
+                    self.access_drops.tallies.push(tally);
+                    self.access.add_worker(engine);
+                }
+            }
+        }
+    }
+
+    /// Opens every output anew, and tells of those that cannot be.
+    fn reopen(&mut self, now: Now) {
+        let access = self.access_sink.as_mut().and_then(|sink| sink.reopen("log.access.output").err());
+        let log = self.log_sink.reopen("log.output").err();
+        if let Some(text) = &log {
+            // Where the log goes now may be a file that nobody finds any more.
+            self.log_sink.complain(text);
+        }
+        if !self.wanted.has(Level::Error) {
+            return;
+        }
+        for text in [log, access].into_iter().flatten() {
+            let line = Line { at: now.tick, level: Level::Error, text };
+            self.log_tally.count(true);
+            self.log_sink.line(line.level, |out| self.log.write(out, &line, now));
+        }
+    }
+
     /// Says what was dropped, and when it has to be called again though nothing new comes.
     fn report_drops(&mut self, now: Now, is_last: bool) -> Option<Tick> {
-        if self.level < LevelFilter::Warn {
+        if !self.wanted.has(Level::Warn) {
             return None;
         }
         let mut next = None;

@@ -5,9 +5,8 @@ use std::io::{self, ErrorKind};
 use std::thread;
 use std::time::Duration;
 
-use super::sets::Sets;
-use crate::config::{self, Address, Config, Tcp};
-use crate::snapshot::ListenerId;
+use super::handed::{Handed, Lacking};
+use crate::config::{self, Address, Tcp};
 use crate::sys;
 use crate::sys::net::{self, Listener};
 
@@ -15,74 +14,81 @@ use crate::sys::net::{self, Listener};
 const LOOKS: u32 = 20;
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The listening sockets of one worker.
-pub(super) type Sockets = Vec<(ListenerId, Listener)>;
+/// An address that is listened on.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// The name of the listener.
+    pub(super) listener: String,
+    /// As the configuration has it.
+    pub(super) at: Address,
+    /// What it is: with the port that 0 became.
+    pub(super) locals: Vec<Address>,
+    /// Its sockets, each with its worker's place in the set.
+    pub(super) sockets: Vec<(u16, Listener)>,
+}
 
 /// Every address that cannot be had, with the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BindError(String);
 
-/// Binds every address of every listener, once for each worker that serves it. Whether another process has an address is
-/// tried first for all of them, so that the message names all that are not free.
-pub(super) fn all(config: &Config, sets: &Sets) -> Result<Vec<Sockets>, BindError> {
+/// Binds addresses of listeners, once for each of the `each` workers that serve it: all of them, or none. Whether another
+/// process has an address is tried first for all, so that the message names all that are not free. What is handed over
+/// is bound already.
+pub(super) fn all(
+    wanted: &[(&config::Listener, &Address)],
+    each: u16,
+    tcp: &Tcp,
+    handed: &mut Handed,
+) -> Result<Vec<Bound>, BindError> {
     let mut problems = String::new();
-    for listener in &config.listeners {
-        for at in listener.bind.iter().filter(|at| at.ip().is_none_or(|at| at.port() != 0)) {
-            if let Err(error) = probe(at) {
-                explain(&mut problems, listener, at, &error);
-            }
+    for (listener, at) in wanted.iter().filter(|(_, at)| at.ip().is_none_or(|at| at.port() != 0)) {
+        if let Err(error) = probe(at) {
+            explain(&mut problems, listener, at, &error);
         }
     }
     if !problems.is_empty() {
         return Err(BindError(problems.trim_end().to_string()));
     }
-    let mut sockets: Vec<Sockets> = (0..sets.workers()).map(|_| Vec::new()).collect();
-    for (index, listener) in config.listeners.iter().enumerate() {
-        let id = ListenerId(u16::try_from(index).expect("configuration limits the number of listeners"));
-        for at in &listener.bind {
-            match share(at, backlog(listener), &config.tcp, sets.each()) {
-                Ok(shared) => {
-                    let workers = &mut sockets[sets.workers_of(index)];
-                    for (worker, socket) in workers.iter_mut().zip(shared) {
-                        worker.push((id, socket));
-                    }
-                }
-                Err(error) => explain(&mut problems, listener, at, &error),
-            }
-        }
+    let mut bound = Vec::with_capacity(wanted.len());
+    for (listener, at) in wanted {
+        let sockets = match at {
+            // Each is one socket, as a path has one: the first worker's.
+            Address::Handed(name) => handed
+                .take(name, listener.backlog.map(|_| backlog(listener)), tcp)
+                .map(|taken| taken.into_iter().map(|socket| (0, socket)).collect())
+                .map_err(|Lacking { cause, help }| tell(&mut problems, listener, at, &cause, &help)),
+            _ => share(at, backlog(listener), tcp, each)
+                .map(|shared| (0..).zip(shared).collect::<Vec<_>>())
+                .map_err(|error| explain(&mut problems, listener, at, &error)),
+        };
+        let Ok(sockets) = sockets else { continue };
+        let mut locals: Vec<Address> =
+            sockets.iter().filter_map(|(_, socket)| socket.address().ok()).collect();
+        locals.dedup();
+        bound.push(Bound { listener: listener.name.clone(), at: (*at).clone(), locals, sockets });
     }
-    if problems.is_empty() { Ok(sockets) } else { Err(BindError(problems.trim_end().to_string())) }
+    if problems.is_empty() { Ok(bound) } else { Err(BindError(problems.trim_end().to_string())) }
 }
 
 /// Whether an address is free. One that nobody is seen to hold is waited for: the kernel closes the sockets of a killed
 /// process that had an io_uring a moment after the process is gone, and a restart must not fail by that.
 fn probe(at: &Address) -> io::Result<()> {
+    let is_in_use =
+        |result: &io::Result<()>| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
+    let mut result = net::probe(at);
+    // Looked for once: that takes its time where there are many sockets.
+    if !cfg!(target_os = "linux") || !is_in_use(&result) || sys::holder_of(at).is_some() {
+        return result;
+    }
     for _ in 0..LOOKS {
-        match net::probe(at) {
-            Err(error)
-                if cfg!(target_os = "linux")
-                    && error.kind() == ErrorKind::AddrInUse
-                    && sys::holder_of(at).is_none() =>
-            {
-                thread::sleep(LOOK);
-            }
-            result => return result,
+        if !is_in_use(&result) {
+            break;
         }
+        thread::sleep(LOOK);
+        result = net::probe(at);
     }
-    net::probe(at)
-}
-
-/// Names and addresses of all listeners, for the log: what port 0 became is known only now.
-pub(super) fn addresses<'a>(config: &'a Config, sets: &Sets, sockets: &[Sockets]) -> Vec<(&'a str, Address)> {
-    let mut addresses = Vec::new();
-    for (index, listener) in config.listeners.iter().enumerate() {
-        let first_worker = &sockets[sets.workers_of(index).start];
-        let own = first_worker.iter().filter(|(id, _)| usize::from(id.0) == index);
-        addresses
-            .extend(own.filter_map(|(_, socket)| Some((listener.name.as_str(), socket.address().ok()?))));
-    }
-    addresses
+    result
 }
 
 /// One socket for each of `workers` workers on the same address. Port 0 is given a number by the first. A path, and on
@@ -103,61 +109,16 @@ fn share(at: &Address, backlog: i32, tcp: &Tcp, workers: u16) -> io::Result<Vec<
 }
 
 /// `auto` asks for as much as there is: the kernel cuts it to `net.core.somaxconn` (listen(2)).
-fn backlog(listener: &config::Listener) -> i32 {
+pub(super) fn backlog(listener: &config::Listener) -> i32 {
     listener.backlog.map_or(i32::MAX, |backlog| backlog.get().try_into().unwrap_or(i32::MAX))
 }
 
 fn explain(out: &mut String, listener: &config::Listener, at: &Address, error: &io::Error) {
+    let (cause, help) = sys::why_not_bound(at, error);
+    tell(out, listener, at, &cause, help);
+}
+
+fn tell(out: &mut String, listener: &config::Listener, at: &Address, cause: &str, help: &str) {
     let name = &listener.name;
-    let (cause, help) = match at {
-        Address::Ip(_) => reason_of_port(at, error),
-        Address::Unix(_) => reason_of_path(at, error),
-    };
     let _ = writeln!(out, "listener {name}: cannot listen on {at}: {cause}\n  = help: {help}");
-}
-
-/// Why a port cannot be had, and what to do about it.
-fn reason_of_port(at: &Address, error: &io::Error) -> (String, &'static str) {
-    match error.kind() {
-        ErrorKind::AddrInUse => match sys::holder_of(at) {
-            Some(holder) => (format!("in use by {holder}"), "stop it, or choose another port"),
-            None => (
-                "in use by another process".to_string(),
-                "`ss -ltnp` as root shows which; stop it, or choose another port",
-            ),
-        },
-        ErrorKind::PermissionDenied => (
-            format!("not permitted ({error})"),
-            "ports below 1024 need CAP_NET_BIND_SERVICE: AmbientCapabilities=CAP_NET_BIND_SERVICE in the \
-             systemd unit, or a port from 1024 up",
-        ),
-        ErrorKind::AddrNotAvailable => (
-            "no interface of this host has this address".to_string(),
-            "`ip address` shows those that there are",
-        ),
-        _ => (error.to_string(), "nothing was bound; mend the cause and start again"),
-    }
-}
-
-/// Why a path cannot be had, and what to do about it.
-fn reason_of_path(at: &Address, error: &io::Error) -> (String, &'static str) {
-    match error.kind() {
-        ErrorKind::AddrInUse => {
-            let holder = sys::holder_of(at).unwrap_or_else(|| "another process".to_string());
-            (format!("in use by {holder}"), "stop it, or choose another path")
-        }
-        ErrorKind::AlreadyExists => (
-            "there is a file that is no socket".to_string(),
-            "it may be precious, so it stays: remove it, or choose another path",
-        ),
-        ErrorKind::NotFound => {
-            ("its directory does not exist".to_string(), "make it, or choose another path")
-        }
-        ErrorKind::PermissionDenied => (
-            format!("not permitted ({error})"),
-            "this user must be allowed to write in the directory; RuntimeDirectory= in the systemd unit \
-             makes one below /run",
-        ),
-        _ => (error.to_string(), "nothing was bound; mend the cause and start again"),
-    }
 }

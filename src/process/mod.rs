@@ -4,6 +4,9 @@
 //! an error and nothing was served.
 
 mod bind;
+mod handed;
+mod live;
+mod notify;
 mod room;
 mod sets;
 #[cfg(all(test, unix))]
@@ -11,22 +14,29 @@ mod tests;
 mod threads;
 
 use std::io::{ErrorKind, Write as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use crate::config::{Config, CpuAffinity, Splice};
+use crate::control::serve;
 use crate::engine::{self, FACTS, Model};
-use crate::logging::{self, Recorder};
+use crate::logging::{self, Outputs, Recorder};
 use crate::snapshot::Snapshot;
-use crate::sys::net::Stream;
 use crate::sys::signals::{Request, Requests};
-use crate::sys::{self, Clock};
-use crate::worker::{Crew, Setup};
+use crate::sys::user::{self, User, UserError};
+use crate::sys::{self, Clock, supervisor};
+use handed::Handed;
+pub use live::Source;
+use live::{Beginning, Ears, Live};
+use notify::Notifier;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub(crate) use room::most_connections;
 use sets::Sets;
-use threads::Threads;
+use threads::{Ended, Threads};
 
 /// How long the end of the process may wait for the last log lines to be written.
 const LOG_WAIT: Duration = Duration::from_secs(1);
@@ -37,6 +47,9 @@ pub enum RunError {
     /// An engine cannot run here.
     #[error(transparent)]
     Engine(#[from] sets::EngineError),
+    /// The process cannot become the user that is asked for.
+    #[error(transparent)]
+    User(#[from] UserError),
     /// A listener's address cannot be had.
     #[error(transparent)]
     Bind(#[from] bind::BindError),
@@ -56,16 +69,26 @@ pub enum RunError {
         /// The operating system's answer.
         cause: std::io::Error,
     },
+    /// What the process is to be asked by cannot be had.
+    #[error(transparent)]
+    Admin(#[from] serve::BindError),
+    /// The control plane cannot begin.
+    #[error("cannot wait for anything: {0}")]
+    Control(#[source] std::io::Error),
     /// Signals cannot be caught.
     #[error("cannot catch signals: {0}")]
     Signals(#[source] std::io::Error),
+    /// The watchdog cannot be kept calm.
+    #[error("cannot start the thread that tells the watchdog that all is well: {0}")]
+    Watchdog(#[source] std::io::Error),
 }
 
-/// Serves a configuration until a signal ends it and the last connection is closed.
+/// Serves a configuration until a signal ends it and the last connection is closed. With a `source`, and the files that
+/// were read of it, it can be reloaded.
 ///
 /// # Errors
 /// What hinders the start; then nothing was served. Later only a worker that cannot wait for its sockets.
-pub fn run(config: &Config) -> Result<(), RunError> {
+pub fn run(config: Config, source: Option<(Source, Vec<PathBuf>)>) -> Result<(), RunError> {
     abort_on_panic();
     let clock = Clock::start();
     let (cpus, quota) = sys::allowed_cpus();
@@ -73,27 +96,110 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         || u16::try_from(quota.min(cpus.len())).unwrap_or(u16::MAX).max(1),
         std::num::NonZeroU16::get,
     );
-    let sets = Sets::choose(config, each, |kind| engine::probe(kind, config.process.uring, each))?;
-    let room = room::check(config, &sets, &cpus)?;
-    let sockets = bind::all(config, &sets)?;
-    let snapshot = Arc::new(Snapshot::new(config, room.maxconn));
+    let handed_over = supervisor::handed_over();
+    let user = config.process.user.as_deref().map(User::find).transpose()?;
+    let choose = || Sets::choose(&config, each, |kind| engine::probe(kind, config.process.uring, each));
+    // What root may, the user may not.
+    let sets = user.as_ref().map_or_else(|| Ok(choose()), |user| user.try_out(choose))??;
+    let room = room::check(&config, &sets, &cpus)?;
+    let mut handed = Handed::new(handed_over.sockets);
+    let wanted: Vec<_> =
+        config.listeners.iter().flat_map(|one| one.bind.iter().map(move |at| (one, at))).collect();
+    let bound = bind::all(&wanted, each, &config.tcp, &mut handed)?;
+    let admin = config.admin.as_ref().map(serve::Bound::new).transpose()?;
+    let mut snapshot = Snapshot::new(&config, room.maxconn);
+    snapshot.buffer_share = Some(room::buffer_share(&config.process, sets.workers()));
+    let snapshot = Arc::new(snapshot);
     let engines = (0..sets.workers()).map(|worker| sets.engine_of(worker).name()).collect();
-    let (logging, recorders) = logging::start(config, &snapshot, engines, clock)?;
+    let outputs = Outputs::open(&config, clock)?;
+    if let Some(user) = &user {
+        user.adopt_for_good()?;
+    }
+    let (logging, recorders) = logging::start(outputs, &config, &snapshot, engines, clock)?;
 
     let version = env!("CARGO_PKG_VERSION");
     log::info!("tidegate {version}: workers {sets}, maxconn {}", room.maxconn);
     sets.report();
     room.report();
-    for why in splicing_in_vain(config, &sets) {
+    handed.report();
+    if user.is_none() && user::is_root() {
+        log::warn!("running as root: process.user = \"NAME\" makes it another user as soon as it is bound");
+    }
+    for why in splicing_in_vain(&config, &sets) {
         log::warn!("process.splice = \"auto\": bytes are copied, because {why}");
     }
-    let result = serve(config, &sets, &snapshot, &cpus, sockets, recorders, clock);
+    let (ended, told) = mpsc::unbounded_channel();
+    let threads = Threads::new(config.process.clone(), clock, ended).map_err(RunError::Control)?;
+    let (log, notifier) = (logging.control(), Notifier::new(handed_over.reports));
+    let (source, files) = source.map_or((None, Vec::new()), |(source, files)| (Some(source), files));
+    let beginning =
+        Beginning { config, source, files, snapshot, sets, threads, handed, cpus, log, notifier, clock };
+    let result = work(beginning, bound, recorders, admin, (told, handed_over.watchdog));
     log::info!("stopped");
     let lost = logging.stop(LOG_WAIT);
     if lost > 0 {
         complain(format_args!("{lost} log lines were lost: their output failed or could not keep up"));
     }
     result
+}
+
+/// Starts the workers, all or none, and is their control plane until they have ended. This thread, which waits for them
+/// anyway, is the one that controls.
+fn work(
+    beginning: Beginning,
+    bound: Vec<bind::Bound>,
+    mut recorders: Vec<Recorder>,
+    admin: Option<serve::Bound>,
+    (ended, watchdog): (mpsc::UnboundedReceiver<Ended>, Option<Duration>),
+) -> Result<(), RunError> {
+    let requests = hear_signals()?;
+    let notifier = beginning.notifier.clone();
+    let (admin_config, update_every) = (beginning.config.admin.clone(), beginning.config.access.update_every);
+    let listeners = beginning.config.listeners.len();
+    let updates = recorders.pop();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Control)?;
+    runtime.block_on(async move {
+        let live = Live::start(beginning, bound, recorders).await?;
+        if let (Some(recorder), Some(every)) = (updates, update_every) {
+            let live = Arc::clone(&live);
+            tokio::spawn(async move { live.tell_updates(recorder, every).await });
+        }
+        if let Some(limit) = watchdog {
+            let crew = live.crew();
+            notifier.calm(limit, move |patience| crew.silent(patience)).map_err(RunError::Watchdog)?;
+        }
+        if !live.crew().is_draining() {
+            let workers = live.crew().size();
+            notifier.ready(format_args!("serving: {listeners} listeners, {workers} workers"));
+        }
+        sys::give_way();
+        let answer = async {
+            if let (Some(config), Some(bound)) = (admin_config, admin)
+                && let Err(error) = serve::serve(&config, bound, Arc::clone(&live)).await
+            {
+                log::error!("admin: {error}; the process goes on without it");
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            result = live.hear(Ears { requests, ended }) => result,
+            () = answer => Ok(()),
+        }
+    })
+}
+
+/// Turns signals into requests, by a thread of its own.
+fn hear_signals() -> Result<mpsc::UnboundedReceiver<Request>, RunError> {
+    let signals = Requests::new().map_err(RunError::Signals)?;
+    let (heard, requests) = mpsc::unbounded_channel();
+    let hear = move || {
+        signals.each(|request| {
+            let _ = heard.send(request);
+        });
+    };
+    thread::Builder::new().name("signals".to_string()).spawn(hear).map_err(RunError::Signals)?;
+    Ok(requests)
 }
 
 /// What hinders splicing where it was asked for. Nothing that hinders the start.
@@ -112,45 +218,6 @@ fn splicing_in_vain(config: &Config, sets: &Sets) -> Vec<String> {
         }
     }));
     all
-}
-
-/// Starts the workers, all or none, and waits until they have ended.
-fn serve(
-    config: &Config,
-    sets: &Sets,
-    snapshot: &Arc<Snapshot>,
-    cpus: &[u32],
-    sockets: Vec<bind::Sockets>,
-    recorders: Vec<Recorder>,
-    clock: Clock,
-) -> Result<(), RunError> {
-    let requests = Requests::new().map_err(RunError::Signals)?;
-    let addresses = bind::addresses(config, sets, &sockets);
-    let (crew, mailboxes) = Crew::new(sets.count(), sets.each());
-    let crew = Arc::new(crew);
-    let mut threads = Threads::new(config, clock);
-    let parts = sockets.into_iter().zip(recorders).zip(mailboxes);
-    for (number, ((sockets, recorder), mailbox)) in (0..).zip(parts) {
-        let setup = Setup {
-            number,
-            snapshot: Arc::clone(snapshot),
-            crew: Arc::clone(&crew),
-            mailbox,
-            recorder,
-            drain: config.process.drain,
-        };
-        let cpu = pinned_cpu(&config.process.cpu_affinity, cpus, number);
-        threads.start(sets.engine_of(number), setup, sockets, cpu)?;
-    }
-    for (name, address) in addresses {
-        log::info!("listener {name}: listening on {address}");
-    }
-    let (watched, draining) = (Arc::clone(snapshot), Arc::clone(&crew));
-    thread::Builder::new()
-        .name("signals".to_string())
-        .spawn(move || obey(requests, &draining, &watched))
-        .map_err(RunError::Signals)?;
-    threads.join(&crew, snapshot)
 }
 
 /// The CPU of a worker, if it is to stay on one.
@@ -181,26 +248,4 @@ fn abort_on_panic() {
 /// Says something on the standard error, where there may be nobody to hear it any more.
 fn complain(text: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "tidegate: {text}");
-}
-
-/// Does what signals ask, until the process ends.
-fn obey(requests: Requests, crew: &Crew<Stream>, snapshot: &Snapshot) {
-    let mut stopping = false;
-    requests.each(|request| match request {
-        Request::Reload => log::warn!("SIGHUP: reload is not supported yet; nothing was changed"),
-        Request::Reopen => {
-            log::warn!("SIGUSR1: reopening log files is not supported yet; nothing was changed");
-        }
-        Request::Upgrade => log::warn!("SIGUSR2: binary upgrade is not supported yet; nothing was changed"),
-        Request::Stop if stopping => {
-            log::info!("second signal: {} connections are reset now", snapshot.connections.count());
-            crew.stop();
-        }
-        Request::Stop => {
-            stopping = true;
-            let count = snapshot.connections.count();
-            log::info!("stopping: no new connections; {count} may finish (a second signal resets them)");
-            crew.drain();
-        }
-    });
 }

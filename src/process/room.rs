@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::sets::Sets;
-use crate::config::{Config, CpuAffinity, EngineKind, Splice};
+use crate::config::{Config, CpuAffinity, EngineKind, Process, Splice};
 use crate::sys;
 
 /// Descriptors for everything but connections: logs, selectors, listeners, and for each worker those
@@ -177,9 +177,14 @@ fn mapped(maxconn: Option<NonZeroU32>, limit: u64) -> Result<u64, RoomError> {
     }
 }
 
+/// Bytes of buffers that each of so many workers may have.
+pub(super) fn buffer_share(process: &Process, workers: u16) -> usize {
+    usize::try_from(process.buffer_budget / u64::from(workers)).unwrap_or(usize::MAX)
+}
+
 /// Pipes that each of so many workers may have: none unless something is to be spliced.
-pub(super) fn pipes_per_worker(config: &Config, workers: u16) -> u16 {
-    match config.process.splice {
+pub(super) fn pipes_per_worker(process: &Process, workers: u16) -> u16 {
+    match process.splice {
         Splice::Off => 0,
         Splice::Auto => (PIPES / workers).max(1),
     }
@@ -190,7 +195,7 @@ fn reserve(config: &Config, sets: &Sets) -> u64 {
     let addresses: usize = config.listeners.iter().map(|listener| listener.bind.len()).sum();
     let listening = addresses as u64 * u64::from(sets.each());
     let workers = u64::from(sets.workers());
-    let pipes = workers * u64::from(pipes_per_worker(config, sets.workers()));
+    let pipes = workers * u64::from(pipes_per_worker(&config.process, sets.workers()));
     RESERVE + RESERVE_PER_WORKER * workers + listening.saturating_sub(RESERVE / 2) + 2 * pipes
 }
 

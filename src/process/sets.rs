@@ -39,8 +39,18 @@ impl Sets {
         each: u16,
         probe: impl Fn(EngineKind) -> Result<(), Unavailable>,
     ) -> Result<Self, EngineError> {
+        Self { engines: Vec::new(), of_listener: Vec::new(), each, replaced: Vec::new() }.next(config, probe)
+    }
+
+    /// The sets for another configuration: those that there are stay, and others come behind them.
+    pub(super) fn next(
+        &self,
+        config: &Config,
+        probe: impl Fn(EngineKind) -> Result<(), Unavailable>,
+    ) -> Result<Self, EngineError> {
         let fallback = EngineKind::Auto.resolved();
-        let mut sets = Self { engines: Vec::new(), of_listener: Vec::new(), each, replaced: Vec::new() };
+        let engines = self.engines.clone();
+        let mut sets = Self { engines, of_listener: Vec::new(), each: self.each, replaced: Vec::new() };
         for listener in &config.listeners {
             let wanted = listener.engine.unwrap_or(config.process.engine).resolved();
             let error = |engine, why| {
@@ -57,7 +67,9 @@ impl Sets {
                 if wanted == fallback || !config.process.engine_fallback {
                     return Err(error(wanted, why));
                 }
-                probe(fallback).map_err(|why| error(fallback, why))?;
+                if !sets.engines.contains(&fallback) {
+                    probe(fallback).map_err(|why| error(fallback, why))?;
+                }
                 sets.replaced.push((wanted, why));
                 engine = fallback;
             }
@@ -95,11 +107,36 @@ impl Sets {
         self.engines[usize::from(worker / self.each)]
     }
 
+    /// The engine of a listener.
+    pub(super) fn engine_for(&self, listener: usize) -> EngineKind {
+        self.engines[self.of_listener[listener]]
+    }
+
     /// The workers that serve a listener.
     pub(super) fn workers_of(&self, listener: usize) -> Range<usize> {
         let each = usize::from(self.each);
         let first = self.of_listener[listener] * each;
         first..first + each
+    }
+
+    /// There is a set for one more engine.
+    pub(super) fn add(&mut self, engine: EngineKind) {
+        self.engines.push(engine);
+    }
+
+    /// The set of an engine could not be started: it stays empty, and is no set of any engine.
+    pub(super) fn forsake(&mut self, engine: EngineKind) {
+        // No listener has this one: `auto` always stands for another.
+        for set in self.engines.iter_mut().filter(|set| **set == engine) {
+            *set = EngineKind::Auto;
+        }
+    }
+
+    /// Says which engines cannot run here, unless `before` has said so.
+    pub(super) fn report_new(&self, before: &Self) {
+        if self.replaced != before.replaced {
+            self.report();
+        }
     }
 
     /// Says which engines cannot run here.

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
-use super::{RunError, bind, room};
-use crate::config::{Config, EngineKind};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{RunError, room};
+use crate::config::{EngineKind, Process};
 #[cfg(target_os = "linux")]
 use crate::engine::uring::{Kernel, Uring};
 use crate::engine::{self, Bounds, ByMio, Engine, Reactor, Selector, Wake};
@@ -16,67 +17,98 @@ use crate::engine::{ByAio, ByEpoll, ByPoll, BySelect, BySigio};
 use crate::snapshot::Snapshot;
 use crate::sys::net::{Listener, Stream};
 use crate::sys::{self, Clock, Os};
-use crate::worker::{Crew, Setup, Worker};
-
-/// How often a drain is reported.
-const PROGRESS: Duration = Duration::from_secs(5);
+use crate::worker::{Setup, Worker};
 
 /// The threads of all workers.
-pub(super) struct Threads<'a> {
-    config: &'a Config,
+pub(super) struct Threads {
+    /// What no reload changes.
+    process: Process,
     clock: Clock,
-    started: Vec<Started>,
-    /// Each thread holds a sender until it ends; nothing is ever sent.
-    working: mpsc::Sender<()>,
-    ended: mpsc::Receiver<()>,
+    /// Lets workers begin that are ready; a thread whose sender is dropped before ends without having done anything.
+    waiting: Vec<mpsc::Sender<()>>,
+    ended: UnboundedSender<Ended>,
+    /// Starts threads. A thread inherits the priority of the one that starts it, and the control plane's is low.
+    starter: mpsc::Sender<Job>,
 }
 
-struct Started {
-    number: u16,
-    engine: EngineKind,
-    thread: thread::JoinHandle<io::Result<()>>,
-    /// Lets it begin; a thread whose sender is dropped before ends without having accepted anybody.
-    go: mpsc::Sender<()>,
+/// A thread to be started, and who waits to hear that it is.
+struct Job {
+    name: String,
+    work: Box<dyn FnOnce() + Send>,
+    started: mpsc::Sender<io::Result<()>>,
+}
+
+/// A worker has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) number: u16,
+    pub(super) engine: EngineKind,
+    /// Why it could not go on, if that was the reason.
+    pub(super) result: io::Result<()>,
 }
 
 /// What a worker is, whatever its engine does.
 struct Place {
     kind: EngineKind,
-    setup: Setup<Stream>,
-    sockets: bind::Sockets,
+    setup: Setup<Stream, Listener>,
     cpu: Option<u32>,
 }
 
-impl<'a> Threads<'a> {
-    pub(super) fn new(config: &'a Config, clock: Clock) -> Self {
-        let (working, ended) = mpsc::channel();
-        Self { config, clock, started: Vec::new(), working, ended }
+impl Threads {
+    /// None yet; `ended` is told of each that ends.
+    ///
+    /// # Errors
+    /// The operating system gives no thread.
+    pub(super) fn new(process: Process, clock: Clock, ended: UnboundedSender<Ended>) -> io::Result<Self> {
+        let (starter, jobs) = mpsc::channel::<Job>();
+        let start = move || {
+            for Job { name, work, started } in jobs {
+                let _ = started.send(thread::Builder::new().name(name).spawn(work).map(drop));
+            }
+        };
+        thread::Builder::new().name("starter".to_owned()).spawn(start)?;
+        Ok(Self { process, clock, waiting: Vec::new(), ended, starter })
     }
 
-    /// Starts a worker of the engine `kind`, and waits until it is ready to accept. It begins when
-    /// [`Threads::join`] is called.
+    /// Lets all workers begin that were started.
+    pub(super) fn go(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            let _ = waiting.send(());
+        }
+    }
+
+    /// Has those end that were started and were not let begin.
+    pub(super) fn give_up(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// A worker is not started at all: its end is told.
+    pub(super) fn forgo(&self, number: u16, engine: EngineKind) {
+        let _ = self.ended.send(Ended { number, engine, result: Ok(()) });
+    }
+
+    /// Starts a worker of the engine `kind`, and waits until it is ready. It begins when [`Threads::go`] is called. Its
+    /// end is told in any case.
     pub(super) fn start(
         &mut self,
         kind: EngineKind,
-        setup: Setup<Stream>,
-        sockets: bind::Sockets,
+        setup: Setup<Stream, Listener>,
         cpu: Option<u32>,
     ) -> Result<(), RunError> {
-        let snapshot = Arc::clone(&setup.snapshot);
+        let snapshot = setup.published.current();
         let workers = u16::try_from(setup.crew.size()).expect("as many as are configured");
-        let budget = self.config.process.buffer_budget / u64::from(workers);
         let bounds = Bounds {
-            buffer_size: self.config.process.buffer_size as usize,
-            budget: usize::try_from(budget).unwrap_or(usize::MAX),
-            pipes: room::pipes_per_worker(self.config, workers).into(),
+            buffer_size: self.process.buffer_size as usize,
+            budget: room::buffer_share(&self.process, workers),
+            pipes: room::pipes_per_worker(&self.process, workers).into(),
         };
         let number = setup.number;
-        let place = Place { kind, setup, sockets, cpu };
+        let place = Place { kind, setup, cpu };
         let started = match kind {
             EngineKind::Auto | EngineKind::Mio => self.react(place, snapshot, bounds, ByMio::new),
             #[cfg(target_os = "linux")]
             EngineKind::IoUring => {
-                let settings = self.config.process.uring;
+                let settings = self.process.uring;
                 self.spawn(place, move || {
                     let (ring, waker) = Kernel::new(settings).map_err(io::Error::other)?;
                     Ok((Uring::new(ring, Os, snapshot, bounds, settings.multishot), waker))
@@ -120,7 +152,7 @@ impl<'a> Threads<'a> {
     /// Starts the thread. The engine is built there, where it is used: it may be bound to the thread.
     fn spawn<E, W>(
         &mut self,
-        Place { kind, setup, sockets, cpu }: Place,
+        Place { kind, setup, cpu }: Place,
         build: impl FnOnce() -> io::Result<(E, Arc<W>)> + Send + 'static,
     ) -> io::Result<()>
     where
@@ -129,70 +161,44 @@ impl<'a> Threads<'a> {
     {
         let number = setup.number;
         let crew = Arc::clone(&setup.crew);
-        let working = self.working.clone();
         let clock = self.clock;
         let (ready, is_ready) = mpsc::channel::<io::Result<Arc<dyn Wake>>>();
         let (go, may_go) = mpsc::channel();
-        let build = move || {
-            if let Some(cpu) = cpu {
-                sys::pin_to(cpu)?;
-            }
-            let (mut engine, waker) = build()?;
-            for (id, socket) in sockets {
-                engine.listen(id, socket)?;
-            }
-            Ok((engine, waker))
+        let ended = self.ended.clone();
+        let end = move |result| {
+            // Nobody listens any more when the start has failed.
+            let _ = ended.send(Ended { number, engine: kind, result });
         };
-        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            let _working = working;
-            let engine = match build() {
+        let not_started = end.clone();
+        let work = move || {
+            let built = cpu.map_or(Ok(()), sys::pin_to).and_then(|()| build());
+            let engine = match built {
                 Ok((engine, waker)) => {
                     let _ = ready.send(Ok(waker));
                     engine
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
-                    return Ok(());
+                    return end(Ok(()));
                 }
             };
             if may_go.recv().is_err() {
-                return Ok(());
+                return end(Ok(()));
             }
             let crew = Arc::clone(&setup.crew);
             // A proxy that has lost a worker would leave a part of its clients unserved.
-            Worker::new(setup, engine).run(clock).inspect_err(|error| {
+            end(Worker::new(setup, engine).run(clock).inspect_err(|error| {
                 log::error!("worker {number} cannot wait for its sockets: {error}; the process ends");
                 crew.stop();
-            })
-        })?;
-        self.started.push(Started { number, engine: kind, thread, go });
+            }));
+        };
+        let (started, is_started) = mpsc::channel();
+        let _ = self.starter.send(Job { name: format!("worker-{number}"), work: Box::new(work), started });
+        let spawned = is_started.recv().unwrap_or_else(|gone| Err(io::Error::other(gone)));
+        spawned.inspect_err(|_| not_started(Ok(())))?;
+        self.waiting.push(go);
         let waker = is_ready.recv().map_err(|_| io::Error::other("its thread ended at once"))??;
         crew.join(number, waker);
         Ok(())
-    }
-
-    /// Lets all workers begin, and waits until every one has ended; tells how far a drain has come
-    /// meanwhile.
-    pub(super) fn join(self, crew: &Crew<Stream>, snapshot: &Snapshot) -> Result<(), RunError> {
-        drop(self.working);
-        for started in &self.started {
-            let _ = started.go.send(());
-        }
-        let mut told = snapshot.connections.count();
-        while self.ended.recv_timeout(PROGRESS) == Err(RecvTimeoutError::Timeout) {
-            let left = snapshot.connections.count();
-            if crew.is_draining() && left > 0 && left != told {
-                log::info!("draining: {left} connections left");
-                told = left;
-            }
-        }
-        let mut result = Ok(());
-        for Started { number, engine, thread, .. } in self.started {
-            // A panic has ended the process already.
-            if let Ok(Err(cause)) = thread.join() {
-                result = Err(RunError::Worker { number, engine: engine.name(), cause });
-            }
-        }
-        result
     }
 }

@@ -95,6 +95,14 @@ impl Dial {
         }
     }
 
+    /// The attempt that runs is given up, for no fault of its server. [`Dial::next`] is due.
+    pub(super) fn withdraw(&mut self, now: Tick) {
+        if self.is_attempting() {
+            self.attempts -= 1;
+            self.phase = Phase::Waiting(now);
+        }
+    }
+
     /// Decides what to do for connection `id` now that no attempt runs.
     pub(super) fn next(&mut self, id: u64, pool: PoolId, snapshot: &Snapshot, now: Tick) -> Next {
         let Phase::Waiting(until) = self.phase else { return Next::Wait };

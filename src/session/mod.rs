@@ -8,22 +8,23 @@
 //!              next server    no server left, the client left, drain
 //! ```
 
-mod cause;
 mod dial;
 mod record;
 #[cfg(test)]
 mod tests;
 mod watch;
 
-pub use cause::Cause;
 pub use record::Record;
 pub use watch::Sight;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::relay::{Dir, End, Fault, Side};
+pub use crate::cause::Cause;
+use crate::config::Event;
+use crate::relay::{Dir, End, Fault, Progress, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
+use crate::tally::Attempt;
 use crate::tick::Tick;
 use dial::{Dial, Next};
 use watch::{Limits, Watch};
@@ -51,10 +52,10 @@ pub enum Input {
     },
     /// The session's deadline has passed; with what can be seen of its relay.
     Deadline(Option<Sight>),
-    /// The process is ending: close at the first quiet moment from then on.
-    Leave(Tick),
-    /// The process stops now.
-    Kill,
+    /// Close at the first quiet moment from then on, because of this.
+    Leave(Cause, Tick),
+    /// End now, because of this.
+    Kill(Cause),
 }
 
 /// What it asks of its engine, which answers each with an event.
@@ -103,9 +104,28 @@ pub struct Session {
     tries: u8,
     /// `server` counts this connection among its own.
     counted: bool,
+    /// Another server was tried before `server`.
+    redispatched: bool,
     /// From when on it is to leave.
     leave: Option<Tick>,
+    /// Why it was asked to leave or ended.
+    asked: Option<Cause>,
+    /// When the attempt began that runs or has succeeded.
+    tried_at: Tick,
+    /// Bytes that are counted already, by [`Dir::index`].
+    counted_bytes: [u64; 2],
     state: State,
+}
+
+/// What a session is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// A server is being reached.
+    Connecting,
+    /// Bytes are moved.
+    Relaying,
+    /// It has ended, and its sockets are not closed yet.
+    Closing,
 }
 
 #[derive(Debug)]
@@ -146,7 +166,11 @@ impl Session {
             listener,
             tries: 0,
             counted: false,
+            redispatched: false,
             leave: None,
+            asked: None,
+            tried_at: cx.now,
+            counted_bytes: [0; 2],
             state: State::Dialing(Dial::new(cx.now, cx.snapshot)),
         };
         let order = session.dial(cx).expect("the first server is tried, or there is none, at once");
@@ -155,6 +179,11 @@ impl Session {
 
     /// Something happened. What does not fit the state came too late to matter and is ignored.
     pub fn handle(&mut self, input: Input, cx: Context<'_>) -> Option<Order> {
+        if let Input::Leave(cause, _) | Input::Kill(cause) = input
+            && !(cause.is_of_server() && self.asked.is_some())
+        {
+            self.asked = Some(cause);
+        }
         match (&mut self.state, input) {
             (State::Dialing(_), Input::Dialed(Ok(()))) => Some(self.connected(cx)),
             (State::Dialing(_), Input::Dialed(Err(fault))) => self.dial_failed(fault, cx),
@@ -163,23 +192,31 @@ impl Session {
             }
             (State::Dialing(_), Input::Deadline(_)) => self.dial(cx),
             (State::Dialing(_), Input::ClientLeft) => Some(self.give_up(Cause::ClientLeft)),
-            (State::Dialing(_), Input::Kill) => Some(self.give_up(Cause::Drain)),
-            (State::Relaying(watch), Input::Deadline(Some(sight))) => {
-                watch.look(cx.now, sight, Limits::new(cx.snapshot), self.leave).map(Order::Stop)
+            (State::Dialing(dial), Input::Kill(Cause::ServerRemoved)) => {
+                // It has not reached that server yet; another one may do.
+                dial.withdraw(cx.now);
+                self.uncount(cx.snapshot);
+                self.dial(cx)
             }
-            (state, Input::Leave(at)) => {
-                self.leave = Some(at);
+            (State::Dialing(_), Input::Kill(cause)) => Some(self.give_up(cause)),
+            (State::Relaying(watch), Input::Deadline(Some(sight))) => {
+                let end = watch.look(cx.now, sight, Limits::new(cx.snapshot), self.leave);
+                self.count_bytes(sight.progress.moved, cx.snapshot);
+                end.map(Order::Stop)
+            }
+            (state, Input::Leave(_, at)) => {
+                self.leave = Some(self.leave.map_or(at, |before| before.min(at)));
                 if let State::Relaying(watch) = state {
-                    watch.look_by(at);
+                    watch.look_by(at.max(cx.now));
                 }
                 None
             }
-            (State::Relaying(_), Input::Kill) => Some(Order::Stop(End::Killed)),
+            (State::Relaying(_), Input::Kill(_)) => Some(Order::Stop(End::Killed)),
             (State::Relaying(_), Input::Ended { end, moved, unsent }) => {
                 Some(self.ended(end, moved, unsent, cx))
             }
             (State::Closing(closing), Input::Deadline(_)) => Some(closing.reset(cx.now)),
-            (State::Closing(_), Input::Kill) => Some(Order::Reset { spare: None }),
+            (State::Closing(_), Input::Kill(_)) => Some(Order::Reset { spare: None }),
             _ => None,
         }
     }
@@ -206,10 +243,105 @@ impl Session {
         self.listener
     }
 
+    /// Its number: no other connection of the process has it.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The client's address; none for a client of a unix socket.
+    #[must_use]
+    pub fn client(&self) -> Option<SocketAddr> {
+        self.client
+    }
+
+    /// When it was accepted.
+    #[must_use]
+    pub fn began(&self) -> Tick {
+        self.began
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn doing(&self) -> Doing {
+        match self.state {
+            State::Dialing(_) => Doing::Connecting,
+            State::Relaying(_) => Doing::Relaying,
+            State::Closing(_) => Doing::Closing,
+        }
+    }
+
+    /// Bytes that were moved, as of when it was last looked at.
+    #[must_use]
+    pub fn moved(&self) -> [u64; 2] {
+        self.counted_bytes
+    }
+
+    /// Attempts to reach a server.
+    #[must_use]
+    pub fn tries(&self) -> u8 {
+        self.tries
+    }
+
+    /// Whether not all of them were to the same one.
+    #[must_use]
+    pub fn redispatched(&self) -> bool {
+        self.redispatched
+    }
+
+    /// From accept to the server's connection.
+    #[must_use]
+    pub fn connect_ms(&self) -> Option<u32> {
+        self.connect_ms
+    }
+
+    /// Since when no progress of its relay was seen.
+    #[must_use]
+    pub fn quiet_since(&self) -> Option<Tick> {
+        match &self.state {
+            State::Relaying(watch) => Some(watch.since()),
+            _ => None,
+        }
+    }
+
+    /// Takes note of how far its relay has come.
+    pub fn see(&mut self, now: Tick, progress: Progress) {
+        if let State::Relaying(watch) = &mut self.state {
+            watch.see(now, progress);
+        }
+    }
+
+    /// The limits of a relay have changed: look at it by then.
+    pub fn look_by(&mut self, at: Tick) {
+        if let State::Relaying(watch) = &mut self.state {
+            watch.look_by(at);
+        }
+    }
+
+    /// Counts the bytes that were moved since the last time.
+    pub fn count_bytes(&mut self, moved: [u64; 2], snapshot: &Snapshot) {
+        let listener = &snapshot.listener(self.listener).tally;
+        let server = self.server.map(|server| &snapshot.server(server).tally);
+        for dir in Dir::BOTH.map(Dir::index) {
+            let more = moved[dir].saturating_sub(self.counted_bytes[dir]);
+            if more > 0 {
+                self.counted_bytes[dir] += more;
+                listener.bytes[dir].add(more);
+                server.inspect(|server| server.bytes[dir].add(more));
+            }
+        }
+    }
+
     /// Whether its relay is known to have been quiet for a while: since it was last looked at.
     #[must_use]
     pub fn is_idle(&self, now: Tick, sight: Sight) -> bool {
         matches!(&self.state, State::Relaying(watch) if watch.is_idle(now, sight.progress))
+    }
+
+    /// What there is to tell of it, now that its server is reached.
+    #[must_use]
+    pub fn opened(&self, worker: u16, now: Tick) -> Record {
+        Record { event: Event::Open, cause: None, ..self.record(worker, now) }
     }
 
     /// What there is to tell of it, now that its sockets are closed.
@@ -220,18 +352,20 @@ impl Session {
             State::Dialing(_) | State::Relaying(_) => (Cause::Drain, [0; 2]),
         };
         Record {
+            event: Event::Close,
             id: self.id,
             worker,
             listener: self.listener,
             server: self.server,
             client: self.client,
             tries: self.tries,
+            redispatched: self.redispatched,
             connect_ms: self.connect_ms,
             began: self.began,
             ended: now,
             bytes_in: moved[Dir::Up.index()],
             bytes_out: moved[Dir::Down.index()],
-            cause,
+            cause: Some(cause),
         }
     }
 
@@ -243,6 +377,7 @@ impl Session {
             return None;
         }
         dial.failed(server, fault, cx.now);
+        cx.snapshot.server(server).tally.attempts[Attempt::from(Err(fault)) as usize].add(1);
         self.uncount(cx.snapshot);
         self.dial(cx)
     }
@@ -254,11 +389,25 @@ impl Session {
         self.tries = dial.attempts();
         match next {
             Next::Dial(server) => {
+                if let Some(before) = self.server.filter(|before| *before != server) {
+                    cx.snapshot.server(before).tally.redispatched.add(1);
+                    self.redispatched = true;
+                    self.stay();
+                }
+                self.tried_at = cx.now;
                 self.count(server, cx);
                 Some(Order::Dial { to: server })
             }
             Next::Wait => None,
             Next::GiveUp(cause) => Some(self.give_up(cause)),
+        }
+    }
+
+    /// A reason to leave that was the last server's holds no more.
+    fn stay(&mut self) {
+        if self.asked.is_some_and(Cause::is_of_server) {
+            self.asked = None;
+            self.leave = None;
         }
     }
 
@@ -281,6 +430,11 @@ impl Session {
         if let (false, Some(server)) = (self.counted, self.server) {
             self.count(server, cx);
         }
+        if let Some(server) = self.server {
+            let tally = &cx.snapshot.server(server).tally;
+            tally.attempts[Attempt::Ok as usize].add(1);
+            tally.connect.add(u64::try_from(cx.now.since(self.tried_at).as_millis()).unwrap_or(u64::MAX));
+        }
         let mut watch = Watch::new(cx.now, Limits::new(cx.snapshot));
         if let Some(leave) = self.leave {
             watch.look_by(leave.max(cx.now));
@@ -295,13 +449,14 @@ impl Session {
     }
 
     fn ended(&mut self, end: End, moved: [u64; 2], unsent: bool, cx: Context<'_>) -> Order {
+        self.count_bytes(moved, cx.snapshot);
         let (cause, spare) = match end {
             End::Clean => (Cause::Done, None),
             End::Reset { by, fault } => (failure(by, fault), (!unsent).then(|| Spare::new(by.other(), cx))),
             End::Idle => (Cause::IdleTimeout, None),
             End::HalfIdle { waiting_for: Side::Server } => (Cause::HalfCloseServer, None),
             End::HalfIdle { waiting_for: Side::Client } => (Cause::HalfCloseClient, None),
-            End::Drained | End::Killed => (Cause::Drain, None),
+            End::Drained | End::Killed => (self.asked.unwrap_or(Cause::Drain), None),
         };
         let order = match end {
             // A peer that has not taken what is held has had `half_close` for it.

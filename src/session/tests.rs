@@ -16,9 +16,11 @@ fn config(weights: &[u16]) -> Config {
         name: format!("s{index}"),
         addr: (Ipv4Addr::LOCALHOST, PORT + index).into(),
         weight: *weight,
+        state: config::ServerState::Ready,
     };
     Config {
         process: config::Process::default(),
+        admin: None,
         log: config::Log::default(),
         access: config::Access::default(),
         timeouts: config::Timeouts::default(),
@@ -37,6 +39,9 @@ fn config(weights: &[u16]) -> Config {
         pools: vec![config::Pool {
             name: "web".to_string(),
             balance: Balance::RoundRobin,
+            on_removed: config::OnRemoved::Drain,
+            drain_timeout: None,
+            close_rate: 100,
             servers: (0..).zip(weights).map(server).collect(),
         }],
     }
@@ -103,7 +108,7 @@ impl Life {
     /// Asserts that it was given up, with this cause after so many attempts.
     fn assert_given_up(&self, order: Option<Order>, cause: Cause, tries: u8) {
         assert_eq!(order, Some(Order::Reset { spare: None }));
-        assert_eq!((self.record().cause, self.record().tries), (cause, tries));
+        assert_eq!((self.record().cause, self.record().tries), (Some(cause), tries));
         assert_eq!(self.deadline(), None);
     }
 }
@@ -159,6 +164,7 @@ fn a_single_server_has_a_pause_before_each_further_try() {
     }
     let order = life.refused(2_002);
     life.assert_given_up(order, Cause::ConnectRefused, 3);
+    assert!(!life.record().redispatched, "there was no other server");
 }
 
 #[test]
@@ -294,18 +300,18 @@ fn a_client_that_leaves_is_not_connected() {
 #[test]
 fn every_state_can_be_killed() {
     let mut dialing = Life::usual();
-    let order = dialing.at(1, Input::Kill);
+    let order = dialing.at(1, Input::Kill(Cause::Drain));
     dialing.assert_given_up(order, Cause::Drain, 1);
 
     let mut relaying = Life::connected();
-    assert_eq!(relaying.at(20, Input::Kill), Some(Order::Stop(End::Killed)));
+    assert_eq!(relaying.at(20, Input::Kill(Cause::Drain)), Some(Order::Stop(End::Killed)));
     assert_eq!(relaying.ended(20, End::Killed, true), Some(Order::Reset { spare: None }));
-    assert_eq!((relaying.record().cause, relaying.deadline()), (Cause::Drain, None));
+    assert_eq!((relaying.record().cause, relaying.deadline()), (Some(Cause::Drain), None));
 
     let mut closing = Life::connected();
     closing.ended(20, End::Reset { by: Side::Client, fault: Fault::Reset }, true);
-    assert_eq!(closing.at(21, Input::Kill), Some(Order::Reset { spare: None }));
-    assert_eq!(closing.record().cause, Cause::ClientReset, "that is why it ended");
+    assert_eq!(closing.at(21, Input::Kill(Cause::Drain)), Some(Order::Reset { spare: None }));
+    assert_eq!(closing.record().cause, Some(Cause::ClientReset), "that is why it ended");
 }
 
 #[test]
@@ -333,7 +339,7 @@ fn how_a_relay_ends_decides_how_it_is_closed() {
     ] {
         let mut life = Life::connected();
         assert_eq!(life.ended(50, end, unsent), Some(order), "{end:?}");
-        let cause_seen = life.record().cause;
+        let cause_seen = life.record().cause.expect("it has ended");
         assert_eq!(
             (cause_seen.name(), cause_seen.hap_ts(), cause_seen.closer()),
             (cause, hap_ts, closer),
@@ -443,12 +449,18 @@ fn the_record_tells_the_whole_life() {
     assert_eq!(session.listener(), ListenerId(0));
     assert_eq!(session.handle(Input::Dialed(Err(Fault::Refused)), at(1_002)), dial(1));
     session.handle(Input::Dialed(Ok(())), at(1_040));
+    let opened = session.opened(3, Tick(1_040));
+    assert_eq!((opened.event, opened.cause, opened.connect_ms), (Event::Open, None, Some(40)));
+    assert_eq!((opened.id, opened.server, opened.ended), (1 << 48 | 9, Some(ServerId(1)), Tick(1_040)));
+    assert_eq!((opened.bytes_in, opened.bytes_out), (0, 0));
     session.handle(Input::Ended { end: End::Clean, moved: [11, u64::MAX], unsent: false }, at(9_000));
     let record = session.record(3, Tick(9_001));
     assert_eq!((record.id, record.worker, record.client), (1 << 48 | 9, 3, client));
     assert_eq!((record.server, record.tries, record.connect_ms), (Some(ServerId(1)), 2, Some(40)));
+    assert!(record.redispatched);
     assert_eq!((record.began, record.ended), (Tick(1_000), Tick(9_001)));
-    assert_eq!((record.bytes_in, record.bytes_out, record.cause), (11, u64::MAX, Cause::Done));
+    assert_eq!((record.bytes_in, record.bytes_out), (11, u64::MAX));
+    assert_eq!((record.event, record.cause), (Event::Close, Some(Cause::Done)));
 }
 
 /// What happens next to a session whose last order was `order`.
@@ -458,7 +470,7 @@ fn some_input(order: Order, choice: u8) -> Input {
     let by = if choice & 8 == 0 { Side::Client } else { Side::Server };
     let sight = sight([u64::from(choice >> 6); 2], (choice & 8 == 0).then_some(by));
     match (order, choice % 8) {
-        (_, 0) if choice == 0 => Input::Kill,
+        (_, 0) if choice == 0 => Input::Kill(Cause::Drain),
         (Order::Dial { .. }, 0..5) => Input::Dialed(Err(fault)),
         (Order::Dial { .. }, 5) if choice & 64 == 0 => Input::Dialed(Ok(())),
         (Order::Relay, 0) => Input::Ended { end: End::Reset { by, fault }, moved: [1, 1], unsent: true },

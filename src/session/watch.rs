@@ -70,10 +70,7 @@ impl Watch {
         limits: Limits,
         leave: Option<Tick>,
     ) -> Option<End> {
-        if sight.progress != self.seen {
-            self.seen = sight.progress;
-            self.since = now;
-        }
+        self.see(now, sight.progress);
         self.next = self.next_look(now, limits, sight.silence);
         if let Some(leave) = leave {
             let quiet_at = self.quiet_at(sight.last).max(leave);
@@ -96,6 +93,19 @@ impl Watch {
             Some(waiting_for) => End::HalfIdle { waiting_for },
             None => End::Idle,
         })
+    }
+
+    /// Takes note of how far it has come.
+    pub(super) fn see(&mut self, now: Tick, progress: Progress) {
+        if progress != self.seen {
+            self.seen = progress;
+            self.since = now;
+        }
+    }
+
+    /// When progress was last seen.
+    pub(super) fn since(&self) -> Tick {
+        self.since
     }
 
     /// Looks at `at` at the latest.

@@ -12,6 +12,7 @@ pub fn holder_of(at: &Address) -> Option<String> {
     let inodes = match at {
         Address::Ip(at) => inodes_of_port(*at),
         Address::Unix(path) => inodes_of_path(path),
+        Address::Handed(_) => return None,
     };
     for entry in std::fs::read_dir("/proc").ok()?.flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };

@@ -16,6 +16,47 @@ pub fn descriptor_limit() -> u64 {
     }
 }
 
+/// How many descriptors this process has open; 0 where the system does not tell.
+#[must_use]
+pub fn open_descriptors() -> u64 {
+    const LIST: &str = "/proc/self/fd";
+    // Since Linux 6.2 their number is the size of the directory, proc(5); reading it takes as long as there are many.
+    match std::fs::metadata(LIST) {
+        Ok(list) if list.len() > 0 => list.len(),
+        _ => std::fs::read_dir(LIST).map_or(0, |list| list.count() as u64),
+    }
+}
+
+/// The number that the system gives this thread; `None` where it is of no use.
+#[must_use]
+pub fn thread_number() -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    {
+        u32::try_from(rustix::thread::gettid().as_raw_nonzero().get()).ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        None
+    }
+}
+
+/// How long a thread of this process was on a CPU since its start: the first number of its `schedstat`, proc(5).
+#[must_use]
+pub fn cpu_time_of(thread: u32) -> Option<std::time::Duration> {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
+    text.split(' ').next()?.parse().ok().map(std::time::Duration::from_nanos)
+}
+
+/// Has this thread give way to the others of the process wherever there are too few CPUs for all (nice(2)). Where that is
+/// not possible it competes with them.
+pub fn give_way() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::setpriority_process;
+        let _ = setpriority_process(Some(rustix::thread::gettid()), 10);
+    }
+}
+
 /// Raises the soft limit to the hard one. Returns the limits before and after.
 ///
 /// # Errors

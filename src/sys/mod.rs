@@ -21,15 +21,18 @@ pub mod pipe;
 #[cfg(target_os = "linux")]
 pub mod poll;
 mod pool;
+mod reason;
 #[cfg(target_os = "linux")]
 pub mod sigio;
 pub mod signals;
 mod socket;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod source;
+pub mod supervisor;
 mod unacknowledged;
 #[cfg(unix)]
 mod unix;
+pub mod user;
 mod waiting;
 
 #[cfg(target_os = "linux")]
@@ -40,11 +43,17 @@ pub use cpu_time::cpu_time;
 pub use holder::holder_of;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub use limits::aio_limit;
-pub use limits::{allowed_cpus, descriptor_limit, mapping_limit, pin_to, raise_descriptor_limit};
+pub use limits::{
+    allowed_cpus, cpu_time_of, descriptor_limit, give_way, mapping_limit, open_descriptors, pin_to,
+    raise_descriptor_limit, thread_number,
+};
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub use namespace::enter_new_network;
 pub use net::{Net, Os, WouldBlock};
 pub use pipe::Pipe;
 pub use pool::{Lease, Pool};
+pub use reason::why_not_bound;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub use source::bind_source;
+#[cfg(unix)]
+pub use unix::{SocketFile, listen_with_mode};

@@ -72,6 +72,17 @@ pub enum Accepted<Stream> {
     Failed(Fault),
 }
 
+/// What the system knows of the way to a peer (`TCP_INFO`, tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The smoothed round-trip time, in microseconds.
+    pub rtt_us: u32,
+    /// Segments that were sent again since the connection began.
+    pub retransmits: u32,
+    /// Milliseconds since a byte was last sent or received.
+    pub quiet_ms: u32,
+}
+
 /// The calls that a readiness engine makes on sockets: the kernel as its parameter, so that the simulator can
 /// stand in for it. Closing is dropping.
 pub trait Net {
@@ -150,6 +161,11 @@ pub trait Net {
     /// How long a peer has been silent although it owes acknowledgements and was asked again at least
     /// twice; `None` where all is well, or the system does not tell.
     fn silence(_stream: &Self::Stream) -> Option<Duration> {
+        None
+    }
+
+    /// What the system knows of the way to a peer; `None` where it does not tell.
+    fn path(_stream: &Self::Stream) -> Option<Path> {
         None
     }
 
@@ -258,6 +274,8 @@ impl Net for Os {
             Address::Unix(path) => return super::unix::dial(path).map(|stream| (stream, true)),
             #[cfg(not(unix))]
             Address::Unix(_) => return Err(fault(&ErrorKind::Unsupported.into())),
+            // The configuration has none for a server.
+            Address::Handed(_) => return Err(fault(&ErrorKind::Unsupported.into())),
         };
         let socket = socket(to, tcp).map_err(|error| fault(&error))?;
         let connecting = match calls::made(Call::Connect, number(&socket), || socket.connect(&to.into())) {
@@ -327,6 +345,18 @@ impl Net for Os {
             Stream::Unix(_) => None,
         }
     }
+
+    fn path(stream: &Stream) -> Option<Path> {
+        match stream {
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Stream::Tcp(socket) => tcp_info(socket).map(|info| Path {
+                rtt_us: info.tcpi_rtt,
+                retransmits: info.tcpi_total_retrans,
+                quiet_ms: info.tcpi_last_data_recv.min(info.tcpi_last_data_sent),
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// [`Net::silence`] from `TCP_INFO`, tcp(7).
@@ -335,32 +365,36 @@ impl Net for Os {
 /// they become: for it no probe is without an answer. So silence alone proves nothing, but with two probes
 /// or retransmissions unanswered it does. Where nothing is unacknowledged the probes are those of
 /// keep-alive, which has limits of its own.
-#[cfg_attr(
-    any(target_os = "linux", target_os = "android"),
-    expect(unsafe_code, reason = "an option that rustix lacks")
-)]
 fn silence(stream: &TcpStream) -> Option<Duration> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
-        use std::os::fd::AsRawFd;
-        // SAFETY: tcp_info is plain integers, for which all bytes zero are a value.
-        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-        let mut length = libc::socklen_t::try_from(size_of_val(&info)).ok()?;
-        calls::happened(Call::Getsockopt, stream.as_raw_fd(), 0);
-        // SAFETY: the descriptor is open because `stream` is borrowed; the kernel writes at most `length`
-        // bytes to `info`, which is ours and that long, and sets `length` to what it wrote.
-        let done = unsafe {
-            let info = (&raw mut info).cast();
-            libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info, &raw mut length)
-        };
+        let info = tcp_info(stream)?;
         let asked_again = info.tcpi_retransmits.max(info.tcpi_probes) >= 2;
-        (done == 0 && asked_again && unacknowledged(stream) > 0).then(|| silence_of(&info))
+        (asked_again && unacknowledged(stream) > 0).then(|| silence_of(&info))
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     {
         let _ = stream;
         None
     }
+}
+
+/// `TCP_INFO`, tcp(7).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[expect(unsafe_code, reason = "an option that rustix lacks")]
+fn tcp_info(stream: &TcpStream) -> Option<libc::tcp_info> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: tcp_info is plain integers, for which all bytes zero are a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of_val(&info)).ok()?;
+    calls::happened(Call::Getsockopt, stream.as_raw_fd(), 0);
+    // SAFETY: the descriptor is open because `stream` is borrowed; the kernel writes at most `length`
+    // bytes to `info`, which is ours and that long, and sets `length` to what it wrote.
+    let done = unsafe {
+        let info = (&raw mut info).cast();
+        libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info, &raw mut length)
+    };
+    (done == 0).then_some(info)
 }
 
 /// How long a peer that was asked again has been silent. Its last acknowledgement may be older than the bytes
@@ -389,11 +423,45 @@ pub fn listen(at: &Address, backlog: i32, shared: bool, tcp: &Tcp) -> io::Result
         Address::Unix(path) => return super::unix::listen(path, backlog),
         #[cfg(not(unix))]
         Address::Unix(_) => return Err(ErrorKind::Unsupported.into()),
+        // There is nothing to bind: [`listen_on`] takes it.
+        Address::Handed(_) => return Err(ErrorKind::Unsupported.into()),
     };
     let socket = bind(at, shared)?;
     set_options(&socket, tcp)?;
     socket.listen(backlog)?;
     Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
+}
+
+/// Takes charge of a socket that listens already, opened by whoever started this process. With a `backlog` its queue
+/// gets another length. The file of a unix socket stays with who made it.
+///
+/// # Errors
+/// InvalidInput, with the reason, for what is no listening stream socket of IP or unix; or the operating system's.
+#[cfg(target_os = "linux")]
+pub(super) fn listen_on(fd: std::os::fd::OwnedFd, backlog: Option<i32>, tcp: &Tcp) -> io::Result<Listener> {
+    let no = |reason: &str| io::Error::new(ErrorKind::InvalidInput, reason);
+    let socket = Socket::from(fd);
+    if socket.r#type().map_err(|_| no("it is no socket"))? != Type::STREAM {
+        return Err(no("it is no stream socket"));
+    }
+    if !socket.is_listener()? {
+        return Err(no("it does not listen"));
+    }
+    socket.set_nonblocking(true)?;
+    if let Some(backlog) = backlog {
+        socket.listen(backlog)?;
+    }
+    match socket.domain()? {
+        Domain::IPV4 | Domain::IPV6 => {
+            set_options(&socket, tcp)?;
+            Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
+        }
+        Domain::UNIX => {
+            socket.set_out_of_band_inline(true)?;
+            Ok(Listener::Unix(None, mio::net::UnixListener::from_std(socket.into())))
+        }
+        _ => Err(no("it is neither of IP nor of unix")),
+    }
 }
 
 /// Whether `at` is free. A port is bound alone and let go, as sharing would hide that another process has it.
@@ -408,6 +476,8 @@ pub fn probe(at: &Address) -> io::Result<()> {
         Address::Unix(path) => super::unix::probe(path),
         #[cfg(not(unix))]
         Address::Unix(_) => Err(ErrorKind::Unsupported.into()),
+        // It is bound already.
+        Address::Handed(_) => Ok(()),
     }
 }
 
@@ -448,6 +518,25 @@ pub fn adopt(fd: std::os::fd::OwnedFd) -> io::Result<(Stream, Option<SocketAddr>
             socket.set_out_of_band_inline(true)?;
             Ok((Stream::Unix(mio::net::UnixStream::from_std(socket.into())), None))
         }
+    }
+}
+
+/// Gives a listening socket another queue and other options, which those inherit that are accepted from now on.
+///
+/// # Errors
+/// The operating system's.
+pub fn adjust(listener: &Listener, backlog: i32, tcp: &Tcp) -> io::Result<()> {
+    match listener {
+        Listener::Tcp(socket) => {
+            let socket = SockRef::from(socket);
+            // What was on before has to be switched off.
+            socket.set_tcp_nodelay(tcp.nodelay)?;
+            socket.set_keepalive(tcp.keepalive.is_some())?;
+            set_options(&socket, tcp)?;
+            socket.listen(backlog)
+        }
+        #[cfg(unix)]
+        Listener::Unix(_, socket) => SockRef::from(socket).listen(backlog),
     }
 }
 

@@ -77,6 +77,7 @@ pub fn wait_for_room(file: &File) -> io::Result<()> {
 mod nowhere {
     use std::io;
     use std::path::Path;
+    use std::time::Duration;
 
     /// There is none: only unix has sockets for datagrams with a path.
     #[derive(Debug)]
@@ -96,6 +97,22 @@ mod nowhere {
         /// # Errors
         /// None.
         pub fn connect(&self, _: &Path) -> io::Result<()> {
+            match *self {}
+        }
+
+        /// Never called.
+        ///
+        /// # Errors
+        /// None.
+        pub fn set_write_timeout(&self, _: Option<Duration>) -> io::Result<()> {
+            match *self {}
+        }
+
+        /// Never called.
+        ///
+        /// # Errors
+        /// None.
+        pub fn set_nonblocking(&self, _: bool) -> io::Result<()> {
             match *self {}
         }
 

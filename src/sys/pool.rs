@@ -36,13 +36,21 @@ pub struct Pool {
     /// Bytes of the free ones.
     spare: usize,
     limit: usize,
+    /// The highest limit that there ever was: bytes that were read under it may still come.
+    highest: usize,
 }
 
 impl Pool {
     /// A pool that gives out at most `limit` bytes at a time.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { free: std::array::from_fn(|_| Vec::new()), out: 0, spare: 0, limit }
+        Self { free: std::array::from_fn(|_| Vec::new()), out: 0, spare: 0, limit, highest: limit }
+    }
+
+    /// Sets another limit; what is out already stays out.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+        self.highest = self.highest.max(limit);
     }
 
     /// The most that may be read now so that what a target does not take is sure to find a buffer, at
@@ -61,7 +69,7 @@ impl Pool {
     pub fn keep(&mut self, bytes: &[u8]) -> Lease {
         let class = class(bytes.len());
         self.out += size(class);
-        debug_assert!(self.out <= self.limit, "more was read than there was room for");
+        debug_assert!(self.out <= self.highest, "more was read than there was room for");
         let mut buffer = match self.free[class].pop() {
             Some(spare) => {
                 self.spare -= size(class);
@@ -85,7 +93,7 @@ impl Pool {
         self.out -= size(class);
         bytes.clear();
         // `advance` moved the start of the buffer: what is before it must be won back.
-        let most = SPARE_MAX.min(self.limit - self.out);
+        let most = SPARE_MAX.min(self.limit.saturating_sub(self.out));
         if self.spare + size(class) <= most && bytes.try_reclaim(size(class)) {
             self.spare += size(class);
             self.free[class].push(bytes);

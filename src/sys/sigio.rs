@@ -137,6 +137,16 @@ impl Signals {
         Ok(())
     }
 
+    /// Has nobody be told of what happens to a descriptor. Signals about it may be queued already.
+    pub fn unwatch(&self, fd: BorrowedFd<'_>) {
+        let fd = fd.as_raw_fd();
+        (0..2).for_each(|_| calls::happened(Call::Fcntl, fd, 0));
+        // SAFETY: the descriptor is open.
+        let Ok(flags) = checked(unsafe { libc::fcntl(fd, libc::F_GETFL) }) else { return };
+        // SAFETY: the descriptor is open, and the argument is a number. A descriptor that is open has flags to change.
+        let _ = checked(unsafe { libc::fcntl(fd, libc::F_SETFL, flags & !libc::O_ASYNC) });
+    }
+
     /// Takes the next signal, waiting for it at most `wait` (for ever if `None`).
     ///
     /// # Errors

@@ -38,9 +38,9 @@ pub enum Stream {
 pub enum Listener {
     /// On a port.
     Tcp(TcpListener),
-    /// On a path; the file goes before the socket is closed.
+    /// On a path; the file, unless somebody else made it, goes before the socket is closed.
     #[cfg(unix)]
-    Unix(SocketFile, UnixListener),
+    Unix(Option<SocketFile>, UnixListener),
 }
 
 /// Does the same with whichever socket it is.
@@ -191,7 +191,7 @@ impl Listener {
         match self {
             Self::Tcp(socket) => socket.local_addr().map(Address::Ip),
             #[cfg(unix)]
-            Self::Unix(file, _) => Ok(Address::Unix(file.path().to_owned())),
+            Self::Unix(_, socket) => super::unix::address(socket),
         }
     }
 

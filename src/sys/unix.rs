@@ -1,18 +1,23 @@
 //! What is particular to unix sockets: their files, and how they connect.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener as Plain;
 use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
 use rustix::io::Errno;
-use socket2::{Domain, SockAddr, Socket};
+use socket2::{Domain, SockAddr, SockRef, Socket};
 
 use super::calls::{self, Call};
 use super::net::{fault, new_socket};
 use super::socket::{Listener, Stream};
+use crate::config::Address;
 use crate::relay::Fault;
+
+/// Clients of the control socket that may wait to be accepted.
+const MOST_WAITING: i32 = 128;
 
 /// The file of a listening socket. Dropping it removes the file, unless another one has taken its place.
 #[derive(Debug)]
@@ -24,10 +29,6 @@ pub struct SocketFile {
 impl SocketFile {
     fn new(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), id: id_of(path)? })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 }
 
@@ -66,6 +67,16 @@ pub(super) fn dial(path: &Path) -> Result<Stream, Fault> {
     }
 }
 
+/// Where it listens. One that has no file is shown as systemd.socket(5) has it: `@` and its abstract name.
+pub(super) fn address(listener: &UnixListener) -> io::Result<Address> {
+    let socket = SockRef::from(listener).local_addr()?;
+    let path = socket.as_pathname().map(Path::to_owned);
+    Ok(Address::Unix(path.unwrap_or_else(|| {
+        let name = socket.as_abstract_namespace().unwrap_or_default();
+        PathBuf::from(format!("@{}", String::from_utf8_lossy(name)))
+    })))
+}
+
 /// Takes one connection. Unlike those of TCP, it inherits no option of its listener.
 pub(super) fn accept(listener: &UnixListener) -> io::Result<Stream> {
     let (stream, _) = listener.accept()?;
@@ -76,6 +87,26 @@ pub(super) fn accept(listener: &UnixListener) -> io::Result<Stream> {
 
 /// Binds and listens. The file that a process left behind which listens no more is replaced.
 pub(super) fn listen(path: &Path, backlog: i32) -> io::Result<Listener> {
+    let (file, socket) = bind(path)?;
+    socket.listen(backlog)?;
+    Ok(Listener::Unix(Some(file), UnixListener::from_std(socket.into())))
+}
+
+/// Binds and listens, for clients whom the permissions `mode` let in. The file that a process left behind which listens
+/// no more is replaced.
+///
+/// # Errors
+/// AddrInUse when somebody listens there, AlreadyExists for a file that is no socket; or the operating system's.
+pub fn listen_with_mode(path: &Path, mode: u32) -> io::Result<(SocketFile, Plain)> {
+    let (file, socket) = bind(path)?;
+    // Nobody gets in before it listens: until then a connect is refused, whatever the permissions were.
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    socket.listen(MOST_WAITING)?;
+    Ok((file, socket.into()))
+}
+
+/// Binds. The file that a process left behind which listens no more is replaced.
+fn bind(path: &Path) -> io::Result<(SocketFile, Socket)> {
     probe(path)?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -83,9 +114,7 @@ pub(super) fn listen(path: &Path, backlog: i32) -> io::Result<Listener> {
     }
     let socket = socket()?;
     socket.bind(&SockAddr::unix(path)?)?;
-    let file = SocketFile::new(path)?;
-    socket.listen(backlog)?;
-    Ok(Listener::Unix(file, UnixListener::from_std(socket.into())))
+    Ok((SocketFile::new(path)?, socket))
 }
 
 /// Whether `path` is free, or nobody listens there any more. Changes nothing, but whoever listens there
@@ -130,8 +159,6 @@ fn set_options(socket: &Socket) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener as Plain;
-
     use super::*;
 
     #[test]
@@ -172,6 +199,19 @@ mod tests {
         assert_eq!(kind(&path), Err(ErrorKind::AlreadyExists));
         assert_eq!(fs::read(&path).unwrap(), b"precious");
         assert_eq!(kind(&directory.path().join("no/a")), Err(ErrorKind::NotFound));
+    }
+
+    #[test]
+    fn permissions_are_those_that_were_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
+        for mode in [0o600, 0o666] {
+            let (file, _listener) = listen_with_mode(&path, mode).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+            assert_eq!(listen_with_mode(&path, mode).unwrap_err().kind(), ErrorKind::AddrInUse);
+            drop(file);
+            assert!(!path.exists());
+        }
     }
 
     #[test]

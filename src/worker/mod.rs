@@ -1,19 +1,23 @@
 //! One share-nothing loop per CPU: it owns its listeners, its connections and its buffers, and shares
 //! nothing with the others but an immutable snapshot and a few counts.
 
+mod command;
 mod crew;
 mod gate;
+mod obey;
 #[cfg(test)]
 mod tests;
 mod timers;
 
-pub use crew::{Crew, Mailbox};
+pub use command::{Command, Listing, Reply, Row, Which};
+pub use crew::{Crew, Mailbox, Phase};
 pub use gate::Client;
 pub use timers::Timers;
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use crate::balance;
@@ -21,29 +25,28 @@ use crate::config::{self, AcceptBalance, AtMaxconn};
 use crate::engine::{Engine, Event, Slots};
 use crate::logging::Recorder;
 use crate::relay::Fault;
-use crate::session::{Cause, Context, Input, Record, Session};
-use crate::snapshot::{ListenerId, Snapshot};
-use crate::sys::Clock;
+use crate::session::{Cause, Context, Input, Order, Record, Session};
+use crate::snapshot::{ListenerId, Published, Snapshot};
+use crate::sys::{self, Clock};
 use crate::table::{Key, Table};
 use crate::tick::Tick;
-use crew::Phase;
 use gate::{Full, Gate};
 
 /// What a worker is made of.
 #[derive(Debug)]
-pub struct Setup<Socket> {
+pub struct Setup<Socket, Listener> {
     /// Its number, from 0.
     pub number: u16,
     /// What all workers share.
-    pub snapshot: Arc<Snapshot>,
+    pub published: Arc<Published>,
     /// All workers, this one included.
     pub crew: Arc<Crew<Socket>>,
     /// Where the others put what they hand to this one.
     pub mailbox: Mailbox<Socket>,
-    /// Where records of closed connections go.
+    /// Where the control plane puts what it asks.
+    pub commands: Receiver<Command<Listener>>,
+    /// Where records of connections go.
     pub recorder: Recorder,
-    /// How it ends.
-    pub drain: config::Drain,
 }
 
 /// What a worker holds: all zero at its end.
@@ -61,7 +64,13 @@ pub struct Census {
 /// A worker.
 #[derive(Debug)]
 pub struct Worker<E: Engine> {
-    setup: Setup<E::Socket>,
+    setup: Setup<E::Socket, E::Listener>,
+    /// The configuration that it goes by.
+    snapshot: Arc<Snapshot>,
+    /// What [`Published::generation`] was when it was taken, or before.
+    generation: u64,
+    /// What [`Crew::attention`] was when it last looked.
+    attention: u64,
     engine: E,
     table: Table<Conn<E::Io>>,
     timers: Timers,
@@ -112,11 +121,17 @@ impl<Io> Slots<Io> for Table<Conn<Io>> {
 impl<E: Engine> Worker<E> {
     /// A worker that has an engine with its listeners in place, and no connection yet.
     #[must_use]
-    pub fn new(setup: Setup<E::Socket>, engine: E) -> Self {
-        let limit = setup.snapshot.connections.most() as usize;
+    pub fn new(setup: Setup<E::Socket, E::Listener>, mut engine: E) -> Self {
+        let generation = setup.published.generation();
+        let snapshot = setup.published.current();
+        engine.adopt(Arc::clone(&snapshot));
+        let limit = snapshot.connections.most() as usize;
         Self {
             now: Tick::default(),
             setup,
+            snapshot,
+            generation,
+            attention: 0,
             engine,
             table: Table::new(limit),
             timers: Timers::default(),
@@ -134,6 +149,9 @@ impl<E: Engine> Worker<E> {
     /// # Errors
     /// The operating system's, when it is impossible to wait for sockets.
     pub fn run(mut self, clock: Clock) -> io::Result<()> {
+        if let Some(thread) = sys::thread_number() {
+            self.setup.crew.set_thread(self.setup.number, thread);
+        }
         loop {
             match self.turn(|| clock.now()) {
                 Ok(true) => {}
@@ -159,10 +177,12 @@ impl<E: Engine> Worker<E> {
         self.now = clock();
         self.settle();
         self.receive();
+        self.attend();
         self.expire();
         self.reopen();
         let over = self.drain();
         self.setup.recorder.flush();
+        self.setup.crew.turned(self.setup.number, over);
         Ok(!over)
     }
 
@@ -216,7 +236,7 @@ impl<E: Engine> Worker<E> {
     /// that was reached in the end.
     fn tell_failure(&mut self, key: Key, result: Result<(), Fault>) {
         let Err(fault) = result else { return };
-        let snapshot = &self.setup.snapshot;
+        let snapshot = &self.snapshot;
         let server = self.table.get_mut(key).and_then(|conn| conn.session.server());
         if let Some(server) = server
             && snapshot.dial_failures.may_speak(self.now)
@@ -228,8 +248,11 @@ impl<E: Engine> Worker<E> {
 
     fn input(&mut self, key: Key, input: Input) {
         let Some(conn) = self.table.get_mut(key) else { return };
-        let context = Context { now: self.now, snapshot: &self.setup.snapshot };
+        let context = Context { now: self.now, snapshot: &self.snapshot };
         if let Some(order) = conn.session.handle(input, context) {
+            if order == Order::Relay {
+                self.setup.recorder.push(conn.session.opened(self.setup.number, self.now));
+            }
             self.engine.order(key, &mut conn.io, order, &mut self.events);
         }
         Self::arm(&mut self.timers, key, conn);
@@ -272,8 +295,8 @@ impl<E: Engine> Worker<E> {
 
     /// Lets a client in, or has it wait or rejects it where a limit is reached.
     fn admit(&mut self, mut client: Client<E::Socket>) {
-        let listener = self.setup.snapshot.listener(client.listener);
-        let full = match gate::take(&self.setup.snapshot, &mut client) {
+        let listener = self.snapshot.listener(client.listener);
+        let full = match gate::take(&self.snapshot, &mut client) {
             Ok(()) => {
                 let Setup { crew, number, .. } = &self.setup;
                 let mine = match listener.accept_balance {
@@ -301,7 +324,7 @@ impl<E: Engine> Worker<E> {
 
     /// Listeners rest for whose clients others wait already; all whose clients may wait if `all`.
     fn pause(&mut self, all: bool) {
-        for (index, listener) in self.setup.snapshot.listeners.iter().enumerate() {
+        for (index, listener) in self.snapshot.listeners.iter().enumerate() {
             let id = ListenerId(u16::try_from(index).expect("ids are dense"));
             let waits = self.gate.lobby.iter().any(|waiting| waiting.listener == id);
             self.engine.pause(id, waits || (all && listener.at_maxconn == AtMaxconn::Wait));
@@ -312,31 +335,36 @@ impl<E: Engine> Worker<E> {
     /// Resets a client that has no connection yet, and tells of it.
     fn turn_away(&mut self, client: Client<E::Socket>, cause: Cause) {
         if client.counted {
-            self.setup.snapshot.connections.give();
+            self.snapshot.connections.give();
         }
         self.engine.reject(client.socket);
         self.accepted += 1;
+        self.snapshot.listener(client.listener).tally.closed[cause.index()].add(1);
         self.setup.recorder.push(Record {
+            event: config::Event::Close,
             id: self.id(),
             worker: self.setup.number,
             listener: client.listener,
             server: None,
             client: client.peer,
             tries: 0,
+            redispatched: false,
             connect_ms: None,
             began: self.now,
             ended: self.now,
             bytes_in: 0,
             bytes_out: 0,
-            cause,
+            cause: Some(cause),
         });
     }
 
     /// Takes what other workers hand to this one.
     fn receive(&mut self) {
         while let Ok(client) = self.setup.mailbox.try_recv() {
+            // Whoever hands it over may know its listener before this worker does.
+            self.refresh();
             if self.drain == Drain::Killed {
-                self.setup.snapshot.listener(client.listener).connections.give();
+                self.snapshot.listener(client.listener).connections.give();
                 self.setup.crew.connections(self.setup.number).give();
                 self.turn_away(client, Cause::Drain);
             } else {
@@ -356,7 +384,7 @@ impl<E: Engine> Worker<E> {
                 if !mutant!(CountDrifts) {
                     self.release(listener);
                 }
-                if self.setup.snapshot.accept_failures.may_speak(self.now) {
+                if self.snapshot.accept_failures.may_speak(self.now) {
                     let peer = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string());
                     log::error!("cannot watch the connection of {peer}: {error}; it was reset");
                 }
@@ -364,20 +392,21 @@ impl<E: Engine> Worker<E> {
             }
         };
         self.accepted += 1;
-        let context = Context { now: self.now, snapshot: &self.setup.snapshot };
+        self.snapshot.listener(listener).tally.accepted.add(1);
+        let context = Context { now: self.now, snapshot: &self.snapshot };
         let (session, order) = Session::new(self.id(), listener, peer, context);
         self.engine.order(key, &mut io, order, &mut self.events);
         let mut conn = Conn { session, io, armed: None };
         Self::arm(&mut self.timers, key, &mut conn);
         self.table.insert(key, conn);
         if self.has_closed() {
-            self.input(key, Input::Leave(self.now));
+            self.input(key, Input::Leave(Cause::Drain, self.now));
         }
     }
 
     /// A connection of `listener` counts no longer.
     fn release(&self, listener: ListenerId) {
-        gate::give(&self.setup.snapshot, listener);
+        gate::give(&self.snapshot, listener);
         self.setup.crew.connections(self.setup.number).give();
     }
 
@@ -399,16 +428,20 @@ impl<E: Engine> Worker<E> {
         self.release(conn.session.listener());
         // Those who wait at other workers have their turn, too.
         self.yields |= self.setup.crew.wake_waiting(self.setup.number);
-        conn.session.uncount(&self.setup.snapshot);
-        self.setup.recorder.push(conn.session.record(self.setup.number, self.now));
+        conn.session.uncount(&self.snapshot);
+        let record = conn.session.record(self.setup.number, self.now);
+        if let Some(cause) = record.cause {
+            self.snapshot.listener(record.listener).tally.closed[cause.index()].add(1);
+        }
+        self.setup.recorder.push(record);
     }
 
     fn accept_failed(&mut self, listener: ListenerId, fault: Fault) {
         if !mutant!(DeafAfterShortage) {
             self.gate.rest(self.now);
         }
-        if self.setup.snapshot.accept_failures.may_speak(self.now) {
-            let name = &self.setup.snapshot.listener(listener).name;
+        if self.snapshot.accept_failures.may_speak(self.now) {
+            let name = &self.snapshot.listener(listener).name;
             let then = if self.setup.crew.is_draining() {
                 "stopping: clients in the backlog are reset"
             } else {
@@ -421,7 +454,7 @@ impl<E: Engine> Worker<E> {
     /// Goes on accepting after a rest, those first who wait already.
     fn reopen(&mut self) {
         let room = self.gate.lobby.front().is_some_and(|first| {
-            let snapshot = &self.setup.snapshot;
+            let snapshot = &self.snapshot;
             snapshot.connections.has_room() && snapshot.listener(first.listener).connections.has_room()
         });
         if !self.gate.reopens(self.now, room && !std::mem::take(&mut self.yields)) {
@@ -432,7 +465,7 @@ impl<E: Engine> Worker<E> {
                 self.admit(client);
             }
         }
-        let is_full = !self.setup.snapshot.connections.has_room();
+        let is_full = !self.snapshot.connections.has_room();
         if is_full {
             self.gate.rest(self.now);
         }
@@ -446,7 +479,7 @@ impl<E: Engine> Worker<E> {
         let stops =
             |hard_stop: Option<Tick>, now| phase == Phase::Stopping || hard_stop.is_some_and(|at| at <= now);
         if phase >= Phase::Draining && self.drain == Drain::No {
-            let config::Drain { grace, hard_stop, .. } = self.setup.drain;
+            let config::Drain { grace, hard_stop, .. } = self.snapshot.drain;
             let until = if grace.is_zero() { self.now } else { self.now.after(grace) };
             self.drain = Drain::Grace(until, hard_stop.map(|limit| self.now.after(limit)));
         }
@@ -471,11 +504,7 @@ impl<E: Engine> Worker<E> {
     /// Accepts no more, and has the connections leave evenly over the time that is set for it, those that
     /// are idle first.
     fn close_listeners(&mut self, hard_stop: Option<Tick>) {
-        // More than may be let in would take the descriptors that those need.
-        let limit = &self.setup.snapshot.connections;
-        let room = limit.most().saturating_sub(limit.count()) as usize;
-        self.engine.close_listeners(room, &mut self.events);
-        self.settle();
+        self.close_those(&|_, _| true);
         self.setup.crew.stop_listening();
         self.drain = Drain::Leaving(hard_stop);
         let mut leaving: Vec<(bool, Key)> = Vec::with_capacity(self.table.len());
@@ -485,16 +514,16 @@ impl<E: Engine> Worker<E> {
                 self.engine.look(&conn.io).is_some_and(|sight| conn.session.is_idle(self.now, sight));
             leaving.push((is_idle, key));
         }
-        if self.setup.drain.idle_first {
+        if self.snapshot.drain.idle_first {
             leaving.sort_by_key(|(is_idle, _)| !is_idle);
         }
         let count = leaving.len() as u64;
-        let spread_ms = u64::try_from(self.setup.drain.spread.as_millis()).unwrap_or(u64::MAX);
+        let spread_ms = u64::try_from(self.snapshot.drain.spread.as_millis()).unwrap_or(u64::MAX);
         for (place, (_, key)) in (0..).zip(leaving) {
             // Somewhere in its share of the time, so that clients do not come back in step.
             let jitter = balance::random(place) % 1_000;
             let wait_ms = spread_ms.saturating_mul(place * 1_000 + jitter) / (count * 1_000);
-            self.input(key, Input::Leave(Tick(self.now.0.saturating_add(wait_ms))));
+            self.input(key, Input::Leave(Cause::Drain, Tick(self.now.0.saturating_add(wait_ms))));
         }
         self.settle();
     }
@@ -505,7 +534,7 @@ impl<E: Engine> Worker<E> {
             self.turn_away(client, Cause::Drain);
         }
         for key in self.table.keys() {
-            self.input(key, Input::Kill);
+            self.input(key, Input::Kill(Cause::Drain));
         }
         self.settle();
     }

@@ -6,11 +6,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 
 use mio::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Sender, channel};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::config::{self, Config};
 use crate::relay::{End, Progress, Side};
-use crate::session::{Order, Sight};
+use crate::session::{Doing, Order, Sight};
+use crate::snapshot::Overrides;
+use crate::sys::net::Path;
 
 /// Far more orders than any test needs: a worker that turns in circles is found out.
 const ORDERS_MAX: usize = 100_000;
@@ -32,6 +36,8 @@ struct Puppet {
     /// It cannot wait for sockets.
     fails: bool,
     progress: Progress,
+    listeners: Vec<(ListenerId, TcpListener)>,
+    adopted: Option<Arc<Snapshot>>,
 }
 
 impl Engine for Puppet {
@@ -39,8 +45,9 @@ impl Engine for Puppet {
     type Listener = TcpListener;
     type Io = TcpStream;
 
-    fn listen(&mut self, _: ListenerId, _: TcpListener) -> io::Result<()> {
-        unreachable!("tests bring clients themselves")
+    fn listen(&mut self, id: ListenerId, socket: TcpListener) -> io::Result<()> {
+        self.listeners.push((id, socket));
+        Ok(())
     }
 
     fn pause(&mut self, id: ListenerId, paused: bool) {
@@ -49,7 +56,36 @@ impl Engine for Puppet {
         self.paused.sort_by_key(|(id, _)| id.0);
     }
 
-    fn close_listeners(&mut self, _: usize, out: &mut VecDeque<Event<TcpStream>>) {
+    fn unlisten(
+        &mut self,
+        id: ListenerId,
+        which: &dyn Fn(&TcpListener) -> bool,
+        _: &mut VecDeque<Event<TcpStream>>,
+    ) -> Vec<TcpListener> {
+        self.listeners
+            .extract_if(.., |(own, socket)| *own == id && which(socket))
+            .map(|(_, socket)| socket)
+            .collect()
+    }
+
+    fn adopt(&mut self, snapshot: Arc<Snapshot>) {
+        self.adopted = Some(snapshot);
+    }
+
+    fn paths(&self, _: &TcpStream) -> [Option<Path>; 2] {
+        [Some(Path { rtt_us: 5, retransmits: 1, quiet_ms: 3 }), None]
+    }
+
+    fn close_listeners(
+        &mut self,
+        which: &dyn Fn(ListenerId, &TcpListener) -> bool,
+        _: usize,
+        out: &mut VecDeque<Event<TcpStream>>,
+    ) {
+        if !self.listeners.is_empty() {
+            self.listeners.retain(|(id, socket)| !which(*id, socket));
+            return;
+        }
         assert!(!std::mem::replace(&mut self.listeners_closed, true), "closed twice");
         out.extend(self.backlog.drain(..).map(|socket| accepted(0, socket)));
     }
@@ -103,6 +139,9 @@ fn config(maxconn: Option<u32>, at_maxconn: &str) -> Config {
 struct Stage {
     worker: Worker<Puppet>,
     snapshot: Arc<Snapshot>,
+    published: Arc<Published>,
+    crew: Arc<Crew<TcpStream>>,
+    commands: Sender<Command<TcpListener>>,
     /// Connections that another worker has, of the first listener.
     elsewhere: u32,
 }
@@ -111,17 +150,20 @@ impl Stage {
     fn new(config: &Config, maxconn: u32) -> Self {
         let snapshot = Arc::new(Snapshot::new(config, maxconn));
         let (crew, mut mailboxes) = Crew::new(1, 1);
+        let published = Arc::new(Published::new(Arc::clone(&snapshot)));
+        let crew = Arc::new(crew);
+        let (commands, received) = channel();
         let setup = Setup {
             number: 0,
-            snapshot: Arc::clone(&snapshot),
-            crew: Arc::new(crew),
+            published: Arc::clone(&published),
+            crew: Arc::clone(&crew),
             mailbox: mailboxes.remove(0),
+            commands: received,
             recorder: Recorder::off(),
-            drain: config.process.drain,
         };
         let mut worker = Worker::new(setup, Puppet::default());
         worker.now = Tick(0);
-        Self { worker, snapshot, elsewhere: 0 }
+        Self { worker, snapshot, published, crew, commands, elsewhere: 0 }
     }
 
     /// What [`Worker::run`] does once its engine has waited; `true` at the end.
@@ -129,6 +171,7 @@ impl Stage {
         self.worker.now = Tick(now);
         self.worker.events.extend(events);
         self.worker.settle();
+        self.worker.attend();
         self.worker.expire();
         self.worker.reopen();
         let over = self.worker.drain();
@@ -395,9 +438,9 @@ fn a_worker_that_is_lost_keeps_nobody_from_ending() {
     let (crew, mailboxes) = Crew::new(1, 2);
     let crew = Arc::new(crew);
     let mut workers = (0..).zip(mailboxes).map(|(number, mailbox)| {
-        let (snapshot, crew) = (Arc::clone(&snapshot), Arc::clone(&crew));
-        let (recorder, drain) = (Recorder::off(), config::Drain::default());
-        Worker::new(Setup { number, snapshot, crew, mailbox, recorder, drain }, Puppet::default())
+        let published = Arc::new(Published::new(Arc::clone(&snapshot)));
+        let (crew, commands, recorder) = (Arc::clone(&crew), channel().1, Recorder::off());
+        Worker::new(Setup { number, published, crew, mailbox, commands, recorder }, Puppet::default())
     });
     let mut lost = workers.next().expect("two");
     let mut other = workers.next().expect("two");
@@ -505,4 +548,113 @@ fn a_table_agrees_with_a_list_of_what_lives() {
     let mut keys: Vec<Key> = living.into_iter().map(|(key, _)| key).collect();
     keys.sort();
     assert_eq!(table.keys(), keys);
+}
+
+/// Sends a command, and has the worker take a turn.
+fn command<T>(stage: &mut Stage, now: u64, make: impl FnOnce(Reply<T>) -> Command<TcpListener>) -> T {
+    let (reply, mut answer) = oneshot::channel();
+    stage.commands.send(make(reply)).expect("the worker is there");
+    stage.crew.attend_to(0);
+    stage.turn(now, []);
+    answer.try_recv().expect("it was answered in the same turn")
+}
+
+#[test]
+fn a_listening_socket_comes_and_goes_at_run_time() {
+    let mut stage = Stage::new(&config(None, "wait"), 10);
+    let socket = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
+    for (turn, id) in [(1, 0), (2, 1), (3, 1)] {
+        let id = ListenerId(id);
+        command(&mut stage, turn, |reply| Command::Listen { id, socket: socket(), reply })
+            .expect("it is watched");
+    }
+    let moved = stage.engine().listeners[1].1.local_addr().expect("bound");
+    let given = command(&mut stage, 4, |reply| {
+        let which: Which<TcpListener> =
+            Box::new(move |_, socket| socket.local_addr().is_ok_and(|at| at == moved));
+        Command::Unlisten { id: ListenerId(1), which, reply }
+    });
+    assert_eq!(given.iter().map(|one| one.local_addr().expect("open")).collect::<Vec<_>>(), [moved]);
+    command(&mut stage, 5, |reply| Command::Close { which: Box::new(|id, _| id == ListenerId(0)), reply });
+    assert_eq!(stage.engine().listeners.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [ListenerId(1)]);
+}
+
+#[test]
+fn another_snapshot_is_gone_by_from_the_next_turn_on_and_its_limits_hold_for_who_is_there() {
+    let mut config = config(None, "wait");
+    let mut stage = Stage::new(&config, 10);
+    stage.turn(1, [client(0)]);
+    let key = stage.key();
+    stage.turn(2, [Event::Dialed { key, result: Ok(()) }]);
+    config.timeouts.idle = Some(Duration::from_millis(500));
+    let next = Arc::new(stage.snapshot.next(&config, 10, &Overrides::new(), Tick(3)));
+    stage.published.publish(Arc::clone(&next));
+    stage.crew.attend();
+    stage.turn(1_000, []);
+    assert!(stage.engine().adopted.as_ref().is_some_and(|adopted| Arc::ptr_eq(adopted, &next)));
+    assert_eq!(next.connections.count(), 1, "the counts are the same");
+    stage.turn(1_002, []);
+    assert_eq!(stage.orders().last(), Some(&Order::Close), "it was idle for longer than that already");
+}
+
+#[test]
+fn connections_are_told_of_in_pieces() {
+    let mut stage = Stage::new(&config(None, "wait"), 1_000);
+    for turn in 0..30 {
+        stage.turn(turn, (0..10).map(|_| client(0)));
+    }
+    let keys = stage.worker.table.keys();
+    let dialed = keys.iter().map(|key| Event::Dialed { key: *key, result: Ok(()) });
+    stage.turn(40, dialed.collect::<Vec<_>>());
+    stage.turn(41, [Event::Ended { key: keys[7], end: End::Clean, moved: [5, 6], unsent: false }]);
+    stage.turn(42, [Event::Closed { key: keys[7] }]);
+    stage.engine().progress = Progress { moved: [70, 80], waiting_for: Some(Side::Server) };
+    let list = |stage: &mut Stage, from, with_paths| {
+        command(stage, 50, |reply| Command::List { from, with_paths, reply })
+    };
+    let (mut seen, mut from, mut pieces) = (Vec::new(), Some(0), 0);
+    while let Some(slot) = from {
+        let listing = list(&mut stage, slot, false);
+        assert!(listing.rows.len() <= 256);
+        (from, pieces) = (listing.next, pieces + 1);
+        seen.extend(listing.rows);
+    }
+    assert_eq!((seen.len(), pieces), (299, 2));
+    let row = &seen[0];
+    assert_eq!((row.key, row.doing, row.half_closed, row.moved), (keys[0], Doing::Relaying, true, [70, 80]));
+    assert_eq!((row.began, row.quiet_since, row.paths), (Tick(0), Some(Tick(50)), [None; 2]));
+    let tally = &stage.snapshot.listener(ListenerId(0)).tally;
+    assert_eq!(
+        tally.bytes[1].get(),
+        6 + 299 * 80,
+        "bytes of who is still there are counted on this occasion"
+    );
+    let listing = list(&mut stage, 0, true);
+    assert_eq!((listing.rows.len(), listing.next), (31, Some(32)), "with the kernel asked, fewer at a time");
+    assert_eq!(listing.rows[0].quiet_since, Some(Tick(47)), "the kernel knows it exactly");
+}
+
+#[test]
+fn connections_end_when_they_are_asked_to_and_say_why() {
+    let mut stage = Stage::new(&config(None, "wait"), 10);
+    stage.turn(1, [client(0), client(0), client(0)]);
+    let keys = stage.worker.table.keys();
+    stage
+        .turn(2, keys[..2].iter().map(|key| Event::Dialed { key: *key, result: Ok(()) }).collect::<Vec<_>>());
+    stage.orders();
+    let end = |stage: &mut Stage, keys: &[Key], cause, gently| {
+        let keys = keys.to_vec();
+        stage.commands.send(Command::End { keys, of: None, cause, gently }).expect("the worker is there");
+        stage.crew.attend_to(0);
+        stage.turn(3, []);
+    };
+    end(&mut stage, &keys[..1], Cause::Killed, false);
+    end(&mut stage, &keys[2..], Cause::Killed, false);
+    assert_eq!(stage.orders(), [Order::Stop(End::Killed), NO_SPARE, NO_SPARE]);
+    end(&mut stage, &keys, Cause::ServerRemoved, true);
+    assert_eq!(stage.orders(), [], "two are gone, and the other one is not quiet yet");
+    stage.turn(1_000, []);
+    assert_eq!(stage.orders(), [Order::Stop(End::Drained), Order::Close]);
+    let closed = &stage.snapshot.listener(ListenerId(0)).tally.closed;
+    assert_eq!((closed[Cause::Killed.index()].get(), closed[Cause::ServerRemoved.index()].get()), (2, 1));
 }

@@ -4,6 +4,7 @@ use std::fmt::{Display, Write as _};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -16,6 +17,10 @@ use tempfile::TempDir;
 
 use super::PATIENCE;
 use super::peer::{End, Peer, got};
+use super::process::catches;
+
+/// The name of its configuration's file.
+const FILE: &str = "proxy.toml";
 
 /// A `proxy.toml` with one listener, `l`, and one pool, `p`.
 pub(crate) struct Config {
@@ -141,7 +146,7 @@ pub(crate) struct Gate {
     address: String,
     log: Lines,
     access: Lines,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// One line of the access log, in JSON.
@@ -167,12 +172,12 @@ pub(crate) struct Access {
 
 impl Gate {
     /// Starts the program and waits until it listens.
-    pub(crate) fn start(config: &Config) -> Self {
+    pub(crate) fn start(config: &impl Display) -> Self {
         Self::start_under("true", config)
     }
 
     /// The same in a shell that has run `preparation` before, such as `ulimit -n 256`.
-    pub(crate) fn start_under(preparation: &str, config: &Config) -> Self {
+    pub(crate) fn start_under(preparation: &str, config: &impl Display) -> Self {
         let (mut child, log, access, directory) = spawn(preparation, config);
         let Some(address) = log.find(PATIENCE, |line| listening(line, "")) else {
             let _ = child.kill();
@@ -182,7 +187,21 @@ impl Gate {
                 log.text()
             );
         };
-        Self { child, address, log, access, _directory: directory }
+        Self { child, address, log, access, directory }
+    }
+
+    /// The same where its log goes elsewhere: that it has begun is known by the unix socket at `path`, on which it
+    /// listens, and by its hearing signals.
+    pub(crate) fn start_unheard(preparation: &str, config: Config, path: &Path) -> Self {
+        let address = format!("unix:{}", path.display());
+        let (mut child, log, access, directory) = spawn(preparation, &config.bind(&address));
+        let began = Instant::now();
+        while !path.exists() || !catches(child.id(), Signal::USR1) {
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none() && began.elapsed() < PATIENCE, "{ended:?}, it said:\n{}", log.text());
+            thread::sleep(Duration::from_millis(5));
+        }
+        Self { child, address, log, access, directory }
     }
 
     /// Where it listens.
@@ -200,6 +219,11 @@ impl Gate {
     /// Where it listens, in the words of its configuration.
     pub(crate) fn place(&self) -> &str {
         &self.address
+    }
+
+    /// The file of its configuration.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.directory.path().join(FILE)
     }
 
     /// Its process id.
@@ -257,6 +281,11 @@ impl Gate {
             (access.client == client).then_some(access)
         };
         self.access.find(PATIENCE, of_client).unwrap_or_else(|| panic!("no access line of {client}"))
+    }
+
+    /// The access lines that there are.
+    pub(crate) fn accesses(&self) -> Vec<Access> {
+        self.access.all().iter().map(|line| serde_json::from_str(line).expect("an access line")).collect()
     }
 
     /// Waits for the access lines of so many connections.
@@ -341,9 +370,9 @@ pub(crate) fn refusal(preparation: &str, config: &Config) -> (Option<ExitStatus>
     (status, log.text())
 }
 
-fn spawn(preparation: &str, config: &Config) -> (Child, Lines, Lines, TempDir) {
+fn spawn(preparation: &str, config: &impl Display) -> (Child, Lines, Lines, TempDir) {
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("proxy.toml");
+    let file = directory.path().join(FILE);
     std::fs::write(&file, config.to_string()).unwrap();
     let mut child = Command::new("sh")
         .args([

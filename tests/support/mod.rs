@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 pub(crate) mod gate;
+pub(crate) mod http;
 pub(crate) mod link;
 pub(crate) mod peer;
 pub(crate) mod process;

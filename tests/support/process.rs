@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use super::PATIENCE;
 
 /// Descriptors that the process has open.
@@ -33,6 +35,13 @@ pub(crate) fn pipe_ends(pid: u32) -> usize {
         link.is_ok_and(|target| target.to_string_lossy().starts_with("pipe:"))
     };
     descriptor_numbers(pid).iter().filter(|number| is_pipe(number)).count()
+}
+
+/// Whether the process has a handler for that signal.
+pub(crate) fn catches(pid: u32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("status has it");
+    u64::from_str_radix(caught.trim(), 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
 }
 
 /// Waits until the process has at most `most` descriptors, and says how many it has then.
@@ -67,7 +76,14 @@ pub(crate) fn watched(pid: u32) -> BTreeMap<u64, Vec<u64>> {
             let targets = targets.map(|line| line.split_whitespace().next().unwrap().parse().unwrap());
             (number, targets.collect())
         })
+        // The control plane has one, too, and nothing but wakers in it.
+        .filter(|(_, targets): &(u64, Vec<u64>)| targets.iter().any(|number| is_socket(pid, *number)))
         .collect()
+}
+
+fn is_socket(pid: u32, number: u64) -> bool {
+    let link = fs::read_link(format!("/proc/{pid}/fd/{number}"));
+    link.is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
 }
 
 /// CPU time that the process used while `span` went by, user and system, in clock ticks of 10 ms.

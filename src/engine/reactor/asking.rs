@@ -88,6 +88,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
             return;
         }
         for (number, listening) in (0..).zip(&mut self.listeners) {
+            let Some(listening) = listening else { continue };
             let waits = !listening.paused && !listening.waiting.is_ready();
             let wanted = waits.then_some(Want { read: true, write: false });
             if is_asked::<S, N>(listening.asked, wanted) {
@@ -109,7 +110,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
     /// Reports were lost: whatever could have been reported is.
     pub(super) fn suspect_all(&mut self, slots: &impl Slots<Io<N>>, reports: &mut Vec<Readiness>) {
         let all = |token| Readiness { token, read: true, write: true, special: true, error: true };
-        for listening in &mut self.listeners {
+        for listening in self.listeners.iter_mut().flatten() {
             listening.waiting.raise();
         }
         for key in slots.keys() {

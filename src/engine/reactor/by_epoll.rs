@@ -75,8 +75,12 @@ impl Selector<Os> for ByEpoll {
         Ok(done?)
     }
 
-    fn remove(&mut self, _: Source<'_, Os>) {
-        // A socket is forgotten when its last descriptor is closed, and ours are never duplicated.
+    fn remove(&mut self, source: Source<'_, Os>) {
+        // A socket is forgotten when its last descriptor is closed, and ours are never duplicated. A listener may live
+        // on elsewhere; one that nobody asks for has left already.
+        if matches!(source, Source::Listener(_)) {
+            let _ = calls::made(Call::EpollCtl, -1, || epoll::delete(&self.epoll, source));
+        }
     }
 
     fn select(&mut self, wait: Option<Duration>, out: &mut Vec<Readiness>) -> io::Result<Report> {

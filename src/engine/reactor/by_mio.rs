@@ -57,8 +57,8 @@ impl Selector<Os> for ByMio {
 
     fn remove(&mut self, source: Source<'_, Os>) {
         // epoll forgets a socket when its last descriptor is closed, and ours are never duplicated: a
-        // system call saved. Elsewhere mio keeps books of its own.
-        if !IS_EPOLL {
+        // system call saved. Elsewhere mio keeps books of its own. A listener may live on elsewhere.
+        if !IS_EPOLL || matches!(source, Source::Listener(_)) {
             let registry = self.poll.registry();
             let _ = match source {
                 Source::Stream(stream) => registry.deregister(stream),

@@ -81,8 +81,11 @@ impl Selector<Os> for BySigio {
     }
 
     fn remove(&mut self, source: Source<'_, Os>) {
-        // The kernel forgets a socket when it is closed.
         self.place(&source).token = None;
+        // The kernel forgets a socket when it is closed. A listener may live on elsewhere.
+        if matches!(source, Source::Listener(_)) {
+            self.signals.unwatch(source.as_fd());
+        }
     }
 
     fn select(&mut self, wait: Option<Duration>, out: &mut Vec<Readiness>) -> io::Result<Report> {

@@ -45,7 +45,7 @@ use super::pipes::Pipes;
 use super::{Engine, Event, Order, Pace, Sight, Slots, drive};
 use crate::relay::{Dir, End, Fault, Op, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
-use crate::sys::net::Accepted;
+use crate::sys::net::{Accepted, Path};
 use crate::sys::{Net, Os, Pool};
 use crate::table::Key;
 use latch::Latch;
@@ -77,7 +77,8 @@ pub struct Reactor<S, N: Net = Os> {
     workshop: Workshop<N>,
     /// Where the servers are, and the options of their sockets.
     snapshot: Arc<Snapshot>,
-    listeners: Vec<Listening<N>>,
+    /// Each at the place that its token names.
+    listeners: Vec<Option<Listening<N>>>,
     /// The listener that is asked first in this turn.
     first_listener: usize,
     /// Connections that ran out of budget with more to do.
@@ -259,7 +260,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         let (key, is_server) = Key::from_token(report.token);
         if let Some(number) = key.reserved_number() {
             // The one that is no listener is the waker, and being awake is all that it is for.
-            if let Some(listening) = self.listeners.get_mut(number as usize) {
+            if let Some(Some(listening)) = self.listeners.get_mut(number as usize) {
                 listening.waiting.raise();
                 if S::TRIGGER == Trigger::OneShot {
                     listening.asked = None;
@@ -381,18 +382,48 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         let count = self.listeners.len();
         self.first_listener = (self.first_listener + 1) % count.max(1);
         for index in 0..count {
-            left -= self.listeners[(self.first_listener + index) % count].accept(left, out);
+            if let Some(listening) = &mut self.listeners[(self.first_listener + index) % count] {
+                left -= listening.accept(left, out);
+            }
         }
     }
 
     fn has_work(&self) -> bool {
-        !self.ready.is_empty() || self.listeners.iter().any(Listening::has_work)
+        !self.ready.is_empty() || self.listeners.iter().flatten().any(Listening::has_work)
     }
+}
+
+/// A place for one more, which is empty.
+pub(super) fn vacant<T>(places: &mut Vec<Option<T>>) -> usize {
+    places.iter().position(Option::is_none).unwrap_or_else(|| {
+        places.push(None);
+        places.len() - 1
+    })
+}
+
+/// Takes those out that `which` names, and leaves their places empty.
+pub(super) fn take<T>(places: &mut [Option<T>], which: impl Fn(&T) -> bool) -> Vec<T> {
+    places.iter_mut().filter_map(|place| place.take_if(|one| which(one))).collect()
 }
 
 impl<N: Net> Listening<N> {
     pub(super) fn new(id: ListenerId, socket: N::Listener) -> Self {
         Self { id, socket, waiting: Latch::new(), paused: false, asked: Some(Want::default()) }
+    }
+
+    /// Whose it is.
+    pub(super) fn id(&self) -> ListenerId {
+        self.id
+    }
+
+    /// The socket.
+    pub(super) fn socket(&self) -> &N::Listener {
+        &self.socket
+    }
+
+    /// The socket alone.
+    pub(super) fn into_socket(self) -> N::Listener {
+        self.socket
     }
 
     /// A client may wait.
@@ -464,24 +495,51 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
     type Io = Io<N>;
 
     fn listen(&mut self, id: ListenerId, mut socket: N::Listener) -> io::Result<()> {
-        let number = u32::try_from(self.listeners.len()).expect("far fewer listening sockets");
+        let place = vacant(&mut self.listeners);
+        let number = u32::try_from(place).expect("far fewer listening sockets");
         self.selector.add(Source::Listener(&mut socket), Key::reserved(number).token(false))?;
-        self.listeners.push(Listening::new(id, socket));
+        self.listeners[place] = Some(Listening::new(id, socket));
         Ok(())
     }
 
     fn pause(&mut self, id: ListenerId, paused: bool) {
-        for listening in &mut self.listeners {
+        for listening in self.listeners.iter_mut().flatten() {
             listening.pause(id, paused);
         }
     }
 
-    fn close_listeners(&mut self, most: usize, out: &mut VecDeque<Event<N::Stream>>) {
+    fn unlisten(
+        &mut self,
+        id: ListenerId,
+        which: &dyn Fn(&N::Listener) -> bool,
+        _: &mut VecDeque<Event<N::Stream>>,
+    ) -> Vec<N::Listener> {
+        let taken = take(&mut self.listeners, |listening| listening.id == id && which(&listening.socket));
+        let given = taken.into_iter().map(|mut listening| {
+            self.selector.remove(Source::Listener(&mut listening.socket));
+            listening.socket
+        });
+        given.collect()
+    }
+
+    fn close_listeners(
+        &mut self,
+        which: &dyn Fn(ListenerId, &N::Listener) -> bool,
+        most: usize,
+        out: &mut VecDeque<Event<N::Stream>>,
+    ) {
         let mut left = most;
-        for mut listening in self.listeners.drain(..) {
+        for mut listening in take(&mut self.listeners, |one| which(one.id, &one.socket)) {
             left -= listening.accept_all(left, out);
             self.selector.remove(Source::Listener(&mut listening.socket));
         }
+    }
+
+    fn adopt(&mut self, snapshot: Arc<Snapshot>) {
+        if let Some(share) = snapshot.buffer_share {
+            self.workshop.pool.set_limit(share);
+        }
+        self.snapshot = snapshot;
     }
 
     fn open(&mut self, key: Key, client: N::Stream) -> io::Result<Io<N>> {
@@ -583,5 +641,9 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
             held: relay.holds_bytes() || io.starved,
             silence: silent.max_by_key(|(_, silence)| *silence),
         })
+    }
+
+    fn paths(&self, io: &Io<N>) -> [Option<Path>; 2] {
+        [N::path(&io.client.stream), io.server.as_ref().and_then(|server| N::path(&server.stream))]
     }
 }

@@ -246,8 +246,8 @@ impl World {
         let left = std::mem::take(&mut self.backlogs[listener].queue);
         // No more are let in than may be: the rest would take the descriptors that those need.
         let clients = self.conns.iter().filter(|conn| conn.owned && conn.role == Role::Client).count();
-        let is_full = clients >= self.plan.maxconn as usize;
-        if !left.is_empty() && !is_full && !self.backlogs[listener].shortage {
+        let is_full = clients >= self.tightest.maxconn as usize;
+        if !left.is_empty() && !is_full && !self.backlogs[listener].shortage && !self.is_killed() {
             self.laws
                 .fail(format!("listener {listener} was closed over clients that it could have accepted"));
         }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
-use super::law::{Laws, SETTLED};
+use super::law::{Laws, Limits, SETTLED};
 use super::pipe::PipeState;
 use super::plan::{Dice, Ending, MS, Manner, Plan, Us};
 use super::script::Script;
@@ -198,6 +198,9 @@ pub struct World {
     signals: Box<dyn Fn(Signal)>,
     pub(super) trace: Trace,
     pub(super) laws: Laws,
+    /// The limits that held in this run, each at its tightest and at its loosest.
+    pub(super) tightest: Limits,
+    pub(super) loosest: Limits,
     /// The selector's.
     pub(super) trigger: Trigger,
     /// Sockets of which a selector has to tell, in order.
@@ -206,7 +209,7 @@ pub struct World {
     pub(super) late: usize,
     /// Calls in this turn.
     pub(super) calls: u32,
-    woken: bool,
+    pub(super) woken: bool,
     /// Tokens of sockets that are gone.
     pub(super) stale: Vec<usize>,
     pub(super) descriptors: usize,
@@ -232,6 +235,8 @@ impl World {
             backlogs: (0..plan.listeners).map(|_| Backlog { open: true, ..Backlog::default() }).collect(),
             servers: servers.iter().copied().zip(plan.servers.iter().copied()).collect(),
             clients_to_come: plan.clients,
+            tightest: Limits::of(&plan),
+            loosest: Limits::of(&plan),
             plan,
             dice,
             now: 0,
@@ -700,7 +705,16 @@ impl World {
     }
 
     pub(super) fn watch_listener(&mut self, listener: usize, token: usize) {
-        self.backlogs[listener].token = Some(token);
+        let edge = self.trigger == Trigger::Edge;
+        let backlog = &mut self.backlogs[listener];
+        backlog.token = Some(token);
+        // Whoever begins to watch is told of what waits already.
+        backlog.changed |= edge && !backlog.queue.is_empty();
+    }
+
+    pub(super) fn unwatch_listener(&mut self, listener: usize) {
+        let backlog = &mut self.backlogs[listener];
+        (backlog.token, backlog.asked, backlog.changed) = (None, false, false);
     }
 }
 

@@ -38,6 +38,57 @@ pub(super) struct Laws {
     idle_zero_turns: u32,
 }
 
+/// Limits of a session's life, and of how many there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Quiet in both directions.
+    pub idle: Option<Us>,
+    /// Quiet after one peer has ended.
+    pub half_close: Option<Us>,
+    /// One attempt to reach a server.
+    pub connect: Option<Us>,
+    /// All of them.
+    pub connect_total: Option<Us>,
+    /// Connections of the process.
+    pub maxconn: u32,
+}
+
+impl Limits {
+    pub(super) fn of(plan: &super::plan::Plan) -> Self {
+        Self {
+            idle: plan.idle,
+            half_close: plan.half_close(),
+            connect: plan.connect,
+            connect_total: plan.connect_total,
+            maxconn: plan.maxconn,
+        }
+    }
+
+    /// Of each the tighter one.
+    fn tighter(self, other: Self) -> Self {
+        let min = |one: Option<Us>, other: Option<Us>| one.into_iter().chain(other).min();
+        Self {
+            idle: min(self.idle, other.idle),
+            half_close: min(self.half_close, other.half_close),
+            connect: min(self.connect, other.connect),
+            connect_total: min(self.connect_total, other.connect_total),
+            maxconn: self.maxconn.min(other.maxconn),
+        }
+    }
+
+    /// Of each the looser one.
+    fn looser(self, other: Self) -> Self {
+        let max = |one: Option<Us>, other: Option<Us>| one.zip(other).map(|(one, other)| one.max(other));
+        Self {
+            idle: max(self.idle, other.idle),
+            half_close: max(self.half_close, other.half_close),
+            connect: max(self.connect, other.connect),
+            connect_total: max(self.connect_total, other.connect_total),
+            maxconn: self.maxconn.max(other.maxconn),
+        }
+    }
+}
+
 /// What the laws know of a socket.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
@@ -70,6 +121,8 @@ pub(super) struct Pair {
     /// When anything happened last.
     changed_at: Us,
     dial_failed: bool,
+    /// An operator has asked that it end.
+    asked: bool,
 }
 
 impl Laws {
@@ -99,6 +152,24 @@ impl World {
         }
     }
 
+    /// Limits change: what was due by any that held in this run is not early, and late is what was so by all of them.
+    pub fn change_limits(&mut self, limits: Limits) {
+        self.tightest = self.tightest.tighter(limits);
+        self.loosest = self.loosest.looser(limits);
+    }
+
+    /// An operator asks that the connection of a client end, which has this number.
+    pub fn ask_to_end(&mut self, client: usize) {
+        if let Some(pair) = self.pair(client) {
+            pair.asked = true;
+        }
+    }
+
+    /// The program is woken.
+    pub fn wake(&mut self) {
+        self.woken = true;
+    }
+
     /// The program has ended: checks that it left nothing, and lets everything that follows pass.
     pub fn end(&mut self) {
         if self.descriptors > 0 {
@@ -114,7 +185,7 @@ impl World {
         self.laws.over = true;
     }
 
-    fn is_killed(&self) -> bool {
+    pub(super) fn is_killed(&self) -> bool {
         let hard_stop = self.laws.drained_at.zip(self.plan.hard_stop);
         self.laws.stopped || hard_stop.is_some_and(|(drained, limit)| drained + limit <= self.now + EARLY)
     }
@@ -183,6 +254,7 @@ impl World {
                     quiet_since: self.now,
                     changed_at: self.now,
                     dial_failed: false,
+                    asked: false,
                 };
                 self.laws.pairs.push(pair);
                 let number = self.laws.pairs.len() - 1;
@@ -230,7 +302,7 @@ impl World {
 
     /// A FIN says that everything came: it may be sent only when it did.
     pub(super) fn law_fin(&mut self, conn: usize) {
-        if !self.is_whole(conn) && !self.is_idle_end(conn) {
+        if !self.is_whole(conn) && !self.is_idle_end(conn) && !self.is_asked(conn) {
             self.laws.fail(format!("#{conn} got a FIN, but not all that the other peer sent"));
         }
     }
@@ -246,18 +318,22 @@ impl World {
         self.is_timed_out(conn) && unharmed && (given == input.arrived || too_late)
     }
 
+    fn is_asked(&self, conn: usize) -> bool {
+        self.conns[conn].laws.pair.is_some_and(|pair| self.laws.pairs[pair].asked)
+    }
+
     fn is_timed_out(&self, conn: usize) -> bool {
         let Some(pair) = self.conns[conn].laws.pair.map(|pair| &self.laws.pairs[pair]) else { return false };
         let ended = [Some(pair.client), pair.server].into_iter().flatten().any(|conn| {
             let laws = &self.conns[conn].laws;
             laws.eof || laws.fault_at.is_some()
         });
-        let limit = if ended { self.plan.half_close() } else { self.plan.idle };
+        let limit = if ended { self.tightest.half_close } else { self.tightest.idle };
         limit.is_some_and(|limit| pair.quiet_since + limit <= self.now + EARLY)
     }
 
     pub(super) fn law_close(&mut self, conn: usize) {
-        if self.laws.over || self.is_killed() {
+        if self.laws.over || self.is_killed() || self.is_asked(conn) {
             return;
         }
         let it = &self.conns[conn];
@@ -287,8 +363,8 @@ impl World {
         let client_left = self.conns[pair.client].laws.fault_at.is_some();
         let fair = it.laws.unwatched
             || client_left
-            || over(self.plan.connect, it.laws.dialed_at)
-            || over(self.plan.connect_total, pair.began);
+            || over(self.tightest.connect, it.laws.dialed_at)
+            || over(self.tightest.connect_total, pair.began);
         (!fair).then_some("was given up before its time")
     }
 
@@ -298,7 +374,7 @@ impl World {
         let pair = &self.laws.pairs[it.laws.pair?];
         let over = |limit: Option<Us>| limit.is_some_and(|limit| pair.began + limit <= self.now + EARLY);
         let failed = pair.dial_failed || self.laws.dial_failed_at.is_some_and(|at| at >= pair.began);
-        let fair = failed || over(self.plan.connect) || over(self.plan.connect_total);
+        let fair = failed || over(self.tightest.connect) || over(self.tightest.connect_total);
         match (it.linger, fair) {
             (false, _) => Some("got a FIN although no server was reached"),
             (true, false) => Some("was reset although no attempt had failed"),
@@ -369,7 +445,7 @@ impl World {
     fn forgotten(&self, number: usize) -> Option<String> {
         let pair = &self.laws.pairs[number];
         let client = &self.conns[pair.client];
-        if !client.owned || client.laws.pair != Some(number) {
+        if !client.owned || client.laws.pair != Some(number) || pair.asked {
             return None;
         }
         let server = pair.server.filter(|server| self.conns[*server].owned)?;
@@ -424,12 +500,12 @@ impl World {
     fn overdue(&self, number: usize, fault_at: Option<Us>) -> Option<String> {
         let pair = &self.laws.pairs[number];
         let late = |limit: Us| self.now > pair.changed_at + limit + limit / 4 + LATE;
-        if let (Some(_), Some(limit)) = (fault_at, self.plan.half_close())
+        if let (Some(_), Some(limit)) = (fault_at, self.loosest.half_close)
             && late(2 * limit)
         {
             return Some(format!("#{} or its server has failed long ago", pair.client));
         }
-        let limits = self.plan.idle.zip(self.plan.half_close());
+        let limits = self.loosest.idle.zip(self.loosest.half_close);
         (fault_at.is_none() && limits.is_some_and(|(idle, half)| late(idle.max(half))))
             .then(|| format!("#{} and its server are idle for too long", pair.client))
     }

@@ -18,6 +18,7 @@ mod script;
 mod trace;
 
 pub use kernel::{Signal, Summary, World};
+pub use law::Limits;
 pub use plan::{Dice, Ending, MS, Manner, Plan, Us};
 #[cfg(target_os = "linux")]
 pub use ring::SimRing;
@@ -290,8 +291,11 @@ impl<K: Kind> Selector<SimNet> for SimSelector<K> {
         Ok(())
     }
 
-    fn remove(&mut self, _: Source<'_, SimNet>) {
-        // As with epoll, a socket is forgotten when it is closed.
+    fn remove(&mut self, source: Source<'_, SimNet>) {
+        // As with epoll, a connection is forgotten when it is closed.
+        if let Source::Listener(listener) = source {
+            self.0.with(|world| world.unwatch_listener(listener.number));
+        }
     }
 
     fn select(&mut self, wait: Option<Duration>, out: &mut Vec<Readiness>) -> io::Result<Report> {

@@ -28,21 +28,28 @@ pub(super) fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 /// Bytes of buffers that a worker's connections may have together.
 #[derive(Debug)]
 pub(super) struct Budget {
-    left: AtomicUsize,
+    out: AtomicUsize,
+    most: AtomicUsize,
 }
 
 impl Budget {
     pub(super) fn new(bytes: usize) -> Self {
-        Self { left: AtomicUsize::new(bytes) }
+        Self { out: AtomicUsize::new(0), most: AtomicUsize::new(bytes) }
+    }
+
+    /// Sets another limit; what is out already stays out.
+    pub(super) fn set(&self, bytes: usize) {
+        self.most.store(bytes, Ordering::Relaxed);
     }
 
     fn take(&self, bytes: usize) -> bool {
-        let take = |left: usize| left.checked_sub(bytes);
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        let most = self.most.load(Ordering::Relaxed);
+        let take = |out: usize| out.checked_add(bytes).filter(|out| *out <= most);
+        self.out.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     fn give(&self, bytes: usize) {
-        self.left.fetch_add(bytes, Ordering::Relaxed);
+        self.out.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

@@ -18,13 +18,13 @@ use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::reactor::Listening;
+use super::reactor::{Listening, take, vacant};
 use super::{Bounds, Engine, Event, Order, Sight, Slots};
 use crate::config::Address;
 use crate::relay::{Dir, End, Fault, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::calls::{self, Call};
-use crate::sys::net::{self, Listener, Stream};
+use crate::sys::net::{self, Listener, Path, Stream};
 use crate::sys::{Net, Os};
 use crate::table::Key;
 use carrier::{Budget, Shared};
@@ -76,7 +76,8 @@ pub struct Threads {
     snapshot: Arc<Snapshot>,
     buffer_size: usize,
     budget: Arc<Budget>,
-    listeners: Vec<Listening<Os>>,
+    /// Each at the place that its token names.
+    listeners: Vec<Option<Listening<Os>>>,
     /// The listener that is asked first in this turn.
     first_listener: usize,
 }
@@ -156,7 +157,7 @@ impl Threads {
         let (mut stream, to) = match to {
             Address::Ip(to) => (Os.socket(*to, tcp)?, Some(*to)),
             // A unix socket is connected at once or not at all.
-            Address::Unix(_) => (Os.dial(to, tcp)?.0, None),
+            Address::Unix(_) | Address::Handed(_) => (Os.dial(to, tcp)?.0, None),
         };
         self.watch(&mut stream, key.token(true)).map_err(|_| Fault::NoMemory)?;
         net::set_blocking(&stream)?;
@@ -293,7 +294,7 @@ impl Threads {
         let (key, is_server) = Key::from_token(token);
         if let Some(number) = key.reserved_number() {
             // The one that is no listener is the waker, and being awake is all that it is for.
-            if let Some(listening) = self.listeners.get_mut(number as usize) {
+            if let Some(Some(listening)) = self.listeners.get_mut(number as usize) {
                 listening.raise();
             }
             return;
@@ -326,7 +327,9 @@ impl Threads {
         let count = self.listeners.len();
         self.first_listener = (self.first_listener + 1) % count.max(1);
         for index in 0..count {
-            left -= self.listeners[(self.first_listener + index) % count].accept(left, out);
+            if let Some(listening) = &mut self.listeners[(self.first_listener + index) % count] {
+                left -= listening.accept(left, out);
+            }
         }
     }
 }
@@ -337,24 +340,53 @@ impl Engine for Threads {
     type Io = Io;
 
     fn listen(&mut self, id: ListenerId, mut socket: Listener) -> io::Result<()> {
-        let number = u32::try_from(self.listeners.len()).expect("far fewer listening sockets");
+        let place = vacant(&mut self.listeners);
+        let number = u32::try_from(place).expect("far fewer listening sockets");
         let token = Token(Key::reserved(number).token(false));
         self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-        self.listeners.push(Listening::new(id, socket));
+        self.listeners[place] = Some(Listening::new(id, socket));
         Ok(())
     }
 
     fn pause(&mut self, id: ListenerId, paused: bool) {
-        for listening in &mut self.listeners {
+        for listening in self.listeners.iter_mut().flatten() {
             listening.pause(id, paused);
         }
     }
 
-    fn close_listeners(&mut self, most: usize, out: &mut VecDeque<Event<Stream>>) {
+    fn unlisten(
+        &mut self,
+        id: ListenerId,
+        which: &dyn Fn(&Listener) -> bool,
+        _: &mut VecDeque<Event<Stream>>,
+    ) -> Vec<Listener> {
+        let taken = take(&mut self.listeners, |one| one.id() == id && which(one.socket()));
+        let sockets = taken.into_iter().map(Listening::into_socket);
+        // A socket that was registered is watched as long as it is open; it will be registered elsewhere.
+        let freed = sockets.map(|mut socket| {
+            let _ = self.poll.registry().deregister(&mut socket);
+            socket
+        });
+        freed.collect()
+    }
+
+    fn close_listeners(
+        &mut self,
+        which: &dyn Fn(ListenerId, &Listener) -> bool,
+        most: usize,
+        out: &mut VecDeque<Event<Stream>>,
+    ) {
         let mut left = most;
-        for mut listening in self.listeners.drain(..) {
+        for mut listening in take(&mut self.listeners, |one| which(one.id(), one.socket())) {
             left -= listening.accept_all(left, out);
         }
+    }
+
+    fn adopt(&mut self, snapshot: Arc<Snapshot>) {
+        if let Some(share) = snapshot.buffer_share {
+            self.budget.set(share);
+        }
+        self.snapshot = snapshot;
     }
 
     fn open(&mut self, key: Key, mut client: Stream) -> io::Result<Io> {
@@ -401,7 +433,11 @@ impl Engine for Threads {
         wait: Option<Duration>,
         out: &mut VecDeque<Event<Stream>>,
     ) -> io::Result<()> {
-        let wait = if self.listeners.iter().any(Listening::has_work) { Some(Duration::ZERO) } else { wait };
+        let wait = if self.listeners.iter().flatten().any(Listening::has_work) {
+            Some(Duration::ZERO)
+        } else {
+            wait
+        };
         match calls::made(Call::EpollWait, -1, || self.poll.poll(&mut self.events, wait)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -428,5 +464,9 @@ impl Engine for Threads {
             held: relay.holds_bytes(),
             silence,
         }))
+    }
+
+    fn paths(&self, io: &Io) -> [Option<Path>; 2] {
+        [Os::path(&io.client), io.server.as_ref().and_then(|server| Os::path(server))]
     }
 }

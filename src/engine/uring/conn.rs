@@ -125,6 +125,8 @@ pub(super) struct Works<R: Ring> {
     pub(super) ring: R,
     pub(super) flights: Flights<<R::Net as Net>::Stream>,
     pub(super) pool: Pool,
+    /// Bytes of all of the ring's own buffers.
+    pub(super) ring_bytes: usize,
     /// Reads may go on without limit.
     pub(super) multishot: bool,
     /// The most that any other read takes; to the next whole buffer, and once more, where the ring cannot limit it.
@@ -143,6 +145,7 @@ const SPARES_MAX: usize = 256;
 impl<R: Ring> Works<R> {
     pub(super) fn new(ring: R, budget: usize, read_size: u32, multishot: bool) -> Self {
         Self {
+            ring_bytes: ring.spare() * ring.buffer_size() as usize,
             ring,
             flights: Flights::new(),
             pool: Pool::new(budget),

@@ -26,12 +26,13 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::reactor::{take, vacant};
 use super::{Bounds, Engine, Event, Order, Pace, Sight, Slots, drive};
 use crate::config::Address;
 use crate::relay::{Dir, End, Fault, Output, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::Net;
-use crate::sys::net::Accepted;
+use crate::sys::net::{Accepted, Path};
 use crate::table::Key;
 use conn::{Lane, Phase, Receive, Watch, Wire, Works};
 use flight::{Owner, Part, Payload};
@@ -51,7 +52,8 @@ pub struct Uring<R: Ring = Kernel> {
     net: R::Net,
     /// Where the servers are, and the options of their sockets.
     snapshot: Arc<Snapshot>,
-    listeners: Vec<Listening<R>>,
+    /// Each at the place that its accepts name.
+    listeners: Vec<Option<Listening<R>>>,
     /// Connections whose relay is to be driven.
     dirty: Vec<Key>,
     /// Connections that wait for a buffer, the longest first.
@@ -81,13 +83,17 @@ struct Accept {
     cancelled: bool,
 }
 
+/// The ring's own buffers are a part of the budget; one read fits beside them, however small it is.
+fn beside_ring(budget: usize, ring: usize, read: usize) -> usize {
+    budget.saturating_sub(ring).max(read)
+}
+
 impl<R: Ring> Uring<R> {
-    /// An engine on `ring` that connects to the servers of `snapshot`. The ring's own buffers are a part of the
-    /// budget; one read fits beside them, however small it is.
+    /// An engine on `ring` that connects to the servers of `snapshot`.
     #[must_use]
     pub fn new(ring: R, net: R::Net, snapshot: Arc<Snapshot>, bounds: Bounds, multishot: bool) -> Self {
         let Bounds { buffer_size, budget, .. } = bounds;
-        let budget = budget.saturating_sub(ring.spare() * ring.buffer_size() as usize).max(buffer_size);
+        let budget = beside_ring(budget, ring.spare() * ring.buffer_size() as usize, buffer_size);
         let read_size = u32::try_from(buffer_size).expect("configuration limits it");
         Self {
             works: Works::new(ring, budget, read_size, multishot),
@@ -143,7 +149,7 @@ impl<R: Ring> Uring<R> {
                 Ok(false)
             }
             // A unix socket is connected at once or not at all.
-            Address::Unix(_) => {
+            Address::Unix(_) | Address::Handed(_) => {
                 let (stream, connected) = self.net.dial(to, tcp)?;
                 io.server = Some(stream);
                 Ok(connected)
@@ -277,6 +283,7 @@ impl<R: Ring> Uring<R> {
     /// Begins and ends accepts as the listeners and the limits have it.
     fn tend_listeners(&mut self) {
         for (place, listening) in self.listeners.iter_mut().enumerate() {
+            let Some(listening) = listening else { continue };
             let many = self.works.multishot && Self::takes_many(&self.snapshot, listening.id);
             match &mut listening.accept {
                 None if !listening.paused => {
@@ -292,6 +299,34 @@ impl<R: Ring> Uring<R> {
             }
         }
     }
+
+    /// Ends the accepts of listening sockets, and takes those out; with how many clients came meanwhile.
+    fn stop_accepting(
+        &mut self,
+        which: &dyn Fn(ListenerId, &<R::Net as Net>::Listener) -> bool,
+        out: &mut VecDeque<Event<StreamOf<R>>>,
+    ) -> (Vec<Listening<R>>, usize) {
+        let is_meant = |listening: &Listening<R>| which(listening.id, &listening.socket);
+        for listening in self.listeners.iter_mut().flatten().filter(|one| is_meant(one)) {
+            listening.paused = true;
+        }
+        self.tend_listeners();
+        let mut clients = 0;
+        while self.listeners.iter().flatten().any(|one| is_meant(one) && one.accept.is_some()) {
+            let mut completions = Vec::new();
+            // A ring of no use tells so in the next turn.
+            if self.works.ring.enter(Some(Duration::ZERO), &mut completions).is_err() {
+                return (Vec::new(), clients);
+            }
+            for completion in completions {
+                match self.accepted(completion, out) {
+                    Ok(some) => clients += some,
+                    Err(other) => self.early.push(other),
+                }
+            }
+        }
+        (take(&mut self.listeners, is_meant), clients)
+    }
 }
 
 impl<R: Ring> Engine for Uring<R> {
@@ -300,36 +335,36 @@ impl<R: Ring> Engine for Uring<R> {
     type Io = Io<R::Net>;
 
     fn listen(&mut self, id: ListenerId, socket: Self::Listener) -> io::Result<()> {
-        self.listeners.push(Listening { id, socket, accept: None, paused: false });
+        let place = vacant(&mut self.listeners);
+        self.listeners[place] = Some(Listening { id, socket, accept: None, paused: false });
         Ok(())
     }
 
     fn pause(&mut self, id: ListenerId, paused: bool) {
-        for listening in self.listeners.iter_mut().filter(|listening| listening.id == id) {
+        for listening in self.listeners.iter_mut().flatten().filter(|listening| listening.id == id) {
             listening.paused = paused;
         }
     }
 
-    fn close_listeners(&mut self, most: usize, out: &mut VecDeque<Event<Self::Socket>>) {
-        let mut left = most;
-        for listening in &mut self.listeners {
-            listening.paused = true;
-        }
-        self.tend_listeners();
-        while self.listeners.iter().any(|listening| listening.accept.is_some()) {
-            let mut completions = Vec::new();
-            // A ring of no use tells so in the next turn.
-            if self.works.ring.enter(Some(Duration::ZERO), &mut completions).is_err() {
-                return;
-            }
-            for completion in completions {
-                match self.accepted(completion, out) {
-                    Ok(clients) => left = left.saturating_sub(clients),
-                    Err(other) => self.early.push(other),
-                }
-            }
-        }
-        for listening in mem::take(&mut self.listeners) {
+    fn unlisten(
+        &mut self,
+        id: ListenerId,
+        which: &dyn Fn(&Self::Listener) -> bool,
+        out: &mut VecDeque<Event<Self::Socket>>,
+    ) -> Vec<Self::Listener> {
+        let (taken, _) = self.stop_accepting(&|one, socket| one == id && which(socket), out);
+        taken.into_iter().map(|listening| listening.socket).collect()
+    }
+
+    fn close_listeners(
+        &mut self,
+        which: &dyn Fn(ListenerId, &Self::Listener) -> bool,
+        most: usize,
+        out: &mut VecDeque<Event<Self::Socket>>,
+    ) {
+        let (taken, clients) = self.stop_accepting(which, out);
+        let mut left = most.saturating_sub(clients);
+        for listening in taken {
             let mut gone = 0;
             while left > 0 && gone < GONE_MAX {
                 match R::Net::accept(&listening.socket) {
@@ -346,6 +381,17 @@ impl<R: Ring> Engine for Uring<R> {
                 }
             }
         }
+    }
+
+    fn adopt(&mut self, snapshot: Arc<Snapshot>) {
+        if let Some(share) = snapshot.buffer_share {
+            self.works.pool.set_limit(beside_ring(
+                share,
+                self.works.ring_bytes,
+                self.works.read_size as usize,
+            ));
+        }
+        self.snapshot = snapshot;
     }
 
     fn open(&mut self, _: Key, client: Self::Socket) -> io::Result<Self::Io> {
@@ -455,5 +501,9 @@ impl<R: Ring> Engine for Uring<R> {
                 .filter_map(silence)
                 .max_by_key(|(_, silence)| *silence),
         })
+    }
+
+    fn paths(&self, io: &Self::Io) -> [Option<Path>; 2] {
+        [Side::Client, Side::Server].map(|side| R::Net::path(io.stream(side)?))
     }
 }

@@ -82,7 +82,8 @@ impl<R: Ring> Uring<R> {
     ) -> Result<usize, Completion<StreamOf<R>>> {
         let Some(flight) = self.works.flights.get_mut(completion.id) else { return Err(completion) };
         let Owner::Listener(place) = flight.owner else { return Err(completion) };
-        let listening = &mut self.listeners[place];
+        // A place is given up only when no accept is under way for it.
+        let Some(listening) = &mut self.listeners[place] else { return Ok(0) };
         if !completion.more {
             self.works.flights.remove(completion.id);
             listening.accept = None;

@@ -39,9 +39,52 @@ pub enum Cause {
     Maxconn,
     /// The process is stopping and `drain.hard_stop` ran out, or a second signal came.
     Drain,
+    /// An operator ended it.
+    Killed,
+    /// Its server is no longer in the configuration.
+    ServerRemoved,
+    /// An operator had connections spread anew.
+    Rebalanced,
 }
 
 impl Cause {
+    /// Each of them, in the order of [`Cause::index`].
+    pub const ALL: [Self; 21] = [
+        Self::Done,
+        Self::ClientReset,
+        Self::ServerReset,
+        Self::ClientVanished,
+        Self::ServerVanished,
+        Self::IdleTimeout,
+        Self::HalfCloseServer,
+        Self::HalfCloseClient,
+        Self::ClientLeft,
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::ConnectUnreachable,
+        Self::ConnectFailed,
+        Self::NoServer,
+        Self::NoSourcePort,
+        Self::NoResources,
+        Self::Maxconn,
+        Self::Drain,
+        Self::Killed,
+        Self::ServerRemoved,
+        Self::Rebalanced,
+    ];
+
+    /// Whether it is about the server that a connection has, so that it means nothing with another one.
+    #[must_use]
+    pub fn is_of_server(self) -> bool {
+        matches!(self, Self::ServerRemoved | Self::Rebalanced)
+    }
+
+    /// Its place in an array of all.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
     /// The name in access logs.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -63,6 +106,9 @@ impl Cause {
             Self::NoResources => "no_resources",
             Self::Maxconn => "maxconn",
             Self::Drain => "drain",
+            Self::Killed => "killed",
+            Self::ServerRemoved => "server_removed",
+            Self::Rebalanced => "rebalanced",
         }
     }
 
@@ -92,7 +138,20 @@ impl Cause {
             Self::ConnectTimeout => "sC",
             Self::NoSourcePort | Self::NoResources => "RC",
             Self::Maxconn => "PC",
-            Self::Drain => "KD",
+            Self::Drain | Self::Killed | Self::Rebalanced => "KD",
+            Self::ServerRemoved => "DD",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_its_own_place() {
+        for (place, cause) in Cause::ALL.into_iter().enumerate() {
+            assert_eq!(cause.index(), place);
         }
     }
 }

@@ -1,0 +1,122 @@
+//! What the commands share that ask a running process: where it is, and what an answer means for the exit code.
+
+use std::io::{Write as _, stderr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::DEFAULT_FILE;
+use crate::config::{self, Admin};
+use crate::control::client::{Client, Fault};
+use crate::control::model::Filter;
+use crate::control::words::duration;
+
+/// The process does not know what was named, or refuses.
+const REFUSED: u8 = 3;
+
+/// Where the process is asked.
+#[derive(Debug, Args)]
+pub(super) struct Where {
+    /// The control socket [default: that of the configuration, or /run/tidegate/admin.sock]
+    #[arg(long, value_name = "PATH", global = true)]
+    pub(super) socket: Option<PathBuf>,
+}
+
+/// The configuration of the process that is asked.
+#[derive(Debug, Args)]
+pub(super) struct Whose {
+    /// The configuration of the running process, which names its control socket
+    #[arg(short, long = "config", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    place: Where,
+}
+
+/// Which connections are meant: all that fit every condition.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Which {
+    /// Of this server: POOL/SERVER, or SERVER in whichever pool
+    #[arg(long, value_name = "SERVER")]
+    server: Option<String>,
+    /// Of this pool
+    #[arg(long, value_name = "NAME")]
+    pool: Option<String>,
+    /// Of this listener
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// From this address or network: 10.1.2.3, 10.0.0.0/8, fd00::/8
+    #[arg(long, value_name = "NETWORK")]
+    source: Option<String>,
+    /// Older than this: 10m, 1h
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    older_than: Option<u64>,
+    /// Without a byte for longer than this
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
+    idle_for: Option<u64>,
+    /// The one with this number, as in the access log
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+}
+
+impl Which {
+    pub(super) fn filter(self) -> Filter {
+        let Self { server, pool, listener, source, older_than, idle_for, id } = self;
+        Filter { id, listener, pool, server, source, older_than_s: older_than, idle_for_s: idle_for }
+    }
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let duration = duration(text)?;
+    if duration.subsec_nanos() > 0 {
+        return Err("whole seconds, such as 10s or 5m".to_owned());
+    }
+    Ok(duration.as_secs())
+}
+
+impl Whose {
+    /// Whom to ask; the exit code, when the configuration has errors.
+    pub(super) fn client(&self) -> anyhow::Result<Result<Client, ExitCode>> {
+        let socket = match (&self.place.socket, &self.config) {
+            (Some(socket), _) => socket.clone(),
+            (None, Some(file)) => match config::load(file) {
+                Ok(config) => named(file, config.admin)?,
+                Err(report) => return Ok(Err(super::refuse(&report))),
+            },
+            (None, None) => usual(),
+        };
+        client(&socket).map(Ok)
+    }
+}
+
+/// The control socket that a configuration names.
+fn named(file: &Path, admin: Option<Admin>) -> anyhow::Result<PathBuf> {
+    let file = file.display();
+    let admin = admin.with_context(|| {
+        format!("{file} has no table [admin], so nobody can be asked\n  = help: add a line `[admin]` to it, and restart")
+    })?;
+    admin.socket.with_context(|| format!("{file} has socket = \"off\" in [admin]"))
+}
+
+/// The control socket of the usual configuration, if that can be read and names one.
+pub(super) fn usual() -> PathBuf {
+    let config = config::load(Path::new(DEFAULT_FILE)).ok();
+    config.and_then(|config| config.admin?.socket).unwrap_or_else(|| Admin::SOCKET.into())
+}
+
+pub(super) fn client(socket: &Path) -> anyhow::Result<Client> {
+    Client::new(socket).context("cannot wait for an answer")
+}
+
+/// The exit code for what came of it. A refusal has one of its own.
+pub(super) fn end(result: Result<(), Fault>) -> anyhow::Result<ExitCode> {
+    match result {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(Fault::Refused(refusal)) => {
+            let _ = writeln!(stderr(), "tidegate: {refusal}");
+            Ok(ExitCode::from(REFUSED))
+        }
+        Err(fault) => Err(fault.into()),
+    }
+}

@@ -1,0 +1,154 @@
+//! The state of a running process as tables.
+
+use std::fmt::Write as _;
+
+use super::table::{NONE, bytes, span, table};
+use crate::control::model::{
+    Closing, Configuration, Listener, Phase, Pool, Process, Server, ServerState, Status, Worker,
+};
+
+/// Everything, for people.
+pub(super) fn tables(status: &Status) -> String {
+    let mut text = summary(status);
+    let parts = [
+        listeners(&status.listeners),
+        servers(&status.pools),
+        workers(&status.workers),
+        closings(&status.closings),
+    ];
+    for lines in parts.iter().filter(|lines| lines.len() > 1) {
+        text.push('\n');
+        text += &table(lines);
+    }
+    text
+}
+
+fn summary(status: &Status) -> String {
+    let Process { connections, maxconn, descriptors, descriptor_limit } = status.process;
+    let phase = match status.phase {
+        Phase::Serving => "serving",
+        Phase::Draining => "draining",
+        Phase::Stopping => "stopping",
+    };
+    let ready = if status.ready { "" } else { ", not ready" };
+    let mut text = format!(
+        "tidegate {}: {phase}{ready}, up {}; {connections} of {maxconn} connections, {descriptors} of \
+         {descriptor_limit} descriptors\n",
+        status.version,
+        span(status.uptime_s.saturating_mul(1000)),
+    );
+    let Configuration { file, generation, loaded_at, last_reload_error, confirm_within_s, .. } =
+        &status.config;
+    let loaded =
+        jiff::Timestamp::from_second(*loaded_at as i64).map_or_else(|_| NONE.to_owned(), |at| at.to_string());
+    let _ = writeln!(text, "{file}: loaded {loaded}, change {generation}");
+    if let Some(error) = last_reload_error {
+        let _ = writeln!(text, "the last reload failed: {error}");
+    }
+    if let Some(seconds) = confirm_within_s {
+        let _ = writeln!(text, "taken back in {seconds} s unless `tidegate ctl confirm` comes before");
+    }
+    text
+}
+
+fn heads(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// The name, and whether it is there for its last connections only.
+fn named(name: &str, removed: bool) -> String {
+    if removed { format!("{name} (removed)") } else { name.to_owned() }
+}
+
+fn listeners(all: &[Listener]) -> Vec<Vec<String>> {
+    let names =
+        ["LISTENER", "ADDRESS", "POOL", "ENGINE", ">CONNECTIONS", ">MAXCONN", ">ACCEPTED", ">UP", ">DOWN"];
+    let mut lines = vec![heads(&names)];
+    lines.extend(all.iter().map(|it| {
+        vec![
+            named(&it.name, it.removed),
+            it.addresses.join(" "),
+            it.pool.clone(),
+            it.engine.clone(),
+            it.connections.to_string(),
+            it.maxconn.map_or_else(|| NONE.to_owned(), |most| most.to_string()),
+            it.accepted.to_string(),
+            bytes(it.bytes.up),
+            bytes(it.bytes.down),
+        ]
+    }));
+    lines
+}
+
+fn servers(pools: &[Pool]) -> Vec<Vec<String>> {
+    let names = [
+        "SERVER",
+        "ADDRESS",
+        "STATE",
+        ">WEIGHT",
+        ">CONNECTIONS",
+        ">CONNECTED",
+        ">FAILED",
+        ">CONNECT",
+        ">UP",
+        ">DOWN",
+    ];
+    let mut lines = vec![heads(&names)];
+    for pool in pools {
+        lines.extend(pool.servers.iter().map(|server| cells(pool, server)));
+    }
+    lines
+}
+
+fn cells(pool: &Pool, it: &Server) -> Vec<String> {
+    let connected = it.attempts.get("ok").copied().unwrap_or(0);
+    let attempts: u64 = it.attempts.values().sum();
+    let took = match it.connect_seconds.count {
+        0 => NONE.to_owned(),
+        count => format!("{:.1} ms", it.connect_seconds.sum / count as f64 * 1000.0),
+    };
+    let file_state = it.file_state.map(|state| format!(" (file: {})", word(state)));
+    let file_weight = it.file_weight.map(|weight| format!(" (file: {weight})"));
+    vec![
+        named(&format!("{}/{}", pool.name, it.name), it.removed),
+        it.address.clone(),
+        word(it.state).to_owned() + &file_state.unwrap_or_default(),
+        it.weight.to_string() + &file_weight.unwrap_or_default(),
+        it.connections.to_string(),
+        connected.to_string(),
+        (attempts - connected).to_string(),
+        took,
+        bytes(it.bytes.up),
+        bytes(it.bytes.down),
+    ]
+}
+
+fn word(state: ServerState) -> &'static str {
+    match state {
+        ServerState::Ready => "ready",
+        ServerState::Drain => "drain",
+        ServerState::Maint => "maint",
+    }
+}
+
+fn workers(all: &[Worker]) -> Vec<Vec<String>> {
+    let mut lines = vec![heads(&[">WORKER", "ENGINE", ">CONNECTIONS"])];
+    lines.extend(
+        all.iter().map(|it| vec![it.number.to_string(), it.engine.clone(), it.connections.to_string()]),
+    );
+    lines
+}
+
+fn closings(all: &[Closing]) -> Vec<Vec<String>> {
+    let mut lines = vec![heads(&[">CLOSING", "WHY", ">CONNECTIONS", ">TOLD", ">A SECOND"])];
+    lines.extend(all.iter().map(|it| {
+        vec![
+            it.id.to_string(),
+            it.why.clone(),
+            it.connections.to_string(),
+            it.told.to_string(),
+            it.rate.map_or_else(|| "all".to_owned(), |rate| rate.to_string()),
+        ]
+    }));
+    lines
+}

@@ -1,0 +1,66 @@
+//! Every key of the reference is read, or refused by name.
+
+use super::*;
+
+/// A date is no value of any key, so each key must be refused: as a wrong value or as not supported yet.
+#[test]
+fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
+    let mut read = Vec::new();
+    for table in TABLES {
+        for key in table.keys {
+            let path = table.path.replace("NAME", "x");
+            let text = match path.as_str() {
+                "" => format!("{key} = 1979-05-27"),
+                "pool.x.server" => format!("[[{path}]]\n{key} = 1979-05-27"),
+                _ => format!("[{path}]\n{key} = 1979-05-27"),
+            };
+            let errors = errors(&text);
+            let said = |words: &str| errors.iter().any(|error| error.contains(words));
+            assert!(!said("unknown"), "{text}\n{errors:#?}");
+            if said("found a date or time") || said("`include` needs a file") {
+                read.push(format!("{}.{key}", table.path));
+            } else {
+                assert!(said("is not supported yet by this version"), "{text}\n{errors:#?}");
+            }
+        }
+    }
+    let tables = ".config_version .include .process .admin .log .defaults .listener .pool process.workers \
+        process.cpu_affinity process.engine process.engine_fallback process.maxconn process.buffer_size process.buffer_budget process.splice process.user process.watch \
+        process.drain process.uring process.drain.grace process.drain.idle_first process.drain.spread process.drain.hard_stop \
+        process.uring.entries process.uring.buffers process.uring.multishot admin.socket admin.socket_mode admin.http admin.http_token_file admin.http_write log.level log.output log.format log.access log.access.output \
+        log.access.format log.access.template log.access.events log.access.update_every log.access.skip_empty \
+        log.access.sample defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \
+        defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close \
+        defaults.tcp.nodelay defaults.tcp.keepalive defaults.tcp.dead_peer defaults.tcp.keepalive.idle \
+        defaults.tcp.keepalive.interval defaults.tcp.keepalive.count defaults.retry.tries \
+        defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.engine listener.NAME.backlog listener.NAME.accept_balance \
+        listener.NAME.maxconn listener.NAME.at_maxconn pool.NAME.balance pool.NAME.server \
+        pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate \
+        pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight pool.NAME.server.state";
+    assert_eq!(read, tables.split_whitespace().collect::<Vec<_>>());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever is cut out of or put into a good text, it is judged without a panic, and every error points
+    /// at a line that is there.
+    #[test]
+    fn no_text_is_too_broken_to_judge(
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..40, r#"[\[\]{}"'=#\\\n,a-c0-9é.$]{0,6}"#), 0..6),
+    ) {
+        let mut text = include_str!("../../../proxy.toml").replace("# ", "") + LEAST;
+        for (index, length, insert) in cuts {
+            let start = text.floor_char_boundary(index.index(text.len() + 1));
+            let end = text.floor_char_boundary(start + length);
+            text.replace_range(start..end, &insert);
+        }
+        if let Err(report) = parse(&text, "test") {
+            prop_assert!(!report.errors.is_empty());
+            for place in report.errors.iter().filter_map(|problem| problem.place.as_ref()) {
+                prop_assert!(place.line >= 1 && place.line <= text.split('\n').count());
+                prop_assert!(place.column >= 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! What one configuration changes of another, in words for people. Pure.
+
+use std::fmt::Write as _;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::model::Effect;
+use crate::config::{Config, Listener, OnRemoved, Pool, Server};
+
+/// How many connections there are.
+pub trait Counts {
+    /// Of a listener.
+    fn of_listener(&self, name: &str) -> u32;
+    /// Of a server.
+    fn of_server(&self, pool: &str, server: &Server) -> u32;
+}
+
+/// What only a new process can change, and is not the same in both.
+#[must_use]
+pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let mut differ = Vec::new();
+    let mut compare = |key: &str, same: bool| {
+        if !same {
+            differ.push(key.to_owned());
+        }
+    };
+    let (was, is) = (&old.process, &new.process);
+    compare("process.workers", was.workers == is.workers);
+    compare("process.cpu_affinity", was.cpu_affinity == is.cpu_affinity);
+    compare("process.buffer_size", was.buffer_size == is.buffer_size);
+    compare("process.buffer_budget", was.buffer_budget == is.buffer_budget);
+    compare("process.splice", was.splice == is.splice);
+    compare("process.user", was.user == is.user);
+    compare("[process.uring]", was.uring == is.uring);
+    compare("[admin]", old.admin == new.admin);
+    compare("log.output", old.log.output == new.log.output);
+    compare("log.format", old.log.format == new.log.format);
+    compare("[log.access]", old.access == new.access);
+    differ
+}
+
+/// What a reload from `old` to `new` does.
+#[must_use]
+pub fn effect(old: &Config, new: &Config, counts: &impl Counts) -> Effect {
+    let mut lines = Vec::new();
+    settings(old, new, &mut lines);
+    listeners(old, new, counts, &mut lines);
+    for pool in &new.pools {
+        match old.pools.iter().find(|other| other.name == pool.name) {
+            None => lines.push(format!("pool {} added: {} servers", pool.name, pool.servers.len())),
+            Some(before) => changed_pool(before, pool, counts, &mut lines),
+        }
+    }
+    for gone in old.pools.iter().filter(|gone| new.pools.iter().all(|pool| pool.name != gone.name)) {
+        lines.push(format!("pool {} removed", gone.name));
+        for server in &gone.servers {
+            lines.push(removed(&gone.name, server, gone.on_removed, counts));
+        }
+    }
+    Effect { unchanged: old == new, lines }
+}
+
+fn settings(old: &Config, new: &Config, out: &mut Vec<String>) {
+    const TOO: &str = ", for connections that are there too";
+    const LATER: &str = ", for new connections";
+    let limit =
+        |limit: Option<Duration>| limit.map_or_else(|| "off".to_owned(), |limit| format!("{limit:?}"));
+    let shown = |config: &Config| {
+        let Config { timeouts, retry, tcp, process, log, .. } = config;
+        [
+            ("timeouts.idle", limit(timeouts.idle), TOO),
+            ("timeouts.half_close", limit(timeouts.half_close), TOO),
+            ("timeouts.connect", limit(timeouts.connect), LATER),
+            ("timeouts.connect_total", limit(timeouts.connect_total), LATER),
+            ("retry.tries", retry.tries.to_string(), ""),
+            ("retry.same_server_delay", format!("{:?}", retry.same_server_delay), ""),
+            ("tcp.dead_peer", limit(tcp.dead_peer), TOO),
+            ("process.maxconn", number_or("auto", process.maxconn), ""),
+            ("process.engine", process.engine.name().to_owned(), ""),
+            ("process.engine_fallback", process.engine_fallback.to_string(), ""),
+            ("process.watch", process.watch.to_string(), ""),
+            ("log.level", log.level.as_str().to_ascii_lowercase(), ""),
+        ]
+    };
+    for ((what, was, then), (_, is, _)) in shown(old).into_iter().zip(shown(new)) {
+        if was != is {
+            out.push(format!("{what}: {was} -> {is}{then}"));
+        }
+    }
+    if (old.tcp.nodelay, old.tcp.keepalive) != (new.tcp.nodelay, new.tcp.keepalive) {
+        out.push(format!("[defaults.tcp] changed{LATER}"));
+    }
+    if old.process.drain != new.process.drain {
+        out.push("[process.drain] changed".to_owned());
+    }
+}
+
+fn number_or(word: &str, number: Option<NonZeroU32>) -> String {
+    number.map_or_else(|| word.to_owned(), |number| number.to_string())
+}
+
+fn listeners(old: &Config, new: &Config, counts: &impl Counts, out: &mut Vec<String>) {
+    for listener in &new.listeners {
+        let pool = &new.pools[listener.pool].name;
+        let Some(before) = old.listeners.iter().find(|other| other.name == listener.name) else {
+            let at = listener.bind.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            out.push(format!("listener {} added: {at}, pool {pool}", listener.name));
+            continue;
+        };
+        let mut changes = changed_listener(before, listener);
+        let was = &old.pools[before.pool].name;
+        if was != pool {
+            changes.push(format!("pool {was} -> {pool}"));
+        }
+        let engine = |config: &Config, listener: &Listener| {
+            listener.engine.unwrap_or(config.process.engine).resolved()
+        };
+        let [was, is] = [engine(old, before), engine(new, listener)].map(crate::config::EngineKind::name);
+        if was != is {
+            changes.push(format!("engine {was} -> {is} for new connections"));
+        }
+        let count = counts.of_listener(&listener.name);
+        let mut line = format!("listener {}: ", listener.name);
+        for change in changes {
+            let _ = write!(line, "{change}; ");
+        }
+        out.push(line + &format!("0 of {count} connections affected"));
+    }
+    for gone in old.listeners.iter().filter(|gone| new.listeners.iter().all(|one| one.name != gone.name)) {
+        let count = counts.of_listener(&gone.name);
+        out.push(format!(
+            "listener {} removed: no new connections; its {count} connections go on",
+            gone.name
+        ));
+    }
+}
+
+fn changed_listener(old: &Listener, new: &Listener) -> Vec<String> {
+    let mut changes = Vec::new();
+    let missing = |from: &Listener, of: &Listener| {
+        let gone = of.bind.iter().filter(|at| !from.bind.contains(at)).map(ToString::to_string);
+        gone.collect::<Vec<_>>().join(", ")
+    };
+    let (gone, come) = (missing(new, old), missing(old, new));
+    if !gone.is_empty() {
+        changes.push(format!("no longer on {gone}"));
+    }
+    if !come.is_empty() {
+        changes.push(format!("also on {come}"));
+    }
+    if old.maxconn != new.maxconn {
+        let (was, is) = (number_or("off", old.maxconn), number_or("off", new.maxconn));
+        changes.push(format!("maxconn {was} -> {is}"));
+    }
+    let rest = |listener: &Listener| (listener.backlog, listener.accept_balance, listener.at_maxconn);
+    if rest(old) != rest(new) {
+        changes.push("backlog, accept_balance or at_maxconn changed".to_owned());
+    }
+    changes
+}
+
+fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<String>) {
+    let name = &new.name;
+    if old.balance != new.balance {
+        out.push(format!("pool {name}: balance {} -> {}", old.balance.name(), new.balance.name()));
+    }
+    let rest = |pool: &Pool| (pool.on_removed, pool.drain_timeout, pool.close_rate);
+    if rest(old) != rest(new) {
+        out.push(format!("pool {name}: on_removed, drain_timeout or close_rate changed"));
+    }
+    for server in &new.servers {
+        match old.servers.iter().find(|other| is_same(other, server)) {
+            None => out.push(format!("server {name}/{} added: {}", server.name, server.addr)),
+            Some(before) => {
+                if before.weight != server.weight {
+                    out.push(format!(
+                        "server {name}/{}: weight {} -> {}",
+                        server.name, before.weight, server.weight
+                    ));
+                }
+                if before.state != server.state {
+                    let (was, is) = (before.state.name(), server.state.name());
+                    out.push(format!("server {name}/{}: {was} -> {is}", server.name));
+                }
+            }
+        }
+    }
+    for gone in old.servers.iter().filter(|gone| !new.servers.iter().any(|one| is_same(gone, one))) {
+        out.push(removed(name, gone, new.on_removed, counts));
+    }
+}
+
+/// One with another address is another server.
+fn is_same(one: &Server, other: &Server) -> bool {
+    one.name == other.name && one.addr == other.addr
+}
+
+fn removed(pool: &str, server: &Server, policy: OnRemoved, counts: &impl Counts) -> String {
+    let then = match policy {
+        OnRemoved::Drain => "drain",
+        OnRemoved::Close => "are closed",
+        OnRemoved::Keep => "go on",
+    };
+    let count = counts.of_server(pool, server);
+    format!("server {pool}/{} removed ({}): {count} {then}", server.name, server.addr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    const FILE: &str = "[listener.pg]\nbind = [\"127.0.0.1:1\"]\npool = \"pg\"\n\
+        [listener.web]\nbind = [\"127.0.0.1:2\"]\npool = \"web\"\n\
+        [pool.pg]\nserver = [{ name = \"db1\", addr = \"10.0.0.1:1\" }, { name = \"db3\", addr = \"10.0.0.3:1\" }]\n\
+        [pool.web]\non_removed = \"keep\"\nserver = [{ name = \"a\", addr = \"10.0.0.9:1\" }]\n";
+
+    struct Known;
+
+    impl Counts for Known {
+        fn of_listener(&self, name: &str) -> u32 {
+            if name == "pg" { 4213 } else { 7 }
+        }
+
+        fn of_server(&self, _: &str, server: &Server) -> u32 {
+            if server.name == "db3" { 212 } else { 3 }
+        }
+    }
+
+    fn lines(change: impl Fn(&str) -> String) -> Vec<String> {
+        let read = |text: &str| parse(text, "test").unwrap_or_else(|report| panic!("{report}"));
+        effect(&read(FILE), &read(&change(FILE)), &Known).lines
+    }
+
+    #[test]
+    fn every_listener_is_told_how_many_are_affected_and_every_server_what_becomes_of_its_connections() {
+        let without = lines(|file| file.replace(", { name = \"db3\", addr = \"10.0.0.3:1\" }", ""));
+        let expected = [
+            "listener pg: 0 of 4213 connections affected",
+            "listener web: 0 of 7 connections affected",
+            "server pg/db3 removed (10.0.0.3:1): 212 drain",
+        ];
+        assert_eq!(without, expected);
+    }
+
+    #[test]
+    fn each_change_is_named() {
+        let cases = [
+            (
+                "10.0.0.9:1",
+                "10.0.0.9:2",
+                "server web/a added: 10.0.0.9:2|server web/a removed (10.0.0.9:1): 3 go on",
+            ),
+            ("name = \"db1\",", "name = \"db1\", weight = 5,", "server pg/db1: weight 1 -> 5"),
+            ("name = \"db1\",", "name = \"db1\", state = \"maint\",", "server pg/db1: ready -> maint"),
+            (
+                "127.0.0.1:2",
+                "127.0.0.1:3",
+                "listener web: no longer on 127.0.0.1:2; also on 127.0.0.1:3; 0 of 7",
+            ),
+            ("pool = \"web\"", "pool = \"pg\"", "listener web: pool web -> pg; 0 of 7 connections affected"),
+            (
+                "pool = \"web\"",
+                "pool = \"web\"\nengine = \"poll\"",
+                "listener web: engine mio -> poll for new",
+            ),
+            ("pool = \"web\"", "pool = \"web\"\nmaxconn = 9", "listener web: maxconn off -> 9; 0 of"),
+            ("[pool.web]", "[pool.web]\nbalance = \"round_robin\"", "pool web: balance p2c -> round_robin"),
+            (
+                "[listener.pg]",
+                "[defaults.timeouts]\nidle = \"5m\"\n[listener.pg]",
+                "timeouts.idle: 3600s -> 300s, for connections",
+            ),
+            ("[listener.pg]", "[log]\nlevel = \"debug\"\n[listener.pg]", "log.level: info -> debug"),
+            (
+                "listener.web",
+                "listener.site",
+                "listener site added: 127.0.0.1:2, pool web|listener web removed: no new connections; its 7",
+            ),
+        ];
+        for (from, to, parts) in cases {
+            let lines = lines(|file| file.replacen(from, to, 1));
+            for part in parts.split('|') {
+                assert!(lines.iter().any(|line| line.starts_with(part)), "{part}: {lines:#?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_file_changes_nothing() {
+        let read = || parse(FILE, "test").unwrap();
+        assert!(effect(&read(), &read(), &Known).unchanged);
+    }
+
+    #[test]
+    fn what_needs_another_process_is_named() {
+        let read = |process: &str| parse(&format!("{process}\n{FILE}"), "test").unwrap();
+        let differ =
+            needs_restart(&read(""), &read("[process]\nworkers = 3\nbuffer_size = \"64KiB\"\nmaxconn = 9"));
+        assert_eq!(differ, ["process.workers", "process.buffer_size"]);
+    }
+}

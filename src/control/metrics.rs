@@ -1,0 +1,441 @@
+//! The state as metrics, for Prometheus and whoever reads the same text.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
+
+use super::model::{Bytes, Histogram, Listener, Phase, Pool, Server, ServerState, Status, Worker};
+
+/// How metrics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// The older text format 0.0.4, which every Prometheus reads.
+    Text,
+}
+
+impl Format {
+    /// Its content type.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+
+    /// The one that a client prefers, by its `Accept`; who does not say gets the older one.
+    #[must_use]
+    pub fn preferred(accept: &str) -> Self {
+        let weight = |wanted: &[&str]| {
+            let mut best: f32 = 0.0;
+            for range in accept.split(',') {
+                let mut parts = range.split(';').map(str::trim);
+                let named = parts.next().is_some_and(|name| wanted.contains(&name));
+                let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
+                best = if named { best.max(weight) } else { best };
+            }
+            best
+        };
+        let open = weight(&["application/openmetrics-text"]);
+        if open > 0.0 && open >= weight(&["text/plain", "text/*"]) { Self::OpenMetrics } else { Self::Text }
+    }
+}
+
+/// Causes of connections that were turned away before any server was tried.
+const REJECTIONS: [&str; 1] = ["maxconn"];
+
+/// All metrics.
+#[must_use]
+pub fn render(status: &Status, format: Format) -> String {
+    let mut page = Page { format, text: String::new() };
+    process(&mut page, status);
+    listeners(&mut page, &status.listeners);
+    servers(&mut page, &status.pools);
+    workers(&mut page, &status.workers);
+    if format == Format::OpenMetrics {
+        page.text.push_str("# EOF\n");
+    }
+    page.text
+}
+
+fn process(page: &mut Page, status: &Status) {
+    let engines: BTreeSet<&str> = status.workers.iter().map(|worker| worker.engine.as_str()).collect();
+    let engines = engines.into_iter().collect::<Vec<_>>().join(",");
+    let build = [("version", status.version.as_str()), ("engine", &engines)];
+    page.family(
+        INFO,
+        "build",
+        "The program's version, and its engines in use.",
+        [(labels(&build), true.into())],
+    );
+    let mut one = |kind: Kind, name: &str, help: &str, value: Value| {
+        page.family(kind, name, help, [(String::new(), value)]);
+    };
+    let (process, config) = (&status.process, &status.config);
+    one(gauge("seconds"), "start_time_seconds", "When the process was started.", status.started_at.into());
+    one(gauge(""), "ready", "Whether new connections are taken: what /readyz says.", status.ready.into());
+    one(
+        gauge(""),
+        "draining",
+        "Whether the process is about to end.",
+        (status.phase != Phase::Serving).into(),
+    );
+    one(gauge(""), "connections", "Client connections now.", process.connections.into());
+    one(gauge(""), "maxconn", "The most client connections that there may be.", process.maxconn.into());
+    let used = process.descriptors as f64 / process.descriptor_limit.max(1) as f64;
+    one(gauge("ratio"), "fds_used_ratio", "The part of the file descriptors that is in use.", used.into());
+    let successful = config.last_reload_successful.into();
+    one(gauge(""), "config_last_reload_successful", "Whether the last reload succeeded.", successful);
+    let help = "When the configuration in effect was loaded.";
+    one(gauge("seconds"), "config_last_reload_timestamp_seconds", help, config.loaded_at.into());
+    let help = "How often the configuration was changed since the start.";
+    one(gauge(""), "config_generation", help, config.generation.into());
+}
+
+fn listeners(page: &mut Page, all: &[Listener]) {
+    let each = |value: fn(&Listener) -> Value| {
+        all.iter().map(move |it| (labels(&[("listener", &it.name)]), value(it)))
+    };
+    page.family(
+        gauge(""),
+        "listener_connections",
+        "Client connections now.",
+        each(|it| it.connections.into()),
+    );
+    let limited = all.iter().filter_map(|it| {
+        Some((labels(&[("listener", &it.name)]), Value::from(it.maxconn.filter(|_| !it.removed)?)))
+    });
+    page.family(gauge(""), "listener_maxconn", "The most client connections that there may be.", limited);
+    let help = "Connections that were accepted.";
+    page.family(counter(""), "listener_accepted", help, each(|it| it.accepted.into()));
+    let closed = |wanted: fn(&str) -> bool| {
+        all.iter().flat_map(move |it| {
+            let causes = it.closed.iter().filter(move |(cause, _)| wanted(cause));
+            causes.map(move |(cause, count)| (it, cause.as_str(), Value::from(*count)))
+        })
+    };
+    let help = "Connections that were turned away by a limit or a rule, by reason.";
+    let rejected = closed(|cause| REJECTIONS.contains(&cause));
+    page.family(
+        counter(""),
+        "listener_rejected",
+        help,
+        rejected.map(|(it, reason, count)| (labels(&[("listener", &it.name), ("reason", reason)]), count)),
+    );
+    let help = "Bytes that were moved: up from clients, down to them.";
+    page.family(
+        counter("bytes"),
+        "listener_bytes",
+        help,
+        all.iter().flat_map(|it| directions(&[("listener", &it.name)], it.bytes)),
+    );
+    let help = "Connections that have ended, by cause as in the access log.";
+    let ended = closed(|_| true).map(|(it, cause, count)| {
+        (labels(&[("listener", &it.name), ("pool", &it.pool), ("cause", cause)]), count)
+    });
+    page.family(counter(""), "connections_closed", help, ended);
+}
+
+fn servers(page: &mut Page, pools: &[Pool]) {
+    let all = || pools.iter().flat_map(|pool| pool.servers.iter().map(move |server| (pool, server)));
+    let each = |value: fn(&Server) -> Value| {
+        all().map(move |(pool, it)| (labels(&[("pool", &pool.name), ("server", &it.name)]), value(it)))
+    };
+    let present = |value: fn(&Server) -> Value| {
+        all()
+            .filter(|(_, it)| !it.removed)
+            .map(move |(pool, it)| (labels(&[("pool", &pool.name), ("server", &it.name)]), value(it)))
+    };
+    let help = "Connections to the server now, those that are being made included.";
+    page.family(gauge(""), "upstream_connections", help, each(|it| it.connections.into()));
+    let help = "Attempts to connect to the server, by result.";
+    let attempts = all().flat_map(|(pool, it)| {
+        it.attempts.iter().map(move |(result, count)| {
+            let names = [("pool", pool.name.as_str()), ("server", &it.name), ("result", result)];
+            (labels(&names), (*count).into())
+        })
+    });
+    page.family(counter(""), "upstream_connect_attempts", help, attempts);
+    let help = "How long successful attempts to connect to the server took.";
+    let times = each(|it| Value::Times(it.connect_seconds.clone()));
+    page.family(histogram("seconds"), "upstream_connect_seconds", help, times);
+    let help = "Connections that went to another server after an attempt on this one had failed.";
+    page.family(counter(""), "upstream_redispatches", help, each(|it| it.redispatched.into()));
+    let help = "Whether the server is in that state.";
+    let states = all().filter(|(_, it)| !it.removed).flat_map(|(pool, it)| {
+        [("ready", ServerState::Ready), ("drain", ServerState::Drain), ("maint", ServerState::Maint)].map(
+            |(name, state)| {
+                let names = [("pool", pool.name.as_str()), ("server", &it.name), ("state", name)];
+                (labels(&names), (it.state == state).into())
+            },
+        )
+    });
+    page.family(gauge(""), "upstream_state", help, states);
+    let help = "The server's share of new connections, as it is set now.";
+    page.family(gauge(""), "upstream_weight", help, present(|it| it.weight.into()));
+    let help = "Bytes that were moved: up to the server, down from it.";
+    let bytes =
+        all().flat_map(|(pool, it)| directions(&[("pool", &pool.name), ("server", &it.name)], it.bytes));
+    page.family(counter("bytes"), "upstream_bytes", help, bytes);
+}
+
+fn workers(page: &mut Page, all: &[Worker]) {
+    let each = |value: fn(&Worker) -> Value| {
+        all.iter()
+            .map(move |it| (labels(&[("worker", &it.number.to_string()), ("engine", &it.engine)]), value(it)))
+    };
+    let help = "Client connections that the worker carries now.";
+    page.family(gauge(""), "worker_connections", help, each(|it| it.connections.into()));
+    page.family(counter(""), "worker_turns", "Turns of the worker's loop.", each(|it| it.turns.into()));
+    let help = "Time that the worker's thread had on a CPU; 0 where the system does not tell.";
+    page.family(counter("seconds"), "worker_cpu_seconds", help, each(|it| it.cpu_seconds.into()));
+    let help = "How long the worker took to answer, asked once a second: how long its turns are.";
+    let times = each(|it| Value::Times(it.answer_seconds.clone()));
+    page.family(histogram("seconds"), "worker_answer_seconds", help, times);
+}
+
+fn directions(names: &[(&str, &str)], bytes: Bytes) -> [(String, Value); 2] {
+    [("up", bytes.up), ("down", bytes.down)].map(|(direction, count)| {
+        let names = [names, &[("direction", direction)]].concat();
+        (labels(&names), count.into())
+    })
+}
+
+/// What kind of metric a family has.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    /// The unit that the name ends with; none if empty.
+    unit: &'static str,
+    /// What the name of a sample has more than that of its family.
+    suffix: &'static str,
+}
+
+const INFO: Kind = Kind { name: "info", unit: "", suffix: "_info" };
+
+const fn gauge(unit: &'static str) -> Kind {
+    Kind { name: "gauge", unit, suffix: "" }
+}
+
+const fn counter(unit: &'static str) -> Kind {
+    Kind { name: "counter", unit, suffix: "_total" }
+}
+
+const fn histogram(unit: &'static str) -> Kind {
+    Kind { name: "histogram", unit, suffix: "" }
+}
+
+/// What is told of one set of labels.
+enum Value {
+    Whole(u64),
+    Real(f64),
+    Times(Histogram),
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Self::Whole(value)
+    }
+}
+
+impl From<u32> for Value {
+    fn from(value: u32) -> Self {
+        Self::Whole(value.into())
+    }
+}
+
+impl From<u16> for Value {
+    fn from(value: u16) -> Self {
+        Self::Whole(value.into())
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Whole(value.into())
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Self::Real(value)
+    }
+}
+
+impl Value {
+    /// Both together. What was removed and what has come in its place may have one name, and a name with the same
+    /// labels must not stand there twice.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Whole(one), Self::Whole(other)) => Self::Whole(one.saturating_add(other)),
+            (Self::Times(one), Self::Times(other)) => Self::Times(sum(one, &other)),
+            (_, other) => other,
+        }
+    }
+}
+
+fn sum(mut one: Histogram, other: &Histogram) -> Histogram {
+    for (bound, count) in &other.buckets {
+        match one.buckets.iter_mut().find(|(known, _)| known == bound) {
+            Some((_, sum)) => *sum += count,
+            None => one.buckets.push((*bound, *count)),
+        }
+    }
+    one.buckets.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    Histogram { buckets: one.buckets, count: one.count + other.count, sum: one.sum + other.sum }
+}
+
+/// The text as it grows.
+struct Page {
+    format: Format,
+    text: String,
+}
+
+impl Page {
+    /// One name with all its labels; nothing if there are none.
+    fn family(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        help: &str,
+        rows: impl IntoIterator<Item = (String, Value)>,
+    ) {
+        let mut merged: BTreeMap<String, Value> = BTreeMap::new();
+        for (labels, value) in rows {
+            let value = match merged.remove(&labels) {
+                Some(first) => first.and(value),
+                None => value,
+            };
+            merged.insert(labels, value);
+        }
+        if merged.is_empty() {
+            return;
+        }
+        let sample = format!("tidegate_{name}{}", kind.suffix);
+        // The older format names a family as its samples, and has no type for what only informs.
+        let (family, type_of) = match self.format {
+            Format::OpenMetrics => (format!("tidegate_{name}"), kind.name),
+            Format::Text => (sample.clone(), if kind.name == "info" { "gauge" } else { kind.name }),
+        };
+        let _ = writeln!(self.text, "# HELP {family} {help}\n# TYPE {family} {type_of}");
+        if self.format == Format::OpenMetrics && !kind.unit.is_empty() {
+            let _ = writeln!(self.text, "# UNIT {family} {}", kind.unit);
+        }
+        for (labels, value) in merged {
+            let _ = match value {
+                Value::Whole(value) => writeln!(self.text, "{sample}{labels} {value}"),
+                Value::Real(value) => writeln!(self.text, "{sample}{labels} {}", Real(value)),
+                Value::Times(times) => self.times(&sample, &labels, &times),
+            };
+        }
+    }
+
+    /// Buckets count all below them, too, where ours do not.
+    fn times(&mut self, sample: &str, labels: &str, times: &Histogram) -> fmt::Result {
+        let inner = labels.strip_prefix('{').and_then(|labels| labels.strip_suffix('}')).unwrap_or("");
+        let comma = if inner.is_empty() { "" } else { "," };
+        let mut below = 0;
+        for (bound, count) in &times.buckets {
+            below += count;
+            writeln!(self.text, "{sample}_bucket{{{inner}{comma}le=\"{}\"}} {below}", Real(*bound))?;
+        }
+        // Counts that are read one after the other may disagree; a histogram must not.
+        let count = times.count.max(below);
+        writeln!(self.text, "{sample}_bucket{{{inner}{comma}le=\"+Inf\"}} {count}")?;
+        writeln!(self.text, "{sample}_count{labels} {count}")?;
+        writeln!(self.text, "{sample}_sum{labels} {}", Real(times.sum))
+    }
+}
+
+/// A number that is not whole by nature; `1` is `1.0`.
+struct Real(f64);
+
+impl fmt::Display for Real {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            value if value.is_nan() => out.write_str("NaN"),
+            value if value.is_infinite() => out.write_str(if value > 0.0 { "+Inf" } else { "-Inf" }),
+            value => write!(out, "{value:?}"),
+        }
+    }
+}
+
+/// `{name="value",…}`.
+fn labels(names: &[(&str, &str)]) -> String {
+    let names: Vec<String> =
+        names.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+    format!("{{{}}}", names.join(","))
+}
+
+fn escaped(value: &str) -> Cow<'_, str> {
+    if value.contains(['\\', '"', '\n']) {
+        Cow::Owned(value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+    } else {
+        Cow::Borrowed(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(format: Format, rows: Vec<(String, Value)>, kind: Kind) -> String {
+        let mut page = Page { format, text: String::new() };
+        page.family(kind, "x", "What it is.", rows);
+        page.text
+    }
+
+    #[test]
+    fn families_are_named_as_each_format_wants() {
+        let rows = || vec![(labels(&[("a", "b")]), Value::Whole(7))];
+        assert_eq!(
+            page(Format::OpenMetrics, rows(), counter("")),
+            "# HELP tidegate_x What it is.\n# TYPE tidegate_x counter\ntidegate_x_total{a=\"b\"} 7\n"
+        );
+        assert_eq!(
+            page(Format::Text, rows(), counter("")),
+            "# HELP tidegate_x_total What it is.\n# TYPE tidegate_x_total counter\ntidegate_x_total{a=\"b\"} 7\n"
+        );
+        assert!(page(Format::OpenMetrics, rows(), INFO).contains("# TYPE tidegate_x info\ntidegate_x_info{"));
+        assert!(page(Format::Text, rows(), INFO).contains("# TYPE tidegate_x_info gauge\ntidegate_x_info{"));
+        assert_eq!(page(Format::Text, Vec::new(), INFO), "");
+    }
+
+    #[test]
+    fn labels_cannot_break_out() {
+        assert_eq!(labels(&[("a", "\"\\\n"), ("b", "é")]), "{a=\"\\\"\\\\\\n\",b=\"é\"}");
+    }
+
+    #[test]
+    fn the_same_labels_never_stand_there_twice() {
+        let times =
+            |bound: f64| Value::Times(Histogram { buckets: vec![(0.5, 1), (bound, 2)], count: 4, sum: 1.5 });
+        let rows = vec![(labels(&[]), times(1.0)), (labels(&[]), times(2.0))];
+        let expected = "tidegate_x_bucket{le=\"0.5\"} 2\ntidegate_x_bucket{le=\"1.0\"} 4\n\
+                        tidegate_x_bucket{le=\"2.0\"} 6\ntidegate_x_bucket{le=\"+Inf\"} 8\n\
+                        tidegate_x_count{} 8\ntidegate_x_sum{} 3.0\n";
+        let text = page(Format::Text, rows, histogram("seconds"));
+        assert!(text.ends_with(expected), "{text}");
+        let rows = vec![(labels(&[]), 3_u16.into()), (labels(&[]), u64::MAX.into())];
+        assert!(page(Format::Text, rows, gauge("")).ends_with(&format!("tidegate_x{{}} {}\n", u64::MAX)));
+    }
+
+    #[test]
+    fn a_client_gets_the_format_that_it_prefers() {
+        let prometheus =
+            "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        let cases = [
+            (prometheus, Format::OpenMetrics),
+            ("application/openmetrics-text", Format::OpenMetrics),
+            ("text/plain, application/openmetrics-text; q=0.5", Format::Text),
+            ("application/openmetrics-text;q=0", Format::Text),
+            ("*/*", Format::Text),
+            ("", Format::Text),
+        ];
+        for (accept, format) in cases {
+            assert_eq!(Format::preferred(accept), format, "{accept}");
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What the control plane tells and is asked, as data: the same over the control socket, over HTTP and in `tidegate top`.
+//!
+//! Every name here is a name in JSON; they are described for programs in `docs/openapi.json`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::config::ServerState;
+
+/// The whole state at one moment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// What the process is doing.
+    pub phase: Phase,
+    /// Whether it takes new connections: what `/readyz` says.
+    pub ready: bool,
+    /// When it was started, in seconds since 1970 (UTC).
+    pub started_at: f64,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// Limits and what is used of them.
+    pub process: Process,
+    /// The configuration that is in effect.
+    pub config: Configuration,
+    /// Listeners, in the order of the file; those that were removed and still have connections come last.
+    pub listeners: Vec<Listener>,
+    /// Pools, in the order of the file; removed ones as above.
+    pub pools: Vec<Pool>,
+    /// Workers, by number.
+    pub workers: Vec<Worker>,
+    /// Sessions that are being closed one after the other.
+    pub closings: Vec<Closing>,
+}
+
+/// What the process is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Serving.
+    Serving,
+    /// No new connections; those that are there may finish.
+    Draining,
+    /// Every connection ends now.
+    Stopping,
+}
+
+/// Limits of the process, and what is used of them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Process {
+    /// Client connections now.
+    pub connections: u32,
+    /// The most that there may be.
+    pub maxconn: u32,
+    /// File descriptors that are open.
+    pub descriptors: u64,
+    /// The most that may be open.
+    pub descriptor_limit: u64,
+}
+
+/// The configuration that is in effect.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Configuration {
+    /// Its file.
+    pub file: String,
+    /// How often it was changed since the start.
+    pub generation: u64,
+    /// When it came into effect, in seconds since 1970 (UTC).
+    pub loaded_at: f64,
+    /// Whether the last attempt to reload succeeded; `true` before the first.
+    pub last_reload_successful: bool,
+    /// Why it did not.
+    pub last_reload_error: Option<String>,
+    /// It is taken back after so many seconds unless somebody confirms it.
+    pub confirm_within_s: Option<u64>,
+}
+
+/// A listener.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Listener {
+    /// Its name.
+    pub name: String,
+    /// Where it listens; what port 0 became.
+    pub addresses: Vec<String>,
+    /// The pool that its connections go to.
+    pub pool: String,
+    /// Its engine.
+    pub engine: String,
+    /// Connections now.
+    pub connections: u32,
+    /// The most that there may be.
+    pub maxconn: Option<u32>,
+    /// Connections since the start.
+    pub accepted: u64,
+    /// Bytes since the start, up from clients and down to them; those of connections that are there as they were when
+    /// last looked at.
+    pub bytes: Bytes,
+    /// Connections that have ended, by cause; those that were rejected too.
+    pub closed: BTreeMap<String, u64>,
+    /// It is no longer in the configuration, and its connections have not ended.
+    pub removed: bool,
+}
+
+/// Bytes in both directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bytes {
+    /// From clients to servers.
+    pub up: u64,
+    /// From servers to clients.
+    pub down: u64,
+}
+
+/// A pool.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// How it chooses.
+    pub balance: String,
+    /// Its servers, in the order of the file; removed ones come last.
+    pub servers: Vec<Server>,
+}
+
+/// A server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Server {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+    /// What it is set to.
+    pub state: ServerState,
+    /// What the file sets it to, when that differs.
+    pub file_state: Option<ServerState>,
+    /// Its share of new connections.
+    pub weight: u16,
+    /// What the file says, when that differs.
+    pub file_weight: Option<u16>,
+    /// Connections now, those that are being made included.
+    pub connections: u32,
+    /// Attempts to connect since the start, by result: `ok`, `refused`, `timeout`, `unreachable`, `other`.
+    pub attempts: BTreeMap<String, u64>,
+    /// How long successful attempts took.
+    pub connect_seconds: Histogram,
+    /// Connections that went to another server after an attempt on this one had failed.
+    pub redispatched: u64,
+    /// Bytes since the start, as a listener's.
+    pub bytes: Bytes,
+    /// It is no longer in the configuration, and its connections have not ended.
+    pub removed: bool,
+}
+
+/// Counts of times, by upper bound.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Histogram {
+    /// The upper bound of each bucket in seconds, and how many were in it (not in those below).
+    pub buckets: Vec<(f64, u64)>,
+    /// How many there were in all; those above the last bound included.
+    pub count: u64,
+    /// Their sum in seconds.
+    pub sum: f64,
+}
+
+/// A worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its number.
+    pub number: u16,
+    /// Its engine.
+    pub engine: String,
+    /// Connections now.
+    pub connections: u32,
+    /// Turns of its loop since the start.
+    pub turns: u64,
+    /// Time that its thread had on a CPU, in seconds; 0 where the system does not tell.
+    pub cpu_seconds: f64,
+    /// How long it took to answer when it was asked, once a second: how long its turns are.
+    pub answer_seconds: Histogram,
+}
+
+/// Connections that are closed one after the other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Closing {
+    /// Its number.
+    pub id: u64,
+    /// What for, in words: `kill`, `rebalance`, `server pg/db3 was removed`.
+    pub why: String,
+    /// Those that it is about.
+    pub connections: u64,
+    /// How many were told to end.
+    pub told: u64,
+    /// How many a second; none: all at once.
+    pub rate: Option<u32>,
+}
+
+/// A live connection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Connection {
+    /// Its number, in hexadecimal, as in the access log.
+    pub id: String,
+    /// The listener that accepted it.
+    pub listener: String,
+    /// The client; none for a client of a unix socket.
+    pub client: Option<SocketAddr>,
+    /// The pool.
+    pub pool: String,
+    /// The server that it is relayed to, or that is being tried.
+    pub server: Option<String>,
+    /// What it is doing.
+    pub state: SessionState,
+    /// Since it was accepted.
+    pub age_ms: u64,
+    /// Since the last byte, as far as is known.
+    pub idle_ms: Option<u64>,
+    /// Bytes so far.
+    pub bytes: Bytes,
+    /// The client's side of the network; only when asked for, and where the system tells.
+    pub client_path: Option<Path>,
+    /// The server's side.
+    pub server_path: Option<Path>,
+    /// The worker that carries it.
+    pub worker: u16,
+    /// Its engine.
+    pub engine: String,
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// A server is being reached.
+    Connecting,
+    /// Bytes are moved.
+    Relaying,
+    /// One side has finished, the other goes on.
+    HalfClosed,
+    /// It has ended, and its sockets are not closed yet.
+    Closing,
+}
+
+/// What `TCP_INFO` says of a path (tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Path {
+    /// The smoothed round-trip time in microseconds.
+    pub rtt_us: u32,
+    /// Segments that were sent again.
+    pub retransmits: u32,
+}
+
+/// Which connections are meant: all that fit every condition that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// One connection, by its number.
+    pub id: Option<String>,
+    /// Of this listener.
+    pub listener: Option<String>,
+    /// Of this pool.
+    pub pool: Option<String>,
+    /// To this server: `pool/server`, or `server` in whichever pool.
+    pub server: Option<String>,
+    /// From this address or network: `10.1.2.3`, `10.0.0.0/8`, `fd00::/8`.
+    pub source: Option<String>,
+    /// Older than this, in seconds.
+    pub older_than_s: Option<u64>,
+    /// Without a byte for longer than this, in seconds.
+    pub idle_for_s: Option<u64>,
+}
+
+/// What a change has done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// In one sentence: `server web/alpha: weight 1 -> 5`.
+    pub what: String,
+    /// What the next reload does with it, as the end of a sentence that begins so: `keeps it`.
+    pub next_reload: String,
+}
+
+/// What a reload does, or would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effect {
+    /// Line by line: `listener pg: 0 of 4213 connections affected`, `server pg/db3 removed: 212 drain`.
+    pub lines: Vec<String>,
+    /// Nothing differs.
+    pub unchanged: bool,
+}
+
+/// Why something that was asked for is not done. Nothing was changed then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}{}", help.as_ref().map(|help| format!("\n  = help: {help}")).unwrap_or_default())]
+pub struct Refusal {
+    /// Of which kind.
+    pub kind: RefusalKind,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl Refusal {
+    /// One without help.
+    #[must_use]
+    pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), help: None }
+    }
+
+    /// The same with what to do about it.
+    #[must_use]
+    pub fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+}
+
+/// Kinds of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalKind {
+    /// The request makes no sense.
+    Invalid,
+    /// It has to be asked with the token.
+    Unauthorized,
+    /// Whoever asks may not.
+    Forbidden,
+    /// There is no such listener, pool, server or connection.
+    NotFound,
+    /// It is known, and it cannot be done now.
+    Conflict,
+    /// The request is larger than what is read.
+    TooLarge,
+    /// The request took too long to arrive.
+    Slow,
+    /// There is too much to do at the moment; it may be asked again.
+    Busy,
+}

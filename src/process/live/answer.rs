@@ -1,0 +1,140 @@
+//! What the control socket and HTTP ask, answered.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use super::list::known_server;
+use super::{Live, State};
+use crate::config::{self, ServerState};
+use crate::control::model::{Changed, Closing, Connection, Effect, Filter, Refusal, Status};
+use crate::control::{Control, Cursor};
+use crate::snapshot::Override;
+
+impl Control for Live {
+    async fn status(&self) -> Status {
+        self.state_now().await
+    }
+
+    async fn connections(
+        &self,
+        filter: &Filter,
+        after: Option<Cursor>,
+        with_paths: bool,
+    ) -> Result<(Vec<Connection>, Option<Cursor>), Refusal> {
+        let selection = self.select(filter).await?;
+        let (found, next) = self.piece(&selection, after.unwrap_or_default(), with_paths).await;
+        Ok((found.into_iter().map(|found| found.connection).collect(), next))
+    }
+
+    async fn set_state(&self, pool: &str, server: &str, to: ServerState) -> Result<Changed, Refusal> {
+        let mut state = self.state.lock().await;
+        let (place, member) = known_server(&state, pool, server)?;
+        let file = state.config.pools[place].servers[member].state;
+        let over = state.overrides.entry((pool.to_owned(), server.to_owned())).or_default();
+        let was = over.state.replace(to).unwrap_or(file);
+        over.state = over.state.filter(|to| *to != file);
+        let what = format!("server {pool}/{server}");
+        Ok(self.changed(&mut state, &what, was.name(), to.name(), file.name()).await)
+    }
+
+    async fn set_weight(&self, pool: &str, server: &str, to: u16) -> Result<Changed, Refusal> {
+        let mut state = self.state.lock().await;
+        let (place, member) = known_server(&state, pool, server)?;
+        let file = state.config.pools[place].servers[member].weight;
+        let over = state.overrides.entry((pool.to_owned(), server.to_owned())).or_default();
+        let was = over.weight.replace(to).unwrap_or(file);
+        over.weight = over.weight.filter(|to| *to != file);
+        let what = format!("server {pool}/{server}: weight");
+        Ok(self.changed(&mut state, &what, was, to, file).await)
+    }
+
+    async fn kill(&self, filter: Filter, rate: Option<u32>) -> Result<Closing, Refusal> {
+        self.kill_those(&filter, rate).await
+    }
+
+    async fn rebalance(&self, pool: &str, rate: Option<u32>) -> Result<Closing, Refusal> {
+        self.rebalance_pool(pool, rate).await
+    }
+
+    async fn reload(&self, confirm: Option<Duration>) -> Result<Effect, Refusal> {
+        self.reload_file("asked to", confirm).await
+    }
+
+    async fn confirm(&self) -> Result<Changed, Refusal> {
+        self.confirm_reload().await
+    }
+
+    async fn roll_back(&self) -> Result<Effect, Refusal> {
+        self.roll_back_reload().await
+    }
+
+    async fn diff(&self, text: &str) -> Result<Effect, Refusal> {
+        self.difference(text).await
+    }
+
+    async fn set_log_level(&self, level: LevelFilter) -> Changed {
+        let state = self.state.lock().await;
+        let was = log::max_level();
+        self.log.set_level(level);
+        let name = |level: LevelFilter| level.as_str().to_ascii_lowercase();
+        changed("log level", &name(was), &name(level), &name(state.config.log.level))
+    }
+
+    async fn dump(&self) -> String {
+        config::dump(&self.state.lock().await.config)
+    }
+}
+
+impl Live {
+    /// Publishes what an operator has set, and says so.
+    async fn changed(
+        &self,
+        state: &mut State,
+        what: &str,
+        was: impl Display,
+        is: impl Display,
+        file: impl Display,
+    ) -> Changed {
+        self.publish_overrides(state).await;
+        let changed = changed(what, &was.to_string(), &is.to_string(), &file.to_string());
+        log::info!("asked to: {}", changed.what);
+        changed
+    }
+
+    /// Goes by what operators have set.
+    pub(super) async fn publish_overrides(&self, state: &mut State) {
+        state.overrides.retain(|_, over| *over != Override::default());
+        let before = self.published.current();
+        let next = before.next(&state.config, before.connections.most(), &state.overrides, self.clock.now());
+        self.publish(state, Arc::new(next)).await;
+    }
+}
+
+fn changed(what: &str, was: &str, is: &str, file: &str) -> Changed {
+    Changed {
+        what: if was == is { format!("{what} is {is} already") } else { format!("{what} {was} -> {is}") },
+        next_reload: if is == file {
+            "changes nothing: the file says the same".to_owned()
+        } else {
+            format!("keeps it, unless the file says another value than {file} then")
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_says_what_it_was_and_how_long_it_holds() {
+        let weight = changed("server web/alpha: weight", "1", "5", "1");
+        assert_eq!(weight.what, "server web/alpha: weight 1 -> 5");
+        assert!(weight.next_reload.starts_with("keeps it, unless the file says another value than 1"));
+        let back = changed("server web/alpha: weight", "5", "1", "1");
+        assert!(back.next_reload.starts_with("changes nothing"));
+        assert!(changed("log level", "info", "info", "info").what.ends_with("is info already"));
+    }
+}

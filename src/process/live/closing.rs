@@ -1,0 +1,199 @@
+//! Sessions that are ended on purpose, so many a second.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::list::Found;
+use super::{Live, State, refuse};
+use crate::cause::Cause;
+use crate::control::model::{Closing, Filter, Refusal, RefusalKind};
+use crate::control::select::Selection;
+use crate::snapshot::{PoolId, ServerId, Snapshot};
+use crate::table::Key;
+use crate::worker::Command;
+
+/// How often the next ones are told, at most.
+const BEAT: Duration = Duration::from_millis(20);
+
+/// Those that are under way.
+#[derive(Default)]
+pub(super) struct Closings {
+    pub(super) running: Vec<Closing>,
+    begun: u64,
+}
+
+/// How sessions are ended.
+#[derive(Clone, Copy)]
+pub(super) struct Manner {
+    /// Because of this server, which was removed: only as long as it is, and only those that it still has.
+    pub(super) of: Option<ServerId>,
+    pub(super) cause: Cause,
+    /// At the first quiet moment, instead of at once.
+    pub(super) gently: bool,
+    /// So many a second; `None`: all at once.
+    pub(super) rate: Option<u32>,
+    /// So long after the beginning, those are reset that had no quiet moment.
+    pub(super) timeout: Option<Duration>,
+}
+
+impl Live {
+    /// Resets the connections that are meant.
+    pub(super) async fn kill_those(&self, filter: &Filter, rate: Option<u32>) -> Result<Closing, Refusal> {
+        let selection = self.select(filter).await?;
+        let found = self.find(&selection).await;
+        if found.is_empty() && filter.id.is_some() {
+            let message = format!("there is no connection {:?}", filter.id.as_deref().unwrap_or_default());
+            return Err(refuse(
+                RefusalKind::NotFound,
+                message,
+                "`tidegate conns` shows those that there are",
+            ));
+        }
+        let manner = Manner { of: None, cause: Cause::Killed, gently: false, rate, timeout: None };
+        let mut state = self.state.lock().await;
+        Ok(self.begin_closing(&mut state, "kill".to_owned(), targets(found), manner))
+    }
+
+    /// Closes what servers of a pool have above their share.
+    pub(super) async fn rebalance_pool(&self, pool: &str, rate: Option<u32>) -> Result<Closing, Refusal> {
+        let filter = Filter { pool: Some(pool.to_owned()), ..Filter::default() };
+        let selection = self.select(&filter).await?;
+        let found = self.find(&selection).await;
+        let mut state = self.state.lock().await;
+        let snapshot = self.published.current();
+        let Some(id) = snapshot.pool_named(pool) else {
+            let message = format!("pool {pool:?} was removed");
+            return Err(refuse(
+                RefusalKind::Conflict,
+                message,
+                "its connections end as its `on_removed` says",
+            ));
+        };
+        let rate = Some(rate.unwrap_or_else(|| snapshot.pool(id).close_rate));
+        let manner = Manner { of: None, cause: Cause::Rebalanced, gently: true, rate, timeout: None };
+        let targets = surplus(&snapshot, id, found);
+        Ok(self.begin_closing(&mut state, format!("rebalance {pool}"), targets, manner))
+    }
+
+    /// Ends the sessions of a server that is not in the configuration any more.
+    pub(super) async fn close_removed(&self, why: String, manner: Manner) {
+        let found = self.find(&Selection::default()).await;
+        let of_server = found.into_iter().filter(|found| found.row.server == manner.of).collect();
+        let mut state = self.state.lock().await;
+        self.begin_closing(&mut state, why, targets(of_server), manner);
+    }
+
+    /// Tells sessions to end, those first that come first.
+    fn begin_closing(
+        &self,
+        state: &mut State,
+        why: String,
+        targets: Vec<(u16, Key)>,
+        manner: Manner,
+    ) -> Closing {
+        state.closings.begun += 1;
+        let connections = targets.len() as u64;
+        let closing = Closing { id: state.closings.begun, why, connections, told: 0, rate: manner.rate };
+        if connections > 0 {
+            let pace =
+                manner.rate.map_or_else(|| "all at once".to_owned(), |rate| format!("{rate} a second"));
+            log::info!("{}: {connections} connections are closed, {pace}", closing.why);
+            state.closings.running.push(closing.clone());
+            let (live, id) = (self.myself(), closing.id);
+            tokio::spawn(async move { live.close_in_turn(id, targets, manner).await });
+        }
+        closing
+    }
+
+    async fn close_in_turn(&self, id: u64, targets: Vec<(u16, Key)>, manner: Manner) {
+        let began = self.clock.now();
+        let mut told = 0;
+        while told < targets.len() && self.has_reason(manner) {
+            let due = match manner.rate {
+                None => targets.len(),
+                Some(rate) => {
+                    let ms = self.clock.now().since(began).as_millis();
+                    // The first one at once, the next after its share of a second.
+                    usize::try_from(1 + ms * u128::from(rate) / 1_000)
+                        .unwrap_or(usize::MAX)
+                        .min(targets.len())
+                }
+            };
+            if due > told {
+                self.end(&targets[told..due], manner).await;
+                told = due;
+                let mut state = self.state.lock().await;
+                if let Some(closing) = state.closings.running.iter_mut().find(|closing| closing.id == id) {
+                    closing.told = told as u64;
+                }
+            }
+            if told < targets.len() {
+                let gap = Duration::from_secs(1) / manner.rate.unwrap_or(u32::MAX);
+                tokio::time::sleep(gap.max(BEAT)).await;
+            }
+        }
+        if let (true, Some(timeout)) = (manner.gently, manner.timeout) {
+            tokio::time::sleep(timeout.saturating_sub(self.clock.now().since(began))).await;
+            if self.has_reason(manner) {
+                self.end(&targets, Manner { gently: false, ..manner }).await;
+            }
+        }
+        self.state.lock().await.closings.running.retain(|closing| closing.id != id);
+    }
+
+    /// A server that is back keeps who was not told to leave.
+    fn has_reason(&self, manner: Manner) -> bool {
+        let snapshot = self.published.current();
+        manner.of.is_none_or(|server| snapshot.server(server).removed.is_some())
+    }
+
+    /// Tells some sessions to end; those that are gone already are nobody's any more.
+    async fn end(&self, targets: &[(u16, Key)], manner: Manner) {
+        let Manner { of, cause, gently, .. } = manner;
+        let mut by_worker: BTreeMap<u16, Vec<Key>> = BTreeMap::new();
+        for (worker, key) in targets {
+            by_worker.entry(*worker).or_default().push(*key);
+        }
+        let state = self.state.lock().await;
+        for (worker, keys) in by_worker {
+            // In small pieces, so that no turn of a worker is long for it.
+            for keys in keys.chunks(64) {
+                let command = Command::End { keys: keys.to_vec(), of, cause, gently };
+                self.tell(&state.hands[usize::from(worker)], worker, command);
+            }
+        }
+    }
+}
+
+fn targets(found: Vec<Found>) -> Vec<(u16, Key)> {
+    found.into_iter().map(|found| (found.worker, found.key)).collect()
+}
+
+/// The connections that a pool's servers have above their shares, those first that are idle for the longest time.
+fn surplus(snapshot: &Snapshot, pool: PoolId, found: Vec<Found>) -> Vec<(u16, Key)> {
+    let mut of_server: BTreeMap<u32, Vec<Found>> = BTreeMap::new();
+    let mut total = 0_u64;
+    for found in found {
+        if let Some(server) = found.row.server {
+            total += 1;
+            of_server.entry(server.0).or_default().push(found);
+        }
+    }
+    let weight_of = |server: &crate::snapshot::Server| match (server.removed, server.state) {
+        (None, crate::config::ServerState::Ready) => u64::from(server.weight),
+        _ => 0,
+    };
+    let weights: u64 = snapshot.members(pool).map(|(_, server)| weight_of(server)).sum();
+    if weights == 0 {
+        return Vec::new();
+    }
+    let mut leaving = Vec::new();
+    for (id, mut own) in of_server {
+        let share = (total * weight_of(snapshot.server(ServerId(id)))).div_ceil(weights);
+        own.sort_by_key(|found| std::cmp::Reverse(found.connection.idle_ms));
+        let above = own.len().saturating_sub(usize::try_from(share).unwrap_or(usize::MAX));
+        leaving.extend(own.into_iter().take(above));
+    }
+    leaving.sort_by_key(|found| std::cmp::Reverse(found.connection.idle_ms));
+    targets(leaving)
+}

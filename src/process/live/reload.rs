@@ -1,0 +1,376 @@
+//! Another configuration in place of the one that is in effect. What does not differ is not touched; what can fail is done
+//! before anything is changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::closing::Manner;
+use super::stamps::{self, Stamp};
+use super::trial::{self, Trial};
+use super::{Bound, Live, Place, State, refuse};
+use crate::cause::Cause;
+use crate::config::{self, Address, Config, OnRemoved, Tcp};
+use crate::control::effect::{self, Counts};
+use crate::control::model::{Effect, Refusal, RefusalKind};
+use crate::engine;
+use crate::logging::Recorder;
+use crate::process::sets::Sets;
+use crate::process::{bind, room};
+use crate::snapshot::{Overrides, Server, ServerId, Snapshot};
+use crate::sys::net::{self, Listener};
+use crate::worker::{Command, Which};
+
+/// What became of the attempts to change the configuration.
+pub(super) struct History {
+    /// How often it was changed.
+    pub(super) generation: u64,
+    /// When, the last time, in seconds since 1970.
+    pub(super) loaded_at: f64,
+    /// Why the last attempt failed.
+    pub(super) error: Option<String>,
+    /// Every file that was read then, as it was.
+    pub(super) files: Vec<Stamp>,
+}
+
+impl History {
+    pub(super) fn new(loaded_at: f64, files: Vec<Stamp>) -> Self {
+        Self { generation: 0, loaded_at, error: None, files }
+    }
+}
+
+/// What is done with the sockets: everything else stays as it is.
+struct Sockets {
+    /// For listeners that have none at this address yet.
+    new: Vec<Bound>,
+    /// In another worker's hands, of another listener, or with other options from now on.
+    moved: Vec<Move>,
+    /// Closed: of these listeners, at these addresses.
+    gone: Vec<(String, Address)>,
+}
+
+/// A socket that changes hands.
+struct Move {
+    from: String,
+    to: String,
+    at: Address,
+}
+
+impl Live {
+    /// Reads the file again, and goes by it.
+    pub(super) async fn reload_file(&self, why: &str, trial: Option<Duration>) -> Result<Effect, Refusal> {
+        let mut state = self.state.lock().await;
+        // Who is stopping says nothing else any more.
+        let tells = !self.crew.is_draining();
+        if tells {
+            self.notifier.reloading();
+        }
+        let result = self.read_and_apply(&mut state, trial).await;
+        match &result {
+            Ok(effect) if effect.unchanged => log::info!("{why}: reloaded; nothing differs"),
+            Ok(effect) => {
+                log::info!("{why}: reloaded");
+                effect.lines.iter().for_each(|line| log::info!("reload: {line}"));
+            }
+            Err(refusal) => log::error!("{why}: not reloaded, nothing was changed: {refusal}"),
+        }
+        state.history.error = result.as_ref().err().map(ToString::to_string);
+        if tells {
+            self.notifier.ready(match &state.history.error {
+                None => "serving",
+                Some(_) => "serving; the last reload was refused, see the log",
+            });
+        }
+        result
+    }
+
+    async fn read_and_apply(&self, state: &mut State, trial: Option<Duration>) -> Result<Effect, Refusal> {
+        let Some(source) = &self.source else {
+            let message = "this configuration is not from a file";
+            return Err(refuse(RefusalKind::Conflict, message, "start it with `tidegate run -c FILE`"));
+        };
+        if state.trial.is_some() {
+            let message = "the last reload waits to be confirmed";
+            return Err(refuse(
+                RefusalKind::Conflict,
+                message,
+                "`tidegate ctl confirm` or `tidegate ctl rollback` first",
+            ));
+        }
+        let before = stamps::again(&state.history.files);
+        let (new, files) = source.read();
+        state.history.files = stamps::of_with(files, &before);
+        let new = new.map_err(|report| Refusal::new(RefusalKind::Invalid, report.to_string()))?;
+        let (previous, overrides) = (state.config.clone(), state.overrides.clone());
+        let effect = self.apply(state, new).await?;
+        if let Some(limit) = trial {
+            let totals = trial::totals(&self.published.current());
+            state.trial = Some(Trial::new(previous, overrides, self.clock.now(), limit, totals));
+        }
+        Ok(effect)
+    }
+
+    /// What a configuration would change.
+    pub(super) async fn difference(&self, text: &str) -> Result<Effect, Refusal> {
+        let parsed = config::parse(text, "the new configuration");
+        let mut new = parsed.map_err(|report| Refusal::new(RefusalKind::Invalid, report.to_string()))?;
+        if let Some(source) = &self.source {
+            source.adjust(&mut new);
+        }
+        let state = self.state.lock().await;
+        allowed(&state.config, &new)?;
+        let snapshot = self.published.current();
+        Ok(effect::effect(&state.config, &new, &*snapshot))
+    }
+
+    /// Goes by `new` from now on, or says why not and has changed nothing.
+    pub(super) async fn apply(&self, state: &mut State, new: Config) -> Result<Effect, Refusal> {
+        if self.crew.is_draining() {
+            return Err(refuse(RefusalKind::Conflict, "the process is stopping", "start it again"));
+        }
+        allowed(&state.config, &new)?;
+        let conflict = |error: &dyn std::fmt::Display| Refusal::new(RefusalKind::Conflict, error.to_string());
+        let rings = new.process.uring;
+        let each = state.sets.each();
+        let sets =
+            state.sets.next(&new, |kind| engine::probe(kind, rings, each)).map_err(|e| conflict(&e))?;
+        let room = room::check(&new, &sets, &self.cpus).map_err(|error| conflict(&error))?;
+        let sockets = plan(state, &new, &sets).map_err(|error| conflict(&error))?;
+        let before = self.published.current();
+        let effect = effect::effect(&state.config, &new, &*before);
+        let overrides = kept(&state.overrides, &state.config, &new);
+        self.add_sets(state, &sets, &new)?;
+
+        // From here on nothing is refused any more.
+        sets.report_new(&state.sets);
+        let was = std::mem::replace(&mut state.sets, sets);
+        self.close(state, &sockets.gone).await;
+        let mut next = before.next(&new, room.maxconn, &overrides, self.clock.now());
+        next.buffer_share = Some(room::buffer_share(&new.process, state.sets.workers()));
+        let next = Arc::new(next);
+        let old = std::mem::replace(&mut state.config, new);
+        state.overrides = overrides;
+        self.publish(state, Arc::clone(&next)).await;
+        self.move_sockets(state, &was, &before, sockets.moved).await;
+        if let Err((worker, error)) = self.listen(state, sockets.new).await {
+            log::error!("worker {worker} cannot watch a listening socket: {error}; the others go on");
+        }
+        if old.log.level != state.config.log.level {
+            self.log.set_level(state.config.log.level);
+        }
+        self.end_removed(&before, &next);
+        state.history.generation += 1;
+        #[expect(clippy::cast_precision_loss, reason = "exact for the next thousands of years")]
+        let now = self.clock.wall_ms() as f64 / 1e3;
+        state.history.loaded_at = now;
+        Ok(effect)
+    }
+
+    /// Has everybody go by another snapshot, and waits until they do.
+    pub(super) async fn publish(&self, state: &State, next: Arc<Snapshot>) {
+        // Before anybody writes a record with its ids.
+        self.log.set_names(Arc::clone(&next));
+        self.published.publish(next);
+        self.crew.attend();
+        for worker in 0..u16::try_from(state.hands.len()).expect("few workers") {
+            let _ = self.ask(state, worker, |reply| Command::Report { reply }).await;
+        }
+    }
+
+    /// Starts workers for engines that were not in use so far.
+    fn add_sets(&self, state: &mut State, sets: &Sets, new: &Config) -> Result<(), Refusal> {
+        for kind in &sets.engines()[usize::from(state.sets.count())..] {
+            if !self.crew.has_room() {
+                return Err(refuse(
+                    RefusalKind::Conflict,
+                    format!(
+                        "the engine {} cannot be added: starting others has failed too often",
+                        kind.name()
+                    ),
+                    "start the process again",
+                ));
+            }
+            let (first, mailboxes) = self.crew.add_set();
+            state.sets.add(*kind);
+            let recorders: Vec<Recorder> =
+                mailboxes.iter().map(|_| self.log.add_recorder(&new.access, kind.name())).collect();
+            let workers = (first..).take(mailboxes.len());
+            let started = self.start_workers(state, first, mailboxes.into_iter().zip(recorders).collect());
+            if let Err(error) = started {
+                state.threads.give_up();
+                state.sets.forsake(*kind);
+                workers.for_each(|worker| self.crew.forsake(worker));
+                return Err(refuse(
+                    RefusalKind::Conflict,
+                    format!("the engine {} cannot be started: {error}", kind.name()),
+                    "mend the cause and start the process again, or leave this engine out",
+                ));
+            }
+            state.threads.go();
+        }
+        Ok(())
+    }
+
+    /// Lets in who waits at addresses that are listened on no more, and closes them.
+    async fn close(&self, state: &mut State, gone: &[(String, Address)]) {
+        if gone.is_empty() {
+            return;
+        }
+        let is_gone =
+            |place: &mut Place| gone.iter().any(|(name, at)| *name == place.listener && *at == place.at);
+        let closed: Vec<Place> = state.places.extract_if(.., is_gone).collect();
+        let locals: Vec<Address> = closed.iter().flat_map(|place| place.locals.clone()).collect();
+        for worker in 0..u16::try_from(state.hands.len()).expect("few workers") {
+            let locals = locals.clone();
+            let which: Which<Listener> =
+                Box::new(move |_, socket| socket.address().is_ok_and(|at| locals.contains(&at)));
+            let _ = self.ask(state, worker, |reply| Command::Close { which, reply }).await;
+        }
+        for place in &closed {
+            log::info!("listener {}: no longer listening on {}", place.listener, place.at);
+        }
+    }
+
+    /// Takes sockets from workers, open, and gives each to the worker that is to have it now. Clients wait meanwhile.
+    async fn move_sockets(&self, state: &mut State, was: &Sets, before: &Snapshot, moved: Vec<Move>) {
+        for Move { from, to, at } in moved {
+            let own = |place: &Place| place.at == at && place.listener == from;
+            let Some(place) = state.places.iter().position(own) else { continue };
+            let place = state.places.swap_remove(place);
+            let Some(id) = before.listener_id(&place.listener) else { continue };
+            let mut sockets = Vec::new();
+            for worker in 0..was.workers() {
+                let locals = place.locals.clone();
+                let which: Which<Listener> =
+                    Box::new(move |_, socket| socket.address().is_ok_and(|at| locals.contains(&at)));
+                let taken = self.ask(state, worker, |reply| Command::Unlisten { id, which, reply }).await;
+                let of_set = worker % was.each();
+                sockets.extend(taken.unwrap_or_default().into_iter().map(|socket| (of_set, socket)));
+            }
+            let Some(new) = state.config.listeners.iter().find(|one| one.name == to) else { continue };
+            for (_, socket) in &sockets {
+                if let Err(error) = net::adjust(socket, bind::backlog(new), &state.config.tcp) {
+                    log::error!("listener {}: {at} keeps its old options: {error}", new.name);
+                }
+            }
+            let bound = Bound { listener: new.name.clone(), at, locals: place.locals, sockets };
+            if let Err((worker, error)) = self.listen(state, vec![bound]).await {
+                log::error!("worker {worker} cannot watch a listening socket: {error}; the others go on");
+            }
+        }
+    }
+
+    /// Ends the sessions of servers that were removed, as their pools say.
+    fn end_removed(&self, before: &Snapshot, next: &Snapshot) {
+        let both = (0..).map(ServerId).zip(before.servers.iter().zip(&next.servers));
+        for (id, (was, is)) in both {
+            if was.removed.is_some() || is.removed.is_none() || is.connections.count() == 0 {
+                continue;
+            }
+            let pool = next.pool(is.pool);
+            let manner = Manner {
+                of: Some(id),
+                cause: Cause::ServerRemoved,
+                gently: pool.on_removed == OnRemoved::Drain,
+                rate: Some(pool.close_rate),
+                timeout: pool.drain_timeout,
+            };
+            if pool.on_removed != OnRemoved::Keep {
+                let why = format!("server {}/{} was removed", pool.name, is.name);
+                let live = self.myself();
+                tokio::spawn(async move { live.close_removed(why, manner).await });
+            }
+        }
+    }
+}
+
+/// What cannot be changed without another process.
+fn allowed(old: &Config, new: &Config) -> Result<(), Refusal> {
+    let differ = effect::needs_restart(old, new);
+    if differ.is_empty() {
+        return Ok(());
+    }
+    Err(refuse(
+        RefusalKind::Conflict,
+        format!("{} cannot be changed while the process runs; nothing was changed", differ.join(", ")),
+        "take the change back and reload, or start the process again",
+    ))
+}
+
+/// What operators have set, but where the file says something else than before.
+fn kept(overrides: &Overrides, old: &Config, new: &Config) -> Overrides {
+    let find = |config: &Config, pool: &str, server: &str| {
+        let pool = config.pools.iter().find(|one| one.name == pool)?;
+        pool.servers.iter().find(|one| one.name == server).map(|server| (server.weight, server.state))
+    };
+    let mut kept = Overrides::new();
+    for ((pool, server), over) in overrides {
+        let (Some(was), Some(is)) = (find(old, pool, server), find(new, pool, server)) else { continue };
+        let mut over = *over;
+        over.weight = over.weight.filter(|weight| was.0 == is.0 && *weight != is.0);
+        over.state = over.state.filter(|state| was.1 == is.1 && *state != is.1);
+        if over.weight.is_some() || over.state.is_some() {
+            kept.insert((pool.clone(), server.clone()), over);
+        }
+    }
+    kept
+}
+
+/// Compares the addresses, and binds the new ones.
+fn plan(state: &mut State, new: &Config, sets: &Sets) -> Result<Sockets, bind::BindError> {
+    let mut wanted = Vec::new();
+    let mut moved = Vec::new();
+    for (index, listener) in new.listeners.iter().enumerate() {
+        for at in &listener.bind {
+            let is_any_port = at.ip().is_some_and(|at| at.port() == 0);
+            let own = |place: &&Place| place.at == *at && (!is_any_port || place.listener == listener.name);
+            match state.places.iter().find(own) {
+                None => wanted.push((listener, at)),
+                Some(place) => {
+                    let place_index =
+                        state.config.listeners.iter().position(|one| one.name == place.listener);
+                    let place_index = place_index.expect("a place belongs to a listener");
+                    let old = &state.config.listeners[place_index];
+                    let stays = old.name == listener.name
+                        && old.backlog == listener.backlog
+                        && state.sets.engine_for(place_index) == sets.engine_for(index)
+                        && options(&state.config.tcp) == options(&new.tcp);
+                    if !stays {
+                        let (from, to) = (place.listener.clone(), listener.name.clone());
+                        moved.push(Move { from, to, at: at.clone() });
+                    }
+                }
+            }
+        }
+    }
+    let is_wanted = |place: &&Place| {
+        let is_any_port = place.at.ip().is_some_and(|at| at.port() == 0);
+        let has = |one: &config::Listener| {
+            one.bind.contains(&place.at) && (!is_any_port || one.name == place.listener)
+        };
+        new.listeners.iter().any(has)
+    };
+    let gone = state.places.iter().filter(|place| !is_wanted(place));
+    let gone = gone.map(|place| (place.listener.clone(), place.at.clone())).collect();
+    let each = state.sets.each();
+    let new = bind::all(&wanted, each, &new.tcp, &mut state.handed)?;
+    Ok(Sockets { new, moved, gone })
+}
+
+/// What accepted sockets inherit from their listener.
+fn options(tcp: &Tcp) -> (bool, Option<config::Keepalive>) {
+    (tcp.nodelay, tcp.keepalive)
+}
+
+impl Counts for Snapshot {
+    fn of_listener(&self, name: &str) -> u32 {
+        self.listener_id(name).map_or(0, |id| self.listener(id).connections.count())
+    }
+
+    fn of_server(&self, pool: &str, server: &config::Server) -> u32 {
+        let Some(pool) = self.pool_named(pool) else { return 0 };
+        let own =
+            |one: &&Server| one.removed.is_none() && *one.name == *server.name && one.addr == server.addr;
+        let mut members = self.members(pool).map(|(_, server)| server);
+        members.find(own).map_or(0, |server| server.connections.count())
+    }
+}

@@ -1,0 +1,178 @@
+//! The whole state at one moment.
+
+use std::collections::BTreeMap;
+
+use super::{Live, State};
+use crate::cause::Cause;
+use crate::config::ServerState;
+use crate::control::model::{
+    Bytes, Configuration, Histogram, Listener, Phase, Pool, Process, Server, Status, Worker,
+};
+use crate::snapshot::{self, PoolId, Snapshot};
+use crate::sys;
+use crate::tally::{Attempt, BOUNDS_MS, Count, Times};
+use crate::worker;
+
+impl Live {
+    /// The whole state now.
+    pub(super) async fn state_now(&self) -> Status {
+        let state = self.state.lock().await;
+        let snapshot = self.published.current();
+        let phase = match self.crew.phase() {
+            worker::Phase::Serving => Phase::Serving,
+            worker::Phase::Draining => Phase::Draining,
+            worker::Phase::Stopping => Phase::Stopping,
+        };
+        let history = &state.history;
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            phase,
+            ready: phase == Phase::Serving,
+            started_at: self.started_at,
+            uptime_s: self.clock.now().0 / 1_000,
+            process: Process {
+                connections: snapshot.connections.count(),
+                maxconn: snapshot.connections.most(),
+                descriptors: sys::open_descriptors(),
+                descriptor_limit: sys::descriptor_limit(),
+            },
+            config: Configuration {
+                file: self
+                    .source
+                    .as_ref()
+                    .map_or_else(String::new, |source| source.file.display().to_string()),
+                generation: history.generation,
+                loaded_at: history.loaded_at,
+                last_reload_successful: history.error.is_none(),
+                last_reload_error: history.error.clone(),
+                confirm_within_s: state.trial.as_ref().map(|trial| trial.left(self.clock.now()).as_secs()),
+            },
+            listeners: listeners(&state, &snapshot),
+            pools: pools(&state, &snapshot),
+            workers: self.workers(&state),
+            closings: state.closings.running.clone(),
+        }
+    }
+
+    fn workers(&self, state: &State) -> Vec<Worker> {
+        let worker = |(number, times): (u16, &std::sync::Arc<Times>)| Worker {
+            number,
+            engine: state.sets.engine_of(number).name().to_owned(),
+            connections: self.crew.connections(number).count(),
+            turns: self.crew.turns(number).unwrap_or(0),
+            cpu_seconds: self
+                .crew
+                .thread(number)
+                .and_then(sys::cpu_time_of)
+                .map_or(0.0, |time| time.as_secs_f64()),
+            answer_seconds: histogram(times),
+        };
+        (0..).zip(&state.answers).map(worker).collect()
+    }
+}
+
+fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
+    let in_file = |name: &str| state.config.listeners.iter().position(|one| one.name == *name);
+    let mut shown: Vec<(usize, Listener)> = Vec::new();
+    for one in &snapshot.listeners {
+        let is_gone = one.removed.is_some();
+        if is_gone && one.connections.count() == 0 {
+            continue;
+        }
+        let index = in_file(&one.name).filter(|_| !is_gone);
+        let engine = index.map_or("", |index| state.sets.engine_for(index).name());
+        let places = state.places.iter().filter(|place| !is_gone && *place.listener == *one.name);
+        let most = one.connections.most();
+        let listener = Listener {
+            name: one.name.to_string(),
+            addresses: places.flat_map(|place| place.locals.iter().map(ToString::to_string)).collect(),
+            pool: snapshot.pool(one.pool).name.to_string(),
+            engine: engine.to_owned(),
+            connections: one.connections.count(),
+            maxconn: (most != u32::MAX).then_some(most),
+            accepted: one.tally.accepted.get(),
+            bytes: bytes(&one.tally.bytes),
+            closed: by_name(Cause::ALL.into_iter().map(Cause::name).zip(&one.tally.closed)),
+            removed: is_gone,
+        };
+        shown.push((index.unwrap_or(usize::MAX), listener));
+    }
+    shown.sort_by_key(|(place, _)| *place);
+    shown.into_iter().map(|(_, listener)| listener).collect()
+}
+
+fn pools(state: &State, snapshot: &Snapshot) -> Vec<Pool> {
+    let mut shown: Vec<(usize, Pool)> = Vec::new();
+    for (number, pool) in (0..).zip(&snapshot.pools) {
+        let index = state.config.pools.iter().position(|one| !pool.removed && *one.name == *pool.name);
+        let servers = servers(state, snapshot, PoolId(number), index);
+        if index.is_some() || !servers.is_empty() {
+            let pool = Pool { name: pool.name.to_string(), balance: pool.balance.name().to_owned(), servers };
+            shown.push((index.unwrap_or(usize::MAX), pool));
+        }
+    }
+    shown.sort_by_key(|(place, _)| *place);
+    shown.into_iter().map(|(_, pool)| pool).collect()
+}
+
+/// The servers of a pool, which is the one at `index` in the configuration.
+fn servers(state: &State, snapshot: &Snapshot, pool: PoolId, index: Option<usize>) -> Vec<Server> {
+    let in_file = index.map_or(&[][..], |index| &state.config.pools[index].servers);
+    let mut shown: Vec<(usize, Server)> = Vec::new();
+    for (_, one) in snapshot.members(pool) {
+        let is_gone = one.removed.is_some();
+        if is_gone && one.connections.count() == 0 {
+            continue;
+        }
+        let place = in_file.iter().position(|other| !is_gone && *other.name == *one.name);
+        let file = place.map(|place| &in_file[place]);
+        shown.push((place.unwrap_or(usize::MAX), server(one, file)));
+    }
+    shown.sort_by_key(|(place, _)| *place);
+    shown.into_iter().map(|(_, server)| server).collect()
+}
+
+fn server(one: &snapshot::Server, file: Option<&crate::config::Server>) -> Server {
+    let tally = &one.tally;
+    Server {
+        name: one.name.to_string(),
+        address: one.addr.to_string(),
+        state: one.state,
+        file_state: file.map(|file| file.state).filter(|state: &ServerState| *state != one.state),
+        weight: one.weight,
+        file_weight: file.map(|file| file.weight).filter(|weight| *weight != one.weight),
+        connections: one.connections.count(),
+        attempts: by_name(Attempt::ALL.into_iter().map(|(_, name)| name).zip(&tally.attempts)),
+        connect_seconds: histogram(&tally.connect),
+        redispatched: tally.redispatched.get(),
+        bytes: bytes(&tally.bytes),
+        removed: one.removed.is_some(),
+    }
+}
+
+fn bytes(counts: &[Count; 2]) -> Bytes {
+    Bytes { up: counts[0].get(), down: counts[1].get() }
+}
+
+/// Counts by name; two of one name are one.
+fn by_name<'a>(counts: impl Iterator<Item = (&'static str, &'a Count)>) -> BTreeMap<String, u64> {
+    let mut named = BTreeMap::new();
+    for (name, count) in counts {
+        *named.entry(name.to_owned()).or_default() += count.get();
+    }
+    named
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a sum of milliseconds that is not exact any more is a few centuries"
+)]
+fn histogram(times: &Times) -> Histogram {
+    let counts: Vec<u64> = times.buckets.iter().map(Count::get).collect();
+    let bounds = BOUNDS_MS.iter().map(|ms| f64::from(*ms) / 1e3);
+    Histogram {
+        buckets: bounds.zip(counts.iter().copied()).collect(),
+        count: counts.iter().sum(),
+        sum: times.sum_ms.get() as f64 / 1e3,
+    }
+}

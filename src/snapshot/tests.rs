@@ -1,0 +1,122 @@
+use super::*;
+use crate::config::parse;
+
+/// Pools as `name: server=address …`, and a listener for each.
+fn config(pools: &[(&str, &[(&str, u16)])]) -> config::Config {
+    let mut text = String::new();
+    for (number, (pool, servers)) in pools.iter().enumerate() {
+        text +=
+            &format!("[listener.of-{pool}]\nbind = [\"127.0.0.1:{}\"]\npool = \"{pool}\"\n", 8000 + number);
+        let servers = servers
+            .iter()
+            .map(|(name, port)| format!("{{ name = \"{name}\", addr = \"127.0.0.1:{port}\" }}"));
+        text += &format!("[pool.{pool}]\nserver = [{}]\n", servers.collect::<Vec<_>>().join(", "));
+    }
+    parse(&text, "test").unwrap_or_else(|report| panic!("{report}"))
+}
+
+fn next(snapshot: &Snapshot, pools: &[(&str, &[(&str, u16)])], now_ms: u64) -> Snapshot {
+    snapshot.next(&config(pools), 100, &Overrides::new(), Tick(now_ms))
+}
+
+fn server(snapshot: &Snapshot, name: &str) -> u32 {
+    let place = snapshot.servers.iter().position(|server| server.removed.is_none() && *server.name == *name);
+    u32::try_from(place.expect("it is there")).expect("few")
+}
+
+#[test]
+fn what_keeps_its_name_keeps_its_id_and_its_counts() {
+    let first = Snapshot::new(&config(&[("a", &[("x", 1), ("y", 2)]), ("b", &[("z", 3)])]), 100);
+    assert!(first.server(ServerId(1)).connections.take());
+    first.server(ServerId(1)).tally.redispatched.add(7);
+    assert!(first.listener(ListenerId(1)).connections.take());
+    assert!(first.connections.take());
+    let second = next(&first, &[("b", &[("z", 3)]), ("new", &[("w", 4)]), ("a", &[("y", 2)])], 5);
+    assert_eq!((server(&second, "y"), server(&second, "z")), (1, 2));
+    assert_eq!(second.server(ServerId(1)).connections.count(), 1);
+    assert_eq!(second.server(ServerId(1)).tally.redispatched.get(), 7);
+    assert_eq!((second.pool_named("a"), second.pool_named("b")), (Some(PoolId(0)), Some(PoolId(1))));
+    assert_eq!(second.listener_id("of-b"), Some(ListenerId(1)));
+    assert_eq!((second.listener(ListenerId(1)).connections.count(), second.connections.count()), (1, 1));
+    first.server(ServerId(1)).connections.give();
+    assert_eq!(second.server(ServerId(1)).connections.count(), 0, "it is the same count");
+    assert_eq!(second.pool(PoolId(0)).balancer.pick(&[], 9, |_| 0), Some(ServerId(1)));
+}
+
+#[test]
+fn an_id_is_not_given_out_again_while_connections_belong_to_it_nor_soon_after() {
+    let first = Snapshot::new(&config(&[("a", &[("x", 1), ("y", 2)])]), 100);
+    assert!(first.server(ServerId(0)).connections.take());
+    let mut snapshot = next(&first, &[("a", &[("y", 2)])], 1_000);
+    assert_eq!(snapshot.server(ServerId(0)).removed, Some(NEVER));
+    snapshot = next(&snapshot, &[("a", &[("y", 2), ("v", 3)])], 1_000_000);
+    assert_eq!(server(&snapshot, "v"), 2, "x has a connection");
+    first.server(ServerId(0)).connections.give();
+    snapshot = next(&snapshot, &[("a", &[("y", 2), ("v", 3)])], 2_000_000);
+    snapshot = next(&snapshot, &[("a", &[("y", 2), ("v", 3), ("w", 4)])], 2_059_999);
+    assert_eq!(server(&snapshot, "w"), 3, "its last one may just have ended");
+    snapshot = next(&snapshot, &[("a", &[("y", 2), ("v", 3), ("w", 4), ("u", 5)])], 2_061_000);
+    assert_eq!(server(&snapshot, "u"), 0);
+    assert_eq!(snapshot.servers.len(), 4);
+}
+
+#[test]
+fn a_thousand_reloads_take_no_more_room_than_what_is_removed_in_a_minute() {
+    let mut snapshot = Snapshot::new(&config(&[("a", &[("x", 1)])]), 100);
+    for number in 0..1_000 {
+        let (pool, name) = (format!("p{number}"), format!("s{number}"));
+        snapshot = next(&snapshot, &[("a", &[("x", 1)]), (&pool, &[(&name, 9)])], number * 1_000);
+    }
+    assert!(snapshot.servers.len() <= 64 && snapshot.pools.len() <= 130, "{snapshot:?}");
+    assert!(snapshot.listeners.len() <= 64, "{}", snapshot.listeners.len());
+}
+
+#[test]
+fn a_server_with_another_address_is_another_one() {
+    let first = Snapshot::new(&config(&[("a", &[("x", 1)])]), 100);
+    assert!(first.server(ServerId(0)).connections.take());
+    let second = next(&first, &[("a", &[("x", 2)])], 5);
+    assert_eq!((server(&second, "x"), second.server(ServerId(1)).connections.count()), (1, 0));
+    assert!(second.server(ServerId(0)).removed.is_some());
+    let third = next(&second, &[("a", &[("x", 1)])], 6);
+    assert_eq!((server(&third, "x"), third.server(ServerId(0)).connections.count()), (0, 1), "it is back");
+}
+
+#[test]
+fn what_an_operator_has_set_goes_before_the_file() {
+    let config = config(&[("a", &[("x", 1), ("y", 2), ("z", 3)])]);
+    let key = |name: &str| ("a".to_owned(), name.to_owned());
+    let overrides = Overrides::from([
+        (key("x"), Override { weight: Some(0), state: None }),
+        (key("y"), Override { weight: Some(500), state: Some(ServerState::Drain) }),
+        (key("gone"), Override { weight: Some(5), state: None }),
+    ]);
+    let snapshot = Snapshot::new(&config, 100).next(&config, 100, &overrides, Tick(0));
+    let pool = snapshot.pool(PoolId(0));
+    assert!((0..100).all(|seed| pool.balancer.pick(&[], seed, |_| 0) == Some(ServerId(2))));
+    let y = snapshot.server(ServerId(1));
+    assert_eq!((y.weight, y.state), (500, ServerState::Drain));
+}
+
+#[test]
+fn round_robin_goes_on_where_it_was() {
+    let mut config = config(&[("a", &[("x", 1), ("y", 2), ("z", 3)])]);
+    config.pools[0].balance = config::Balance::RoundRobin;
+    let first = Snapshot::new(&config, 100);
+    let pick =
+        |snapshot: &Snapshot| snapshot.pool(PoolId(0)).balancer.pick(&[], 0, |_| 0).map(|server| server.0);
+    assert_eq!(pick(&first), Some(0));
+    let second = first.next(&config, 100, &Overrides::new(), Tick(1));
+    assert_eq!([pick(&second), pick(&second), pick(&second)], [Some(1), Some(2), Some(0)]);
+}
+
+#[test]
+fn an_id_that_got_a_connection_again_is_not_free() {
+    let first = Snapshot::new(&config(&[("a", &[("x", 1), ("y", 2)])]), 100);
+    let without = next(&first, &[("a", &[("y", 2)])], 1_000);
+    // A dial that was under way when the server was removed.
+    assert!(first.server(ServerId(0)).connections.take());
+    let later = next(&without, &[("a", &[("y", 2), ("z", 3)])], 100_000);
+    assert_eq!(server(&later, "z"), 2);
+    assert_eq!(later.server(ServerId(0)).removed, Some(NEVER));
+}

@@ -1,0 +1,149 @@
+//! What is counted for the whole process: written when a connection begins or ends, never for a message.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::cause::Cause;
+use crate::relay::Fault;
+
+/// Upper bounds of the buckets of a [`Times`], in milliseconds.
+pub const BOUNDS_MS: [u32; 12] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000];
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Counts `more`.
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Counts `more`, where one thread alone does so: without a locked instruction.
+    pub fn add_alone(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How long things took.
+#[derive(Debug, Default)]
+pub struct Times {
+    /// By [`BOUNDS_MS`]; the last is for those beyond.
+    pub buckets: [Count; BOUNDS_MS.len() + 1],
+    /// All of them together, in milliseconds.
+    pub sum_ms: Count,
+}
+
+impl Times {
+    /// Counts one that took `ms`.
+    pub fn add(&self, ms: u64) {
+        self.buckets[Self::place(ms)].add(1);
+        self.sum_ms.add(ms);
+    }
+
+    /// As [`Count::add_alone`].
+    pub fn add_alone(&self, ms: u64) {
+        self.buckets[Self::place(ms)].add_alone(1);
+        self.sum_ms.add_alone(ms);
+    }
+
+    fn place(ms: u64) -> usize {
+        BOUNDS_MS.iter().position(|bound| ms <= u64::from(*bound)).unwrap_or(BOUNDS_MS.len())
+    }
+}
+
+/// A listener's.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct ListenerTally {
+    /// Clients that were let in.
+    pub accepted: Count,
+    /// Bytes by [`crate::relay::Dir::index`].
+    pub bytes: [Count; 2],
+    /// Connections that have ended, and clients that were turned away, by [`Cause::index`].
+    pub closed: [Count; Cause::ALL.len()],
+}
+
+/// A server's.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct ServerTally {
+    /// Attempts to connect, by [`Attempt`].
+    pub attempts: [Count; Attempt::ALL.len()],
+    /// How long those took that succeeded.
+    pub connect: Times,
+    /// Connections that went elsewhere after an attempt here had failed.
+    pub redispatched: Count,
+    /// Bytes by [`crate::relay::Dir::index`].
+    pub bytes: [Count; 2],
+}
+
+/// How an attempt to connect ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// It succeeded.
+    Ok,
+    /// Nobody listens there.
+    Refused,
+    /// No answer in time.
+    Timeout,
+    /// No route.
+    Unreachable,
+    /// Short of something here: ports, descriptors, memory.
+    Shortage,
+    /// Anything else.
+    Other,
+}
+
+impl Attempt {
+    /// Each with its name.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Ok, "ok"),
+        (Self::Refused, "refused"),
+        (Self::Timeout, "timeout"),
+        (Self::Unreachable, "unreachable"),
+        (Self::Shortage, "shortage"),
+        (Self::Other, "other"),
+    ];
+}
+
+impl From<Result<(), Fault>> for Attempt {
+    fn from(result: Result<(), Fault>) -> Self {
+        match result {
+            Ok(()) => Self::Ok,
+            Err(Fault::Refused | Fault::Reset | Fault::Closed) => Self::Refused,
+            Err(Fault::TimedOut | Fault::Busy) => Self::Timeout,
+            Err(Fault::Unreachable) => Self::Unreachable,
+            Err(Fault::NoPorts | Fault::NoFiles | Fault::NoMemory) => Self::Shortage,
+            Err(Fault::Denied | Fault::Other(_)) => Self::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_fall_into_the_bucket_of_the_next_bound() {
+        let times = Times::default();
+        for ms in [0, 1, 2, 3, 10_000, 10_001] {
+            times.add(ms);
+        }
+        let counts: Vec<u64> = times.buckets.iter().map(Count::get).collect();
+        assert_eq!(counts, [2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(times.sum_ms.get(), 20_007);
+    }
+
+    #[test]
+    fn each_attempt_has_the_place_of_its_number() {
+        for (place, (attempt, _)) in Attempt::ALL.iter().enumerate() {
+            assert_eq!(*attempt as usize, place);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Numbers and times as people read them, in as few columns as they need.
+
+/// What stands for a number that is not known.
+pub(super) const UNKNOWN: &str = "-";
+
+/// With commas: 1,234,567.
+pub(super) fn whole(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// One digit behind the point where it tells something.
+fn short(number: f64) -> String {
+    match number {
+        0.0 => "0".to_owned(),
+        _ if number < 0.1 => "<0.1".to_owned(),
+        _ if number < 9.95 => format!("{number:.1}"),
+        _ => whole(number.round() as u64),
+    }
+}
+
+/// So many a second.
+pub(super) fn rate(rate: Option<f64>) -> String {
+    rate.map_or_else(|| UNKNOWN.to_owned(), |rate| format!("{}/s", short(rate)))
+}
+
+/// In the largest unit that leaves a whole number.
+pub(super) fn bytes(number: f64) -> String {
+    let mut left = number;
+    let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].iter();
+    let mut unit = units.next().copied().unwrap_or_default();
+    while left >= 1023.5
+        && let Some(next) = units.next()
+    {
+        left /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" || left >= 99.95 { format!("{left:.0} {unit}") } else { format!("{left:.1} {unit}") }
+}
+
+/// Bytes a second.
+pub(super) fn flow(rate: Option<f64>) -> String {
+    rate.map_or_else(|| UNKNOWN.to_owned(), |rate| format!("{}/s", bytes(rate)))
+}
+
+/// How long something lasts, in its two largest units: `3d4h`, `5m`, `12s`, `340ms`.
+pub(super) fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match seconds {
+        0 => format!("{ms}ms"),
+        1..60 => format!("{seconds}s"),
+        60..3600 => format!("{minutes}m{}s", seconds % 60),
+        3600..86_400 => format!("{hours}h{minutes}m"),
+        _ => format!("{days}d{hours}h"),
+    }
+}
+
+/// The upper bound of a short time: `<1ms`, `<250us`.
+pub(super) fn below(seconds: Option<f64>) -> String {
+    match seconds {
+        None => UNKNOWN.to_owned(),
+        Some(seconds) if seconds.is_infinite() => "long".to_owned(),
+        Some(seconds) if seconds < 0.000_999 => format!("<{:.0}us", seconds * 1e6),
+        Some(seconds) if seconds < 0.999 => format!("<{}ms", short(seconds * 1e3)),
+        Some(seconds) => format!("<{}s", short(seconds)),
+    }
+}
+
+/// A part of a whole in percent.
+pub(super) fn percent(part: f64, all: f64) -> String {
+    if all > 0.0 { format!("{:.0}%", 100.0 * part / all) } else { UNKNOWN.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short_and_have_their_units() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(whole), ["0", "999", "1,000", "1,234,567"]);
+        let rates = [None, Some(0.0), Some(0.04), Some(0.44), Some(9.94), Some(9.96), Some(4321.0)];
+        assert_eq!(rates.map(rate), ["-", "0/s", "<0.1/s", "0.4/s", "9.9/s", "10/s", "4,321/s"]);
+        let sizes = [0.0, 1023.0, 1024.0, 102_348.0, 104_857.6 * 1024.0, 1e18];
+        assert_eq!(sizes.map(bytes), ["0 B", "1023 B", "1.0 KiB", "99.9 KiB", "102 MiB", "909495 TiB"]);
+        assert_eq!(flow(Some(1_572_864.0)), "1.5 MiB/s");
+        let spans = [340, 12_999, 312_000, 26_400_000, 273_845_000];
+        assert_eq!(spans.map(span), ["340ms", "12s", "5m12s", "7h20m", "3d4h"]);
+        let times = [None, Some(0.000_25), Some(0.001), Some(0.0025), Some(1.0), Some(f64::INFINITY)];
+        assert_eq!(times.map(below), ["-", "<250us", "<1.0ms", "<2.5ms", "<1.0s", "long"]);
+        assert_eq!([percent(1.0, 3.0), percent(1.0, 0.0)], ["33%", "-"]);
+    }
+}

@@ -1,0 +1,196 @@
+//! Listeners that come, go, and change what they are called, where they listen and what carries them.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::control::knocking::Knocking;
+use crate::control::servers::Pair;
+use crate::control::{Run, goes_on, place};
+use crate::support::PATIENCE;
+use crate::support::peer::{End, Peer, got};
+
+fn refuses(at: SocketAddr) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(3) {
+        let result = TcpStream::connect_timeout(&at, PATIENCE);
+        if result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
+
+pub(crate) fn listener_is_added(engine: &str) {
+    let pair = Pair::start();
+    let file = pair.both(engine);
+    let run = Run::start(&file);
+    let at = place();
+    assert!(refuses(at));
+    let mut first = run.session();
+    let said = run.reload(&file.listen("m", at, "p"));
+    assert!(said.contains("listener m added") && said.contains("0 of 1 connections affected"), "{said}");
+    let mut second = run.session_at(at);
+    goes_on(&mut first);
+    goes_on(&mut second);
+    assert_eq!(run.listener("m").accepted, 1);
+    let address = second.address();
+    drop(second);
+    assert_eq!(run.gate.access(address).listener, "m");
+}
+
+/// Who was in the backlog is served, who has a session goes on, and who comes later is refused.
+pub(crate) fn removed_listener_serves_its_backlog(engine: &str) {
+    let pair = Pair::start();
+    let at = place();
+    let file = pair.both(engine).set("process", process(engine, 2)).listen("m", at, "p");
+    let run = Run::start(&file);
+    let mut old = run.session_at(at);
+    run.write(&file.without("listener.m"));
+    run.gate.signal(Signal::STOP);
+    let mut waiting: Vec<Peer> = (0..12).map(|_| Peer::client(TcpStream::connect(at).unwrap())).collect();
+    run.gate.signal(Signal::HUP);
+    run.gate.signal(Signal::CONT);
+    for client in &mut waiting {
+        client.expect_echo();
+        client.exchange(1_000, 1_000);
+    }
+    for client in waiting {
+        let address = client.address();
+        assert_eq!(client.leave(), got(1_000, End::Fin));
+        assert_eq!(run.gate.access(address).listener, "m");
+    }
+    assert!(refuses(at), "it still takes connections");
+    goes_on(&mut old);
+    let shown = run.listener("m");
+    assert!(shown.removed && shown.connections == 1 && shown.addresses.is_empty(), "{shown:?}");
+    drop(old);
+    run.wait_for("the end of the listener", |status| status.listeners.len() == 1);
+    run.session();
+}
+
+pub(crate) fn process(engine: &str, workers: u16) -> String {
+    format!("engine = \"{engine}\"\nengine_fallback = false\nworkers = {workers}")
+}
+
+/// With another name at the same address its socket stays open: nobody is refused.
+pub(crate) fn listener_is_renamed(engine: &str) {
+    let pair = Pair::start();
+    let at = place();
+    let base = pair.both(engine).set("process", process(engine, 2)).without("listener.l");
+    let run = Run::start(&base.clone().listen("m", at, "p"));
+    let mut old = run.session_at(at);
+    let knocking = Knocking::start(at, 3, Duration::from_millis(1));
+    for round in 0..10 {
+        knocking.wait_for(20);
+        let said = run.reload(&base.clone().listen(["n", "m"][round % 2], at, "p"));
+        assert!(said.contains(" added: ") && said.contains(" removed: no new connections"), "{said}");
+    }
+    knocking.wait_for(20);
+    knocking.all_were_served();
+    goes_on(&mut old);
+    run.reload(&base.listen("n", at, "p"));
+    let new = run.session_at(at);
+    for (client, listener) in [(old, "m"), (new, "n")] {
+        let address = client.address();
+        drop(client);
+        assert_eq!(run.gate.access(address).listener, listener);
+    }
+}
+
+pub(crate) fn second_address_comes_and_goes(engine: &str) {
+    let pair = Pair::start();
+    let [first, second] = [place(), place()];
+    let both = format!("bind = [\"{first}\", \"{second}\"]\npool = \"p\"");
+    let file = pair.both(engine).listen("l", first, "p");
+    let run = Run::start(&file);
+    let knocking = Knocking::start(first, 1, Duration::from_millis(2));
+    let said = run.reload(&file.clone().set("listener.l", both));
+    assert!(said.contains(&format!("also on {second}")), "{said}");
+    let mut session = run.session_at(second);
+    assert_eq!(run.listener("l").addresses, [first.to_string(), second.to_string()]);
+    let said = run.reload(&file);
+    assert!(said.contains(&format!("no longer on {second}")), "{said}");
+    assert!(refuses(second));
+    goes_on(&mut session);
+    assert_eq!(run.listener("l").addresses, [first.to_string()]);
+    knocking.all_were_served();
+}
+
+/// From engine to engine while clients connect all the time: none is refused, and old sessions go on where they are.
+pub(crate) fn engine_changes_under_new_connections(engine: &str) {
+    let pair = Pair::start();
+    let at = place();
+    let file = pair.both("mio").set("process", process("mio", 2));
+    let with =
+        |engine: &str| file.clone().listen("l", at, "p").add("listener.l", format!("engine = \"{engine}\""));
+    let run = Run::start(&with(engine));
+    let knocking = Knocking::start(at, 3, Duration::from_millis(1));
+    let mut sessions = vec![(engine, run.session_at(at))];
+    for next in ["io_uring", "threads", "mio", "poll", "io_uring", "mio"] {
+        if next == sessions.last().expect("one").0 {
+            continue;
+        }
+        knocking.wait_for(20);
+        let said = run.reload(&with(next));
+        assert!(said.contains(&format!("-> {next} for new connections")), "{said}");
+        assert_eq!(run.listener("l").engine, next);
+        sessions.push((next, run.session_at(at)));
+        sessions.iter_mut().for_each(|(_, client)| goes_on(client));
+    }
+    knocking.wait_for(20);
+    knocking.all_were_served();
+    assert_eq!(run.status().workers.len(), 2 * 4, "a set of two for each engine that was in use");
+    for (engine, client) in sessions {
+        let address = client.address();
+        drop(client);
+        let access = run.gate.access(address);
+        assert_eq!((access.engine.as_str(), access.cause.as_str()), (engine, "done"));
+    }
+    assert!(run.gate.stop().len() > 20);
+}
+
+/// The backlog of a listening socket is set anew, and its clients do not notice.
+pub(crate) fn backlog_changes_under_new_connections(engine: &str) {
+    let pair = Pair::start();
+    let at = place();
+    let file = pair.both(engine).listen("l", at, "p");
+    let run = Run::start(&file);
+    let knocking = Knocking::start(at, 2, Duration::from_millis(1));
+    for backlog in [7, 77, 777] {
+        knocking.wait_for(10);
+        run.reload(&file.clone().add("listener.l", format!("backlog = {backlog}")));
+        assert_eq!(backlog_of(at), Some(backlog));
+    }
+    knocking.all_were_served();
+}
+
+/// What ss(8) tells of a listening socket.
+fn backlog_of(at: SocketAddr) -> Option<u32> {
+    let filter = format!("src {at}");
+    let told = std::process::Command::new("ss").args(["-Hltn", &filter]).output().expect("ss can be run");
+    let told = String::from_utf8(told.stdout).unwrap();
+    told.split_whitespace().nth(2)?.parse().ok()
+}
+
+pub(crate) fn unix_listener_comes_and_goes(engine: &str) {
+    let pair = Pair::start();
+    let file = pair.both(engine);
+    let path = file.socket().with_file_name("front.sock");
+    let run = Run::start(&file);
+    let unix = file.clone().listen("u", format!("unix:{}", path.display()), "p");
+    run.reload(&unix);
+    let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let mut client = Peer::unix_client(stream);
+    client.expect_echo();
+    goes_on(&mut client);
+    run.reload(&file);
+    assert!(!path.exists(), "its file was left behind");
+    goes_on(&mut client);
+    run.reload(&unix);
+    assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+}
