@@ -49,22 +49,34 @@ fn expected(engine: EngineKind) -> &'static [(&'static str, usize)] {
 fn every_engine_that_runs_here_shows_its_wait_and_its_transfers() {
     for engine in FACTS.map(|facts| facts.kind) {
         let name = engine.name();
-        let began = Instant::now();
-        let output = trace(&["--engine", name]);
-        let said = said(&output);
+        let begun = Instant::now();
+        let mut output = trace(&["--engine", name]);
+        let mut said = said(&output);
         if let Err(why) = probe(engine, Uring::default(), 1) {
             assert_eq!(output.status.code(), Some(1), "{said}");
             assert!(said.contains(&why.cause) && said.contains(&why.remedy), "{said}");
             println!("skipped: {name}: {}", why.cause);
             continue;
         }
-        assert!(output.status.success() && began.elapsed() < PATIENCE, "{:?}: {said}", began.elapsed());
+        let checked = |said: &str| {
+            said.contains("saw the same system calls") || said.contains("not compared with strace")
+        };
+        let is_shown = |said: &str| {
+            checked(said) && expected(engine).iter().all(|(part, count)| said.matches(part).count() == *count)
+        };
+        // Who is kept from the CPU for longer than the server takes does not have to wait for it: not three times.
+        for _ in 0..2 {
+            if !is_shown(&said) {
+                output = trace(&["--engine", name]);
+                said = self::said(&output);
+            }
+        }
+        assert!(output.status.success() && begun.elapsed() < 3 * PATIENCE, "{:?}: {said}", begun.elapsed());
         for (part, count) in expected(engine) {
             assert_eq!(said.matches(part).count(), *count, "{name}: {part:?} in\n{said}");
         }
         assert!(said.lines().all(|line| line.chars().count() <= 110), "{said}");
-        let checked = said.contains("saw the same system calls") || said.contains("not compared with strace");
-        assert!(checked, "{said}");
+        assert!(checked(&said), "{said}");
     }
 }
 
