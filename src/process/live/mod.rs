@@ -214,6 +214,8 @@ impl Live {
     /// Has workers accept on sockets of listeners that the snapshot has.
     async fn listen(&self, state: &mut State, bound: Vec<Bound>) -> Result<(), (u16, std::io::Error)> {
         let snapshot = self.published.current();
+        // One that cannot be watched is no reason to close the others.
+        let mut result = Ok(());
         for Bound { listener, at, locals, sockets } in bound {
             let id = snapshot.listener_id(&listener).expect("it is in the snapshot");
             let index = state.config.listeners.iter().position(|one| one.name == listener);
@@ -222,14 +224,16 @@ impl Live {
                 let worker = u16::try_from(first).expect("few workers") + place;
                 let listen = |reply| Command::Listen { id, socket, reply };
                 // A worker that is gone takes the process with it.
-                self.ask(state, worker, listen).await.unwrap_or(Ok(())).map_err(|error| (worker, error))?;
+                if let Err(error) = self.ask(state, worker, listen).await.unwrap_or(Ok(())) {
+                    result = Err((worker, error));
+                }
             }
             for local in &locals {
                 log::info!("listener {listener}: listening on {local}");
             }
             state.places.push(Place { listener, at, locals });
         }
-        Ok(())
+        result
     }
 
     /// Asks a worker, and waits for its answer; `None` when the worker has ended.

@@ -74,7 +74,7 @@ impl Live {
             Err(refusal) => log::error!("{why}: not reloaded, nothing was changed: {refusal}"),
         }
         state.history.error = result.as_ref().err().map(ToString::to_string);
-        if tells {
+        if tells && !self.crew.is_draining() {
             self.notifier.ready(match &state.history.error {
                 None => "serving",
                 Some(_) => "serving; the last reload was refused, see the log",
