@@ -1,6 +1,6 @@
 //! The control plane under load. Each prints its figures (`-- --nocapture`); the amounts are small enough for every run of
-//! the tests, and variables of the environment raise them: `TIDEGATE_RELOADS` (60) and `TIDEGATE_IDLE` (300; each takes two
-//! descriptors of this process and two of the program).
+//! the tests, and variables of the environment raise them: `TIDEGATE_RELOADS` (60), `TIDEGATE_RELOAD_MS` from one to the next
+//! (50), and `TIDEGATE_IDLE` (300; each takes two descriptors of this process and two of the program).
 
 use std::env;
 use std::io::{Read, Write};
@@ -69,10 +69,11 @@ pub(crate) fn a_crowd_notices_nothing_of_many_reloads(engine: &str) {
     let pause = Duration::from_millis(100);
     let busy = Busy::start(at, BUSY_THREADS, BUSY_EACH, pause);
     let knocking = Knocking::start(at, 1, Duration::from_millis(10));
-    let span = Duration::from_millis(50 * reloads);
+    let every = Duration::from_millis(from_environment("TIDEGATE_RELOAD_MS", 50));
+    let span = every * u32::try_from(reloads).unwrap();
     thread::sleep(span / 2);
     busy.enter(1);
-    let memory = reload_many(&run, &file, &members, at, reloads);
+    let memory = reload_many(&run, &file, &members, at, reloads, every);
     busy.enter(0);
     thread::sleep(span / 2);
 
@@ -92,13 +93,20 @@ pub(crate) fn a_crowd_notices_nothing_of_many_reloads(engine: &str) {
     assert!(last < first + 2 * MIB, "memory grew from {first} to {last}");
 }
 
-/// Reloads 20 times a second. The memory before, and then ten times on the way.
-fn reload_many(run: &Run, file: &File, members: &[Member; 3], at: SocketAddr, reloads: u64) -> Vec<u64> {
+/// The memory, ten times on the way.
+fn reload_many(
+    run: &Run,
+    file: &File,
+    members: &[Member; 3],
+    at: SocketAddr,
+    reloads: u64,
+    every: Duration,
+) -> Vec<u64> {
     let mut memory = Vec::new();
     let began = Instant::now();
     let mut longest = Duration::ZERO;
     for round in 1..=reloads {
-        let due = Duration::from_millis(50 * round);
+        let due = every * u32::try_from(round).unwrap();
         thread::sleep(due.saturating_sub(began.elapsed()));
         run.write(&variant(file, members, at, round));
         let asked = Instant::now();
