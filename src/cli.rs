@@ -25,7 +25,6 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::config::{self, Config, EngineKind};
-use crate::control::words::duration;
 use crate::process::{self, Source};
 use crate::say::say;
 
@@ -254,7 +253,7 @@ struct Demo {
     #[arg(short, long = "config", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Send requests for this long (500ms, 10s, 2m, 1h), print a summary and end
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = config::duration)]
     time: Option<Duration>,
 }
 

@@ -103,8 +103,8 @@ fn a_wrong_command_line_is_2_and_says_what_is_wrong() {
         (&["check", "--format", "xml"], "human"),
         (&["check", "--dump", "-q"], "cannot be used with"),
         (&["check", "--dump", "--format", "json"], "cannot be used with"),
-        (&["demo", "--for", "10"], "with a unit"),
-        (&["demo", "--for", "0s"], "longer than nothing"),
+        (&["demo", "--for", "10"], "the units are"),
+        (&["demo", "--for", "0s"], "is no time at all"),
     ] {
         let output = tidegate(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");

@@ -10,8 +10,6 @@ use clap::Args;
 use super::DEFAULT_FILE;
 use crate::config::{self, Admin};
 use crate::control::client::{Client, Fault};
-use crate::control::model::Filter;
-use crate::control::words::duration;
 
 /// The process does not know what was named, or refuses.
 const REFUSED: u8 = 3;
@@ -32,47 +30,6 @@ pub(super) struct Whose {
     config: Option<PathBuf>,
     #[command(flatten)]
     place: Where,
-}
-
-/// Which connections are meant: all that fit every condition.
-#[derive(Clone, Debug, Args)]
-pub(super) struct Which {
-    /// Of this server: POOL/SERVER, or SERVER in whichever pool
-    #[arg(long, value_name = "SERVER")]
-    server: Option<String>,
-    /// Of this pool
-    #[arg(long, value_name = "NAME")]
-    pool: Option<String>,
-    /// Of this listener
-    #[arg(long, value_name = "NAME")]
-    listener: Option<String>,
-    /// From this address or network: 10.1.2.3, 10.0.0.0/8, fd00::/8
-    #[arg(long, value_name = "NETWORK")]
-    source: Option<String>,
-    /// Older than this: 10m, 1h
-    #[arg(long, value_name = "DURATION", value_parser = seconds)]
-    older_than: Option<u64>,
-    /// Without a byte for longer than this
-    #[arg(long, value_name = "DURATION", value_parser = seconds)]
-    idle_for: Option<u64>,
-    /// The one with this number, as in the access log
-    #[arg(long, value_name = "ID")]
-    id: Option<String>,
-}
-
-impl Which {
-    pub(super) fn filter(self) -> Filter {
-        let Self { server, pool, listener, source, older_than, idle_for, id } = self;
-        Filter { id, listener, pool, server, source, older_than_s: older_than, idle_for_s: idle_for }
-    }
-}
-
-fn seconds(text: &str) -> Result<u64, String> {
-    let duration = duration(text)?;
-    if duration.subsec_nanos() > 0 {
-        return Err("whole seconds, such as 10s or 5m".to_owned());
-    }
-    Ok(duration.as_secs())
 }
 
 impl Whose {

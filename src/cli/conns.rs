@@ -8,10 +8,11 @@ use std::time::Duration;
 use clap::Args;
 use terminal_size::terminal_size_of;
 
-use super::ask::{self, Which, Whose};
+use super::ask::{self, Whose};
 use super::table::{NONE, bytes, span, table};
-use crate::control::client::{self, Client, Fault};
-use crate::control::model::{Connection, Path, SessionState};
+use crate::control::client::{Client, Fault};
+use crate::control::model::{Connection, Filter, Path, SessionState};
+use crate::control::select::{Query, Selection};
 use crate::say::say_on;
 
 const HELP: &str = "\
@@ -40,7 +41,7 @@ pub(super) struct Conns {
     #[command(flatten)]
     whose: Whose,
     #[command(flatten)]
-    which: Which,
+    filter: Filter,
     /// Write one JSON object a line instead of a table
     #[arg(long)]
     json: bool,
@@ -54,52 +55,55 @@ pub(super) struct Conns {
 
 impl Conns {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+        if let Err(refusal) = Selection::new(&self.filter) {
+            return Ok(super::misused(&refusal.to_string()));
+        }
         let client = match self.whose.client()? {
             Ok(client) => client,
             Err(code) => return Ok(code),
         };
-        let which = client::Which { filter: self.which.filter(), paths: self.paths, limit: None };
+        let query = Query { filter: self.filter, paths: self.paths, limit: None };
         ask::end(match (self.json, self.watch) {
-            (true, _) => client.connections(&which, |line| say_on(format_args!("{line}\n"))),
-            (false, true) => watch(&client, which),
-            (false, false) => list(&client, &which),
+            (true, _) => client.connections(&query, |line| say_on(format_args!("{line}\n"))),
+            (false, true) => watch(&client, query),
+            (false, false) => list(&client, &query),
         })
     }
 }
 
-fn list(client: &Client, which: &client::Which) -> Result<(), Fault> {
+fn list(client: &Client, query: &Query) -> Result<(), Fault> {
     let width = width();
     let mut batch = Vec::new();
     let mut with_heads = true;
-    client.connections(which, |line| {
+    client.connections(query, |line| {
         batch.push(serde_json::from_str(line)?);
         if batch.len() < BATCH {
             return Ok(true);
         }
-        let text = lines(&std::mem::take(&mut batch), which.paths, width, std::mem::take(&mut with_heads));
+        let text = lines(&std::mem::take(&mut batch), query.paths, width, std::mem::take(&mut with_heads));
         say_on(text)
     })?;
-    say_on(lines(&batch, which.paths, width, with_heads))?;
+    say_on(lines(&batch, query.paths, width, with_heads))?;
     Ok(())
 }
 
 /// Ends with the reader of what is written, or with a signal.
-fn watch(client: &Client, which: client::Which) -> Result<(), Fault> {
+fn watch(client: &Client, query: Query) -> Result<(), Fault> {
     let height = terminal_size_of(stdout()).map_or(usize::MAX, |(_, height)| usize::from(height.0));
     // A line for the heads, one for what is left out, and one for the cursor.
     let room = height.saturating_sub(3).max(1);
-    let which = client::Which { limit: Some(room as u64 + 1), ..which };
+    let query = Query { limit: Some(room as u64 + 1), ..query };
     // From the top of the screen on, so that it does not flicker; what is left of the last time is wiped.
     let clear = if height == usize::MAX { "" } else { "\x1b[H\x1b[J" };
     loop {
         let mut all: Vec<Connection> = Vec::new();
-        client.connections(&which, |line| {
+        client.connections(&query, |line| {
             all.push(serde_json::from_str(line)?);
             Ok(true)
         })?;
         let more = if all.len() > room { "… and more\n" } else { "" };
         all.truncate(room);
-        let text = lines(&all, which.paths, width(), true);
+        let text = lines(&all, query.paths, width(), true);
         if !say_on(format_args!("{clear}{text}{more}"))? {
             return Ok(());
         }

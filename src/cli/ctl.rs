@@ -10,13 +10,12 @@ use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::ask::{self, Where, Which, Whose};
+use super::ask::{self, Where, Whose};
 use super::status;
-use super::table::span;
 use crate::config;
 use crate::control::client::{Body, Client, Fault};
 use crate::control::model::{Changed, Closing, Effect, Filter};
-use crate::control::words::{duration, rate};
+use crate::control::select::Selection;
 use crate::say::say;
 
 const HELP: &str = "\
@@ -68,7 +67,7 @@ enum Verb {
     /// Read the configuration again
     Reload {
         /// Take it back after this time unless `tidegate ctl confirm` comes before: 60s, 5m
-        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        #[arg(long, value_name = "DURATION", value_parser = config::duration)]
         confirm: Option<Duration>,
     },
     /// Keep what a reload with --confirm has changed
@@ -128,7 +127,7 @@ struct Target {
 #[derive(Debug, Args)]
 struct Kill {
     #[command(flatten)]
-    which: Which,
+    filter: Filter,
     /// Every connection
     #[arg(long)]
     all: bool,
@@ -162,6 +161,11 @@ fn pool(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+fn rate(text: &str) -> Result<NonZeroU32, String> {
+    let rate = config::rate(text).and_then(NonZeroU32::new);
+    rate.ok_or_else(|| "a rate is a whole number a second, from 1/s to 1000000/s".to_owned())
+}
+
 /// Whether a configuration can name something so; then it needs no quoting in a path either.
 fn is_name(text: &str) -> bool {
     text.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.-".contains(letter))
@@ -172,7 +176,7 @@ impl Ctl {
         if let Verb::Kill(kill) = &self.verb
             && let Some(wrong) = kill.misuse()
         {
-            return Ok(super::misused(wrong));
+            return Ok(super::misused(&wrong));
         }
         match self.whose.client()? {
             Ok(client) => ask::end(self.verb.ask(&client)),
@@ -190,9 +194,8 @@ impl Verb {
             Self::Status(Status { json: false }) => Ok(say(status::tables(&client.status()?))?),
             Self::Reload { confirm: None } => tell(&post(client, "/api/v1/reload", json!({}))?),
             Self::Reload { confirm: Some(wait) } => {
-                let within = format!("{}ms", wait.as_millis());
+                let within = config::duration_text(wait);
                 tell(&post(client, "/api/v1/reload", json!({ "confirm": within }))?)?;
-                let within = span(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
                 Ok(say(format_args!("taken back in {within} unless `tidegate ctl confirm` comes before\n"))?)
             }
             Self::Confirm => changed(&client.ask(Method::POST, "/api/v1/reload/confirm", Body::None)?),
@@ -201,8 +204,8 @@ impl Verb {
             Self::Ready(target) => target.set(client, "state", json!({ "state": "ready" })),
             Self::Maint(target) => target.set(client, "state", json!({ "state": "maint" })),
             Self::Weight { target, weight } => target.set(client, "weight", json!({ "weight": weight })),
-            Self::Kill(Kill { which, all, rate }) => {
-                let asked = json!({ "filter": which.filter(), "all": all, "rate": rate });
+            Self::Kill(Kill { filter, all, rate }) => {
+                let asked = json!({ "filter": filter, "all": all, "rate": rate });
                 closing(&post(client, "/api/v1/kill", asked)?)
             }
             Self::Rebalance { pool, rate } => {
@@ -231,11 +234,13 @@ impl Target {
 
 impl Kill {
     /// Why so much, or so little, cannot be meant.
-    fn misuse(&self) -> Option<&'static str> {
-        match (self.which.clone().filter() == Filter::default(), self.all) {
-            (true, false) => Some("which connections? Give a condition such as --server, or --all"),
-            (false, true) => Some("--all goes with no condition"),
-            _ => None,
+    fn misuse(&self) -> Option<String> {
+        match (self.filter == Filter::default(), self.all) {
+            (true, false) => {
+                Some("which connections? Give a condition such as --server, or --all".to_owned())
+            }
+            (false, true) => Some("--all goes with no condition".to_owned()),
+            _ => Selection::new(&self.filter).err().map(|refusal| refusal.to_string()),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::ask::Whose;
-use crate::control::client::Which;
+use crate::control::select::Query;
 use crate::top;
 
 const HELP: &str = "\
@@ -38,9 +38,9 @@ impl Top {
         top::run(
             move || Ok(status.status()?),
             move |filter, most| {
-                let which = Which { filter: filter.clone(), paths: false, limit: Some(most as u64) };
+                let query = Query { filter: filter.clone(), paths: false, limit: Some(most as u64) };
                 let mut found = Vec::new();
-                connections.connections(&which, |line| {
+                connections.connections(&query, |line| {
                     found.push(serde_json::from_str(line)?);
                     Ok(true)
                 })?;

@@ -174,8 +174,14 @@ fn number_or<T: Display>(word: &str, number: Option<T>) -> String {
 }
 
 fn duration(duration: Duration) -> String {
+    quoted(&duration_text(duration))
+}
+
+/// A length of time as [`super::duration`] reads it, in the largest unit that leaves a whole number.
+#[must_use]
+pub fn duration_text(duration: Duration) -> String {
     if duration.is_zero() {
-        return quoted("0s");
+        return "0s".to_owned();
     }
     in_units(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), DURATION_UNITS)
 }
@@ -185,13 +191,13 @@ fn duration_or_off(limit: Option<Duration>) -> String {
 }
 
 fn size(bytes: u64) -> String {
-    in_units(bytes, SIZE_UNITS)
+    quoted(&in_units(bytes, SIZE_UNITS))
 }
 
 /// `amount` in the largest of the units, given largest first, that divides it; the last one if none does.
 fn in_units(amount: u64, units: &[(&str, u64)]) -> String {
     let whole = units.iter().find(|(_, factor)| amount.is_multiple_of(*factor)).or_else(|| units.last());
-    whole.map_or_else(String::new, |(unit, factor)| quoted(&format!("{}{unit}", amount / factor)))
+    whole.map_or_else(String::new, |(unit, factor)| format!("{}{unit}", amount / factor))
 }
 
 #[cfg(test)]

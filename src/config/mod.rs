@@ -25,7 +25,7 @@ use std::{fmt, mem};
 
 pub use address::Address;
 pub use admin::Admin;
-pub use dump::dump;
+pub use dump::{dump, duration_text};
 pub use engine::EngineKind;
 pub use report::{Place, Problem, Report};
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,15 @@ pub fn rate(text: &str) -> Option<u32> {
     let number = text.strip_suffix("/s")?.trim_end();
     let digits = number.bytes().all(|byte| byte.is_ascii_digit());
     number.parse().ok().filter(|rate| digits && (1..=1_000_000).contains(rate))
+}
+
+/// A length of time over zero and up to a year, as `500ms`, `5s`, `10m` or `1h`.
+///
+/// # Errors
+/// What is wrong with it, and what would be right.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let read = value::time(text, "a duration such as \"5s\"", "write at least \"1ms\"");
+    read.map_err(|fault| fault.message + &fault.help.map_or_else(String::new, |help| format!("; {help}")))
 }
 
 /// The most that `workers` may be.

@@ -141,9 +141,14 @@ fn timed(value: &DeValue<'_>, expected: &str, instead_of_zero: &str) -> Parsed<D
     if !matches!(value, DeValue::String(_)) {
         return Err(fault());
     }
-    let text = text(value)?;
+    time(&text(value)?, expected, instead_of_zero)
+}
+
+/// A length of time over zero and up to a year, whoever wrote it.
+pub(super) fn time(text: &str, expected: &str, instead_of_zero: &str) -> Parsed<Duration> {
+    let fault = || Fault::new(format!("expected {expected}, found the string {text:?}"));
     let units = "the units are ms, s, m and h, after one whole number: \"500ms\" \"5s\" \"10m\" \"1h\"";
-    let (number, unit) = quantity(&text).ok_or_else(|| fault().help(units))?;
+    let (number, unit) = quantity(text).ok_or_else(|| fault().help(units))?;
     let Some((_, factor)) = DURATION_UNITS.iter().find(|(name, _)| *name == unit) else {
         return Err(fault().help(units));
     };

@@ -7,7 +7,6 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::http::{Method, Request, Response};
-use form_urlencoded::Serializer;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -17,7 +16,8 @@ use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-use super::model::{Filter, Refusal, RefusalKind, Status};
+use super::model::{Refusal, RefusalKind, Status};
+use super::select::Query;
 
 /// How long an answer is waited for: longer than the other side takes to say that there is none.
 const WAIT: Duration = Duration::from_secs(75);
@@ -57,17 +57,6 @@ pub enum Body {
     Toml(String),
 }
 
-/// Which connections are asked for.
-#[derive(Clone, Debug, Default)]
-pub struct Which {
-    /// The conditions.
-    pub filter: Filter,
-    /// With what the kernel says of both sides.
-    pub paths: bool,
-    /// At most so many.
-    pub limit: Option<u64>,
-}
-
 impl Client {
     /// Asks whoever listens on `socket`; not yet.
     ///
@@ -92,11 +81,12 @@ impl Client {
     /// Why there are none, or no more.
     pub fn connections(
         &self,
-        which: &Which,
+        query: &Query,
         mut each: impl FnMut(&str) -> io::Result<bool>,
     ) -> Result<(), Fault> {
         self.runtime.block_on(async {
-            let response = self.send(Method::GET, &target(which), Body::None).await?;
+            let target = format!("/api/v1/connections?{query}");
+            let response = self.send(Method::GET, &target, Body::None).await?;
             let mut body = response.into_body();
             let mut text = Vec::new();
             while let Some(frame) = timely(body.frame()).await? {
@@ -195,34 +185,4 @@ async fn timely<T>(answer: impl Future<Output = T>) -> Result<T, Fault> {
 
 fn broken(error: &hyper::Error) -> Fault {
     Fault::Broken(format!("the answer broke off: {error}"))
-}
-
-/// Where connections are asked for.
-fn target(which: &Which) -> String {
-    let Which { filter, paths, limit } = which;
-    let mut query = Serializer::new(String::new());
-    let words = [
-        ("id", &filter.id),
-        ("listener", &filter.listener),
-        ("pool", &filter.pool),
-        ("server", &filter.server),
-        ("source", &filter.source),
-    ];
-    for (name, word) in words {
-        if let Some(word) = word {
-            query.append_pair(name, word);
-        }
-    }
-    let numbers =
-        [("older_than_s", filter.older_than_s), ("idle_for_s", filter.idle_for_s), ("limit", *limit)];
-    for (name, number) in numbers {
-        if let Some(number) = number {
-            query.append_pair(name, &number.to_string());
-        }
-    }
-    if *paths {
-        query.append_pair("paths", "true");
-    }
-    let query = query.finish();
-    if query.is_empty() { "/api/v1/connections".to_owned() } else { format!("/api/v1/connections?{query}") }
 }

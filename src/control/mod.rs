@@ -10,7 +10,6 @@ pub mod model;
 pub mod page;
 pub mod select;
 pub mod serve;
-pub mod words;
 
 use std::time::Duration;
 

@@ -250,24 +250,32 @@ pub struct Path {
     pub retransmits: u32,
 }
 
-/// Which connections are meant: all that fit every condition that is given.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Which connections are meant: all that fit every condition that is given. Its names are the same wherever it is asked,
+/// and [`super::select::Selection`] reads what stands behind them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
-    /// One connection, by its number.
+    /// The one with this number, in hexadecimal as in the access log
+    #[arg(long, value_name = "ID")]
     pub id: Option<String>,
-    /// Of this listener.
+    /// Of this listener
+    #[arg(long, value_name = "NAME")]
     pub listener: Option<String>,
-    /// Of this pool.
+    /// Of this pool
+    #[arg(long, value_name = "NAME")]
     pub pool: Option<String>,
-    /// To this server: `pool/server`, or `server` in whichever pool.
+    /// Of this server: POOL/SERVER, or SERVER in whichever pool
+    #[arg(long, value_name = "SERVER")]
     pub server: Option<String>,
-    /// From this address or network: `10.1.2.3`, `10.0.0.0/8`, `fd00::/8`.
+    /// From this address or network: 10.1.2.3, 10.0.0.0/8, fd00::/8
+    #[arg(long, value_name = "NETWORK")]
     pub source: Option<String>,
-    /// Older than this, in seconds.
-    pub older_than_s: Option<u64>,
-    /// Without a byte for longer than this, in seconds.
-    pub idle_for_s: Option<u64>,
+    /// Older than this: 10m, 1h
+    #[arg(long, value_name = "DURATION")]
+    pub older_than: Option<String>,
+    /// Without a byte for longer than this
+    #[arg(long, value_name = "DURATION")]
+    pub idle_for: Option<String>,
 }
 
 /// What a change has done.

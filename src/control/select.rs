@@ -1,10 +1,94 @@
-//! Which connections a [`Filter`] means. Pure.
+//! Which connections are asked for: in a query, as it is typed, and what a [`Filter`] means. Pure.
 
+use std::fmt;
 use std::net::IpAddr;
 
+use form_urlencoded::Serializer;
 use ipnet::IpNet;
+use serde_json::{Map, Value};
 
 use super::model::{Connection, Filter, Refusal, RefusalKind};
+use crate::config;
+
+/// A query for connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Which.
+    pub filter: Filter,
+    /// With what the kernel says of both sides.
+    pub paths: bool,
+    /// At most so many.
+    pub limit: Option<u64>,
+}
+
+impl Query {
+    /// Reads what stands behind the `?`.
+    ///
+    /// # Errors
+    /// What makes no sense, and what would.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        let mut given = conditions(form_urlencoded::parse(text.as_bytes()).into_owned())?;
+        let mut own = |name| given.remove(name).and_then(|value| value.as_str().map(str::to_owned));
+        let (paths, limit) = (own("paths"), own("limit"));
+        let beside = |refusal: Refusal| match refusal.help {
+            None => refusal.help("a query takes `paths` and `limit` beside the conditions"),
+            Some(_) => refusal,
+        };
+        Ok(Self {
+            filter: filter(given).map_err(beside)?,
+            paths: read("paths", paths.as_deref(), "true or false", |text| text.parse().ok())?
+                .unwrap_or(false),
+            limit: read("limit", limit.as_deref(), "a whole number", |text| text.parse().ok())?,
+        })
+    }
+}
+
+impl fmt::Display for Query {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Serializer::new(String::new());
+        if let Ok(Value::Object(conditions)) = serde_json::to_value(&self.filter) {
+            let given = conditions.iter().filter_map(|(name, value)| Some((name, value.as_str()?)));
+            text.extend_pairs(given);
+        }
+        if self.paths {
+            text.append_pair("paths", "true");
+        }
+        if let Some(limit) = self.limit {
+            text.append_pair("limit", &limit.to_string());
+        }
+        out.write_str(&text.finish())
+    }
+}
+
+/// The filter that was typed: `listener=web idle_for=60s`.
+///
+/// # Errors
+/// What makes no sense, and what would.
+pub fn typed(text: &str) -> Result<Filter, Refusal> {
+    let pair = |word: &str| {
+        let pair = word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        pair.ok_or_else(|| invalid(format!("{word}: write a condition as listener=web")))
+    };
+    let pairs: Vec<_> = text.split_whitespace().map(pair).collect::<Result<_, _>>()?;
+    filter(conditions(pairs)?)
+}
+
+fn conditions(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Map<String, Value>, Refusal> {
+    let mut conditions = Map::new();
+    for (name, value) in pairs {
+        if conditions.contains_key(&name) {
+            return Err(invalid(format!("`{name}` is given twice")));
+        }
+        conditions.insert(name, value.into());
+    }
+    Ok(conditions)
+}
+
+/// A filter that makes sense.
+fn filter(conditions: Map<String, Value>) -> Result<Filter, Refusal> {
+    let filter = serde_json::from_value(conditions.into()).map_err(|error| invalid(error.to_string()))?;
+    Selection::new(&filter).map(|_| filter)
+}
 
 /// A filter that makes sense.
 #[derive(Clone, Debug, Default)]
@@ -22,37 +106,33 @@ impl Selection {
     /// Reads the texts of a filter.
     ///
     /// # Errors
-    /// A number or an address that is none.
+    /// A number, an address or a time that is none.
     pub fn new(filter: &Filter) -> Result<Self, Refusal> {
-        let (pool, server) = match filter.server.as_deref().map(|name| (name, name.split_once('/'))) {
-            Some((_, Some((pool, server)))) => {
-                if filter.pool.as_ref().is_some_and(|other| other != pool) {
-                    return Err(refuse(
-                        "`pool` and `server` name different pools".to_owned(),
-                        "give one of them",
-                    ));
-                }
-                (Some(pool.to_owned()), Some(server.to_owned()))
-            }
-            Some((server, None)) => (filter.pool.clone(), Some(server.to_owned())),
-            None => (filter.pool.clone(), None),
+        let Filter { id, listener, pool, server, source, older_than, idle_for } = filter;
+        let (of_pool, server) = match server.as_deref().map(|name| name.split_once('/').ok_or(name)) {
+            Some(Ok((of_pool, server))) => (Some(of_pool), Some(server)),
+            Some(Err(server)) => (pool.as_deref(), Some(server)),
+            None => (pool.as_deref(), None),
         };
-        let id = filter.id.as_deref().map(|id| {
-            u64::from_str_radix(id, 16).map_err(|_| {
-                refuse(
-                    format!("`id` {id:?} is no connection's number"),
-                    "write it as the access log does: hexadecimal digits",
-                )
-            })
-        });
+        if pool.is_some() && pool.as_deref() != of_pool {
+            return Err(invalid("`pool` and `server` name different pools").help("give one of them"));
+        }
+        // An IPv4 client of an IPv6 socket is an IPv4 client.
+        let network = |text: &str| {
+            let address = || text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical().into());
+            text.parse().ok().or_else(address)
+        };
+        let number = |text: &str| u64::from_str_radix(text, 16).ok();
+        let time = |text: &str| u64::try_from(config::duration(text).ok()?.as_millis()).ok();
+        const TIME: &str = "a duration such as \"60s\" or \"1h\"";
         Ok(Self {
-            id: id.transpose()?,
-            listener: filter.listener.clone(),
-            pool,
-            server,
-            source: filter.source.as_deref().map(source).transpose()?,
-            older_than_ms: filter.older_than_s.map(|seconds| seconds.saturating_mul(1_000)),
-            idle_for_ms: filter.idle_for_s.map(|seconds| seconds.saturating_mul(1_000)),
+            id: read("id", id.as_deref(), "hexadecimal digits, as the access log has them", number)?,
+            listener: listener.clone(),
+            pool: of_pool.map(str::to_owned),
+            server: server.map(str::to_owned),
+            source: read("source", source.as_deref(), "10.1.2.3, 10.0.0.0/8 or fd00::/8", network)?,
+            older_than_ms: read("older_than", older_than.as_deref(), TIME, time)?,
+            idle_for_ms: read("idle_for", idle_for.as_deref(), TIME, time)?,
         })
     }
 
@@ -81,31 +161,26 @@ impl Selection {
             && same(&self.pool, Some(&connection.pool))
             && same(&self.server, connection.server.as_deref())
             && self.source.is_none_or(|net| {
-                connection.client.is_some_and(|client| net.contains(&canonical(client.ip())))
+                connection.client.is_some_and(|client| net.contains(&client.ip().to_canonical()))
             })
             && over(self.older_than_ms, Some(connection.age_ms))
             && over(self.idle_for_ms, connection.idle_ms)
     }
 }
 
-/// An IPv4 client of an IPv6 socket is an IPv4 client.
-fn canonical(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
+/// What a text says, if one is given.
+fn read<T>(
+    name: &str,
+    text: Option<&str>,
+    expected: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, Refusal> {
+    let refusal = |text| invalid(format!("`{name}`: expected {expected}, found {text:?}"));
+    text.map(|text| read(text).ok_or_else(|| refusal(text))).transpose()
 }
 
-fn source(text: &str) -> Result<IpNet, Refusal> {
-    let address = || text.parse::<IpAddr>().ok().map(|ip| IpNet::from(canonical(ip)));
-    let net = text.parse::<IpNet>().ok().or_else(address);
-    net.ok_or_else(|| {
-        refuse(
-            format!("`source` {text:?} is no address and no network"),
-            "write 10.1.2.3, 10.0.0.0/8 or fd00::/8",
-        )
-    })
-}
-
-fn refuse(message: String, help: &str) -> Refusal {
-    Refusal { kind: RefusalKind::Invalid, message, help: Some(help.to_owned()) }
+fn invalid(message: impl Into<String>) -> Refusal {
+    Refusal::new(RefusalKind::Invalid, message)
 }
 
 #[cfg(test)]
@@ -161,21 +236,54 @@ mod tests {
             assert!(right.iter().all(|text| has(&with(|filter| set(filter, text)))), "{right:?}");
             assert!(wrong.iter().all(|text| !has(&with(|filter| set(filter, text)))), "{wrong:?}");
         }
-        assert!(has(&with(|f| (f.older_than_s, f.idle_for_s) = (Some(9), Some(1)))));
-        assert!(!has(&with(|f| f.older_than_s = Some(10))));
-        assert!(!has(&with(|f| (f.older_than_s, f.idle_for_s) = (Some(9), Some(2)))));
+        let times = |older: &str, idle: &str| {
+            has(&with(|f| (f.older_than, f.idle_for) = (Some(older.to_owned()), Some(idle.to_owned()))))
+        };
+        assert!(times("9s", "1s") && !times("10s", "1s") && !times("9s", "2s"));
+    }
+
+    #[test]
+    fn every_condition_has_its_name_in_a_query_and_as_it_is_typed() {
+        let some = |text: &str| Some(text.to_owned());
+        let filter = Filter {
+            id: some("1f"),
+            listener: some("a"),
+            pool: some("p"),
+            server: some("p/s"),
+            source: some("10.0.0.0/8"),
+            older_than: some("1h"),
+            idle_for: some("500ms"),
+        };
+        let query = Query { filter: filter.clone(), paths: true, limit: Some(3) };
+        let text = query.to_string();
+        assert_eq!(
+            text,
+            "id=1f&idle_for=500ms&listener=a&older_than=1h&pool=p&server=p%2Fs&source=10.0.0.0%2F8&paths=true&limit=3"
+        );
+        assert_eq!(Query::parse(&text), Ok(query));
+        assert_eq!(Query::parse(""), Ok(Query::default()));
+        assert_eq!(Query::default().to_string(), "");
+        let words = "id=1f listener=a  pool=p server=p/s source=10.0.0.0/8 older_than=1h idle_for=500ms ";
+        assert_eq!(typed(words), Ok(filter));
     }
 
     #[test]
     fn what_makes_no_sense_is_refused_with_what_would() {
-        let some = |text: &str| Some(text.to_owned());
-        for (filter, part) in [
-            (with(|f| f.id = some("xyz")), "no connection's number"),
-            (with(|f| f.source = some("10.0.0.0/33")), "no address and no network"),
-            (with(|f| (f.pool, f.server) = (some("q"), some("p/a"))), "different pools"),
+        for (text, part) in [
+            ("colour=red", "unknown field `colour`, expected one of `id`, `listener`"),
+            ("limit=-1", "`limit`: expected a whole number, found \"-1\""),
+            ("paths=yes", "`paths`: expected true or false"),
+            ("pool=a&pool=b", "`pool` is given twice"),
+            ("id=xyz", "`id`: expected hexadecimal digits, as the access log has them, found \"xyz\""),
+            ("source=10.0.0.0/33", "`source`: expected 10.1.2.3, 10.0.0.0/8"),
+            ("older_than=10", "`older_than`: expected a duration such as \"60s\" or \"1h\", found \"10\""),
+            ("idle_for=0s", "`idle_for`: expected a duration"),
+            ("pool=q&server=p/a", "different pools"),
         ] {
-            let refusal = Selection::new(&filter).expect_err("it makes no sense");
-            assert!(refusal.message.contains(part) && refusal.help.is_some(), "{refusal}");
+            let refusal = Query::parse(text).expect_err("it makes no sense");
+            assert!(refusal.message.contains(part), "{text}: {refusal}");
         }
+        let refusal = typed("web").expect_err("it is no condition");
+        assert_eq!(refusal.message, "web: write a condition as listener=web");
     }
 }

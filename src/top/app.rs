@@ -6,9 +6,9 @@ use std::time::Duration;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::widgets::TableState;
 
-use super::filter;
 use super::history::{Flow, History, Served, Worked};
 use crate::control::model::{Connection, Filter, Listener, Status};
+use crate::control::select::typed;
 use crate::tick::Tick;
 
 /// How many connections are asked for at most.
@@ -237,7 +237,7 @@ impl App {
         };
         if let Some(which) = which {
             // Names are known to be names: no blank, no `=`.
-            self.filter = filter::parse(&which).unwrap_or_default();
+            self.filter = typed(&which).unwrap_or_default();
             self.which = which;
             self.show_connections();
         }
@@ -254,14 +254,14 @@ impl App {
             KeyCode::Char(letter) => text.push(letter),
             KeyCode::Backspace => drop(text.pop()),
             KeyCode::Esc => self.typing = None,
-            KeyCode::Enter if self.place == Place::Connections => match filter::parse(text) {
+            KeyCode::Enter if self.place == Place::Connections => match typed(text) {
                 Ok(filter) => {
                     self.filter = filter;
                     self.which = text.trim().to_owned();
                     self.typing = None;
                     self.selection().select_first();
                 }
-                Err(error) => *wrong = Some(error),
+                Err(refusal) => *wrong = Some(refusal.message),
             },
             KeyCode::Enter => {
                 self.names = text.trim().to_owned();

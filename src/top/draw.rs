@@ -7,7 +7,6 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Cell, Clear, Padding, Paragraph, Row, Table};
 
 use super::app::{App, CONNECTIONS_MAX, Place};
-use super::filter::KEYS;
 use super::history::{Flow, Served, Worked};
 use super::words::{below, bytes, flow, percent, rate, span, whole};
 use crate::control::model::{Connection, Listener, Phase, ServerState, SessionState, Status};
@@ -25,7 +24,7 @@ enter          the connections of the listener or server
 c              live connections, and back
 /              filter: a part of a name; for connections
                listener=web pool=web server=web/alpha
-               source=10.0.0.0/8 older=3600 idle=60
+               source=10.0.0.0/8 older_than=1h idle_for=60s
 s              sort by something else
 p              pause, and go on
 ?              this help
@@ -135,7 +134,10 @@ fn warnings(status: &Status) -> Vec<String> {
 fn footer(app: &App) -> Line<'static> {
     if let Some((text, wrong)) = &app.typing {
         let said = wrong.clone().unwrap_or_else(|| match app.place {
-            Place::Connections => KEYS.to_owned(),
+            Place::Connections => {
+                "conditions such as server=web/alpha idle_for=60s; enter applies them, esc leaves it"
+                    .to_owned()
+            }
             _ => "a part of a name; enter applies it, esc leaves it".to_owned(),
         });
         return vec!["filter: ".bold(), text.clone().into(), "_  ".into(), said.dim()].into();

@@ -5,7 +5,6 @@
 
 mod app;
 mod draw;
-mod filter;
 mod history;
 #[cfg(test)]
 mod tests;

@@ -269,15 +269,16 @@ fn enter_shows_the_connections_of_what_is_selected() {
     press(&mut app, "v\n");
     let server = Filter { server: Some("web/beta".to_owned()), ..Filter::default() };
     assert_eq!(app.wanted().connections, Some(server));
-    press(&mut app, "/\x08\x08\x08\x08alpha idle=soon\n");
+    press(&mut app, "/\x08\x08\x08\x08alpha idle_for=soon\n");
     let drawn = picture(&mut app, 130, 24);
     assert!(
         drawn.ends_with(
-            "filter: server=web/alpha idle=soon_  idle=soon: write whole seconds, such as idle=60\n"
+            "filter: server=web/alpha idle_for=soon_  `idle_for`: expected a duration such as \"60s\" or \"1h\", found \"soon\"\n"
         )
     );
-    press(&mut app, "\x08\x08\x08\x085\n");
-    let wanted = Filter { server: Some("web/alpha".to_owned()), idle_for_s: Some(5), ..Filter::default() };
+    press(&mut app, "\x08\x08\x08\x085s\n");
+    let wanted =
+        Filter { server: Some("web/alpha".to_owned()), idle_for: Some("5s".to_owned()), ..Filter::default() };
     assert_eq!(app.wanted().connections, Some(wanted));
     app.take_connections(Err("source: no such network".to_owned()));
     assert!(picture(&mut app, 80, 24).contains("source: no such network"));
@@ -285,7 +286,7 @@ fn enter_shows_the_connections_of_what_is_selected() {
     assert_eq!(app.place, Place::Servers);
     // The filter stays for the next time.
     press(&mut app, "c");
-    assert_eq!(app.which, "server=web/alpha idle=5");
+    assert_eq!(app.which, "server=web/alpha idle_for=5s");
 }
 
 #[test]

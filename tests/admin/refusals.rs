@@ -59,7 +59,7 @@ fn wrong_bodies_are_refused_with_the_field_and_what_is_right() {
             "POST",
             "/api/v1/reload".to_owned(),
             r#"{"confirm":"60"}"#,
-            "`confirm`: a duration is a whole number with a unit",
+            "`confirm`: expected a duration such as \"5s\", found the string \"60\"; the units are ms, s, m and h",
         ),
         ("POST", "/api/v1/reload".to_owned(), r#"{"confirm":60}"#, "`confirm`: invalid type: integer"),
         ("POST", "/api/v1/reload/confirm".to_owned(), r#"{"yes":true}"#, "unknown field `yes`"),
@@ -123,7 +123,12 @@ fn unknown_names_paths_methods_and_queries_are_refused() {
             "400 Invalid unknown query parameter `pool`: /api/v1/status takes none",
         ),
         ("POST", "/api/v1/reload?confirm=60s", "", "400 Invalid unknown query parameter `confirm`"),
-        ("GET", "/api/v1/connections?colour=red", "", "400 Invalid unknown query parameter `colour`"),
+        (
+            "GET",
+            "/api/v1/connections?colour=red",
+            "",
+            "400 Invalid unknown field `colour`, expected one of `id`",
+        ),
         (
             "GET",
             "/api/v1/connections?limit=some",

@@ -292,11 +292,11 @@ fn connections_are_found_and_sorted() {
     browser.tab_to("#filter [name=listener]");
     browser.press("ArrowDown");
     browser.until(&format!("{rows} === 16"));
-    browser.tab_to("#filter [name=idle_for_s]");
-    browser.type_over("100");
+    browser.tab_to("#filter [name=idle_for]");
+    browser.type_over("100s");
     browser.until(&format!("{rows} === 6"));
     assert_eq!(browser.text("#found"), "6 connections.");
-    assert!(process.world(|world| world.asked.clone()).contains("listener=web&idle_for_s=100&limit="));
+    assert!(process.world(|world| world.asked.clone()).contains("listener=web&idle_for=100s&limit="));
     browser.tab_to("#filter [name=source]");
 }
 

@@ -137,7 +137,9 @@ impl World {
         }
         let limit = request.parameter("limit").map_or(usize::MAX, |limit| limit.parse().unwrap());
         let listener = request.parameter("listener");
-        let idle_ms = request.parameter("idle_for_s").map_or(0, |s| s.parse::<u64>().unwrap() * 1000);
+        let idle_ms = request
+            .parameter("idle_for")
+            .map_or(0, |text| tidegate::config::duration(&text).unwrap().as_millis() as u64);
         let paths = request.parameter("paths").is_some();
         let fits = self.connections.iter().filter(|connection| {
             listener.as_ref().is_none_or(|listener| *listener == connection.listener)

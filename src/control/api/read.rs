@@ -14,10 +14,10 @@ use tokio::task::{self, spawn_blocking};
 use tokio::time::timeout;
 
 use super::super::metrics::{self, Format};
-use super::super::model::{Phase, Refusal, RefusalKind, Status};
+use super::super::model::{Filter, Phase, Refusal, RefusalKind, Status};
+use super::super::select::Query;
 use super::super::{Control, Cursor, page as web};
 use super::answer::{Answer, JSON, Refused, content, json_text};
-use super::request::Query;
 use super::{ANSWER_WAIT, App, Door, METRICS_AGE, STATUS_AGE};
 
 /// Whether clients may change things, in the answer to what they may see.
@@ -106,7 +106,7 @@ pub(super) async fn connections<C: Control>(State(app): State<Arc<App<C>>>, uri:
 /// A walk over the live connections. It goes on when the client has taken what was found before.
 struct Walk<C> {
     control: Arc<C>,
-    filter: super::super::model::Filter,
+    filter: Filter,
     paths: bool,
     left: u64,
     /// Where it goes on; nowhere at the end.

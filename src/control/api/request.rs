@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::super::model::{Filter, Refusal, RefusalKind};
+use super::super::model::{Refusal, RefusalKind};
 use super::answer::Refused;
 use super::{BODY_WAIT, LARGEST_BODY};
 
@@ -74,101 +74,4 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn invalid(message: String) -> Refused {
     Refusal::new(RefusalKind::Invalid, message).into()
-}
-
-/// Which connections are asked for, and how.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Query {
-    pub(super) filter: Filter,
-    pub(super) paths: bool,
-    pub(super) limit: Option<u64>,
-}
-
-/// Every parameter of a query.
-const PARAMETERS: &str =
-    "`id`, `listener`, `pool`, `server`, `source`, `older_than_s`, `idle_for_s`, `paths` and `limit`";
-
-impl Query {
-    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
-        let mut query = Self::default();
-        let mut seen = Vec::new();
-        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
-            let filter = &mut query.filter;
-            match &*name {
-                "id" => filter.id = Some(word(&name, &value)?),
-                "listener" => filter.listener = Some(word(&name, &value)?),
-                "pool" => filter.pool = Some(word(&name, &value)?),
-                "server" => filter.server = Some(word(&name, &value)?),
-                "source" => filter.source = Some(word(&name, &value)?),
-                "older_than_s" => filter.older_than_s = Some(number(&name, &value)?),
-                "idle_for_s" => filter.idle_for_s = Some(number(&name, &value)?),
-                "limit" => query.limit = Some(number(&name, &value)?),
-                "paths" => {
-                    query.paths = value.parse().map_err(|_| wrong(&name, &value, "true or false"))?;
-                }
-                _ => {
-                    let refusal =
-                        Refusal::new(RefusalKind::Invalid, format!("unknown query parameter `{name}`"));
-                    return Err(refusal.help(format!("there are {PARAMETERS}")));
-                }
-            }
-            if seen.contains(&name) {
-                return Err(Refusal::new(RefusalKind::Invalid, format!("`{name}` is given twice")));
-            }
-            seen.push(name);
-        }
-        Ok(query)
-    }
-}
-
-fn word(name: &str, value: &str) -> Result<String, Refusal> {
-    if value.is_empty() {
-        return Err(Refusal::new(RefusalKind::Invalid, format!("`{name}` is empty")).help("leave it out"));
-    }
-    Ok(value.to_owned())
-}
-
-fn number(name: &str, value: &str) -> Result<u64, Refusal> {
-    value.parse().map_err(|_| wrong(name, value, "a whole number"))
-}
-
-fn wrong(name: &str, value: &str, expected: &str) -> Refusal {
-    Refusal::new(RefusalKind::Invalid, format!("`{name}`: expected {expected}, found {value:?}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_parameter_of_a_query_is_read() {
-        let text = "id=1f&listener=a&pool=p&server=p%2Fs&source=10.0.0.0%2F8&older_than_s=1&idle_for_s=2&paths=true&limit=3";
-        let some = |text: &str| Some(text.to_owned());
-        let filter = Filter {
-            id: some("1f"),
-            listener: some("a"),
-            pool: some("p"),
-            server: some("p/s"),
-            source: some("10.0.0.0/8"),
-            older_than_s: Some(1),
-            idle_for_s: Some(2),
-        };
-        assert_eq!(Query::parse(text), Ok(Query { filter, paths: true, limit: Some(3) }));
-        assert_eq!(Query::parse(""), Ok(Query::default()));
-    }
-
-    #[test]
-    fn wrong_queries_are_refused_by_name() {
-        for (text, part) in [
-            ("colour=red", "unknown query parameter `colour`"),
-            ("limit=-1", "`limit`: expected a whole number, found \"-1\""),
-            ("paths=yes", "`paths`: expected true or false"),
-            ("server=", "`server` is empty"),
-            ("pool=a&pool=b", "`pool` is given twice"),
-            ("older_than_s=10m", "`older_than_s`: expected a whole number"),
-        ] {
-            let refusal = Query::parse(text).unwrap_err();
-            assert!(refusal.message.contains(part), "{text}: {refusal}");
-        }
-    }
 }

@@ -11,10 +11,10 @@ use tokio::time::timeout;
 
 use super::super::Control;
 use super::super::model::{Filter, Refusal, RefusalKind, ServerState};
-use super::super::words::duration;
 use super::answer::{Answer, Refused, json};
 use super::read::no_answer;
 use super::{ANSWER_WAIT, App, request};
+use crate::config;
 
 /// A body with nothing in it.
 #[derive(Deserialize)]
@@ -90,7 +90,7 @@ pub(super) async fn diff<C: Control>(State(app): State<Arc<App<C>>>, request: Re
 
 pub(super) async fn reload<C: Control>(State(app): State<Arc<App<C>>>, request: Request) -> Answer {
     let Reload { confirm } = request::json(request).await?;
-    let confirm = confirm.map(|text| duration(&text)).transpose();
+    let confirm = confirm.map(|text| config::duration(&text)).transpose();
     let confirm =
         confirm.map_err(|error| Refusal::new(RefusalKind::Invalid, format!("`confirm`: {error}")))?;
     app.change(async move |control| control.reload(confirm).await).await
