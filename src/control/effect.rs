@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::model::Effect;
-use crate::config::{Config, Listener, OnRemoved, Pool, Server};
+use crate::config::{Config, Listener, OnRemoved, Pool, Server, duration_text};
 
 /// How many connections there are.
 pub trait Counts {
@@ -63,18 +63,17 @@ pub fn effect(old: &Config, new: &Config, counts: &impl Counts) -> Effect {
 fn settings(old: &Config, new: &Config, out: &mut Vec<String>) {
     const TOO: &str = ", for connections that are there too";
     const LATER: &str = ", for new connections";
-    let limit =
-        |limit: Option<Duration>| limit.map_or_else(|| "off".to_owned(), |limit| format!("{limit:?}"));
+    let limit = |limit: Option<Duration>| limit.map_or_else(|| "off".to_owned(), duration_text);
     let shown = |config: &Config| {
         let Config { timeouts, retry, tcp, process, log, .. } = config;
         [
-            ("timeouts.idle", limit(timeouts.idle), TOO),
-            ("timeouts.half_close", limit(timeouts.half_close), TOO),
-            ("timeouts.connect", limit(timeouts.connect), LATER),
-            ("timeouts.connect_total", limit(timeouts.connect_total), LATER),
-            ("retry.tries", retry.tries.to_string(), ""),
-            ("retry.same_server_delay", format!("{:?}", retry.same_server_delay), ""),
-            ("tcp.dead_peer", limit(tcp.dead_peer), TOO),
+            ("defaults.timeouts.idle", limit(timeouts.idle), TOO),
+            ("defaults.timeouts.half_close", limit(timeouts.half_close), TOO),
+            ("defaults.timeouts.connect", limit(timeouts.connect), LATER),
+            ("defaults.timeouts.connect_total", limit(timeouts.connect_total), LATER),
+            ("defaults.retry.tries", retry.tries.to_string(), ""),
+            ("defaults.retry.same_server_delay", duration_text(retry.same_server_delay), ""),
+            ("defaults.tcp.dead_peer", limit(tcp.dead_peer), TOO),
             ("process.maxconn", number_or("auto", process.maxconn), ""),
             ("process.engine", process.engine.name().to_owned(), ""),
             ("process.engine_fallback", process.engine_fallback.to_string(), ""),
@@ -269,7 +268,7 @@ mod tests {
             (
                 "[listener.pg]",
                 "[defaults.timeouts]\nidle = \"5m\"\n[listener.pg]",
-                "timeouts.idle: 3600s -> 300s, for connections",
+                "defaults.timeouts.idle: 1h -> 5m, for connections",
             ),
             ("[listener.pg]", "[log]\nlevel = \"debug\"\n[listener.pg]", "log.level: info -> debug"),
             (

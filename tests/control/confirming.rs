@@ -138,7 +138,7 @@ pub(crate) fn difference_is_what_a_reload_does(engine: &str) {
     assert_eq!(run.diff(&file).well(), "nothing differs\n");
     let told = run.diff(&next).well();
     for part in [
-        "timeouts.idle: 3600s -> 1800s",
+        "defaults.timeouts.idle: 1h -> 30m",
         "log.level: info -> debug",
         "listener l: 0 of 4 connections affected",
         "listener m added",

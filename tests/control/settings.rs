@@ -16,7 +16,7 @@ pub(crate) fn idle_timeout_holds_for_who_is_there(engine: &str) {
     let mut busy = sessions.pop().expect("five");
     let began = Instant::now();
     let said = run.reload(&file.clone().set("defaults.timeouts", "idle = \"1s\""));
-    assert!(said.contains("timeouts.idle: 3600s -> 1s, for connections that are there too"), "{said}");
+    assert!(said.contains("defaults.timeouts.idle: 1h -> 1s, for connections that are there too"), "{said}");
     while began.elapsed() < Duration::from_millis(2_500) {
         goes_on(&mut busy);
         thread::sleep(Duration::from_millis(100));
