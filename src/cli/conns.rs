@@ -9,10 +9,11 @@ use clap::Args;
 use terminal_size::terminal_size_of;
 
 use super::ask::{self, Whose};
-use super::table::{NONE, bytes, span, table};
+use super::table::table;
 use crate::control::client::{Client, Fault};
-use crate::control::model::{Connection, Filter, Path, SessionState};
+use crate::control::model::{Connection, Filter, Path};
 use crate::control::select::{Query, Selection};
+use crate::control::words::{NONE, bytes, span};
 use crate::say::say_on;
 
 const HELP: &str = "\
@@ -124,11 +125,11 @@ const COLUMNS: [Column; 11] = [
     Column("LISTENER", |it| it.listener.clone(), 6),
     Column("CLIENT", |it| it.client.map_or_else(|| "unix".to_owned(), |at| at.to_string()), 0),
     Column("SERVER", |it| format!("{}/{}", it.pool, it.server.as_deref().unwrap_or(NONE)), 0),
-    Column("STATE", |it| state(it.state).to_owned(), 5),
+    Column("STATE", |it| it.state.name().to_owned(), 5),
     Column(">AGE", |it| span(it.age_ms), 0),
     Column(">IDLE", |it| it.idle_ms.map_or_else(|| NONE.to_owned(), span), 3),
-    Column(">UP", |it| bytes(it.bytes.up), 2),
-    Column(">DOWN", |it| bytes(it.bytes.down), 2),
+    Column(">UP", |it| bytes(it.bytes.up as f64), 2),
+    Column(">DOWN", |it| bytes(it.bytes.down as f64), 2),
     Column(">WORKER", |it| it.worker.to_string(), 8),
     Column("ENGINE", |it| it.engine.clone(), 7),
 ];
@@ -139,15 +140,6 @@ const PATHS: [Column; 4] = [
     Column(">SERVER RTT", |it| rtt(it.server_path), 1),
     Column(">RESENT", |it| resent(it.server_path), 1),
 ];
-
-fn state(state: SessionState) -> &'static str {
-    match state {
-        SessionState::Connecting => "connecting",
-        SessionState::Relaying => "relaying",
-        SessionState::HalfClosed => "half-closed",
-        SessionState::Closing => "closing",
-    }
-}
 
 fn rtt(path: Option<Path>) -> String {
     path.map_or_else(|| NONE.to_owned(), |path| format!("{:.1} ms", f64::from(path.rtt_us) / 1000.0))
@@ -180,7 +172,7 @@ fn lines(all: &[Connection], paths: bool, width: usize, with_heads: bool) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::model::Bytes;
+    use crate::control::model::{Bytes, SessionState};
 
     fn connection() -> Connection {
         Connection {

@@ -102,7 +102,7 @@ enum Verb {
     /// Set the level of the log
     LogLevel {
         /// The level
-        #[arg(value_parser = ["off", "error", "warn", "info", "debug", "trace"])]
+        #[arg(value_parser = config::LEVELS.map(|(name, _)| name))]
         level: String,
     },
     /// Write the configuration that is in effect, every default filled in

@@ -2,10 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::table::{NONE, bytes, span, table};
-use crate::control::model::{
-    Closing, Configuration, Listener, Phase, Pool, Process, Server, ServerState, Status, Worker,
-};
+use super::table::table;
+use crate::control::model::{Closing, Configuration, Listener, Phase, Pool, Process, Server, Status, Worker};
+use crate::control::words::{NONE, bytes, span};
 
 /// Everything, for people.
 pub(super) fn tables(status: &Status) -> String {
@@ -73,8 +72,8 @@ fn listeners(all: &[Listener]) -> Vec<Vec<String>> {
             it.connections.to_string(),
             it.maxconn.map_or_else(|| NONE.to_owned(), |most| most.to_string()),
             it.accepted.to_string(),
-            bytes(it.bytes.up),
-            bytes(it.bytes.down),
+            bytes(it.bytes.up as f64),
+            bytes(it.bytes.down as f64),
         ]
     }));
     lines
@@ -107,28 +106,20 @@ fn cells(pool: &Pool, it: &Server) -> Vec<String> {
         0 => NONE.to_owned(),
         count => format!("{:.1} ms", it.connect_seconds.sum / count as f64 * 1000.0),
     };
-    let file_state = it.file_state.map(|state| format!(" (file: {})", word(state)));
+    let file_state = it.file_state.map(|state| format!(" (file: {})", state.name()));
     let file_weight = it.file_weight.map(|weight| format!(" (file: {weight})"));
     vec![
         named(&format!("{}/{}", pool.name, it.name), it.removed),
         it.address.clone(),
-        word(it.state).to_owned() + &file_state.unwrap_or_default(),
+        it.state.name().to_owned() + &file_state.unwrap_or_default(),
         it.weight.to_string() + &file_weight.unwrap_or_default(),
         it.connections.to_string(),
         connected.to_string(),
         (attempts - connected).to_string(),
         took,
-        bytes(it.bytes.up),
-        bytes(it.bytes.down),
+        bytes(it.bytes.up as f64),
+        bytes(it.bytes.down as f64),
     ]
-}
-
-fn word(state: ServerState) -> &'static str {
-    match state {
-        ServerState::Ready => "ready",
-        ServerState::Drain => "drain",
-        ServerState::Maint => "maint",
-    }
 }
 
 fn workers(all: &[Worker]) -> Vec<Vec<String>> {

@@ -29,6 +29,7 @@ pub use dump::{dump, duration_text};
 pub use engine::EngineKind;
 pub use report::{Place, Problem, Report};
 use serde::{Deserialize, Serialize};
+pub use tables::LEVELS;
 pub use template::{Field, Piece, Template};
 
 /// Reads and checks the file at `path` and the files that it includes. Nothing is bound or looked up.

@@ -14,7 +14,8 @@ use super::{
     MOST_WORKERS, Retry, Splice, Tcp, Template, Timeouts, Uring, known, template,
 };
 
-pub(super) const LEVELS: [(&str, LevelFilter); 6] = [
+/// How much is logged: each level with its name.
+pub const LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::Off),
     ("error", LevelFilter::Error),
     ("warn", LevelFilter::Warn),

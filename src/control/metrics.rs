@@ -165,12 +165,10 @@ fn servers(page: &mut Page, pools: &[Pool]) {
     page.family(counter(""), "upstream_redispatches", help, each(|it| it.redispatched.into()));
     let help = "Whether the server is in that state.";
     let states = all().filter(|(_, it)| !it.removed).flat_map(|(pool, it)| {
-        [("ready", ServerState::Ready), ("drain", ServerState::Drain), ("maint", ServerState::Maint)].map(
-            |(name, state)| {
-                let names = [("pool", pool.name.as_str()), ("server", &it.name), ("state", name)];
-                (labels(&names), (it.state == state).into())
-            },
-        )
+        ServerState::NAMES.map(|(name, state)| {
+            let names = [("pool", pool.name.as_str()), ("server", &it.name), ("state", name)];
+            (labels(&names), (it.state == state).into())
+        })
     });
     page.family(gauge(""), "upstream_state", help, states);
     let help = "The server's share of new connections, as it is set now.";

@@ -10,6 +10,7 @@ pub mod model;
 pub mod page;
 pub mod select;
 pub mod serve;
+pub mod words;
 
 use std::time::Duration;
 

@@ -241,6 +241,19 @@ pub enum SessionState {
     Closing,
 }
 
+impl SessionState {
+    /// Its name, for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Relaying => "relaying",
+            Self::HalfClosed => "half-closed",
+            Self::Closing => "closing",
+        }
+    }
+}
+
 /// What `TCP_INFO` says of a path (tcp(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Path {

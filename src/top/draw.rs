@@ -8,8 +8,8 @@ use ratatui::widgets::{Block, Borders, Cell, Clear, Padding, Paragraph, Row, Tab
 
 use super::app::{App, CONNECTIONS_MAX, Place};
 use super::history::{Flow, Served, Worked};
-use super::words::{below, bytes, flow, percent, rate, span, whole};
 use crate::control::model::{Connection, Listener, Phase, ServerState, SessionState, Status};
+use crate::control::words::{NONE, below, bytes, flow, percent, rate, span, whole};
 
 /// The least that something can be shown in.
 const LEAST_WIDTH: u16 = 72;
@@ -316,11 +316,12 @@ fn server_row(it: &Served<'_>, wide: bool) -> (Vec<Span<'static>>, Style) {
     let server = it.server;
     // A star: the file says something else.
     let star = |differs: bool| if differs { "*" } else { "" };
+    let name = server.state.name().to_owned() + star(server.file_state.is_some());
     let state = match server.state {
         _ if server.removed => "removed".into(),
-        ServerState::Ready => format!("ready{}", star(server.file_state.is_some())).green(),
-        ServerState::Drain => format!("drain{}", star(server.file_state.is_some())).yellow(),
-        ServerState::Maint => format!("maint{}", star(server.file_state.is_some())).dim(),
+        ServerState::Ready => name.green(),
+        ServerState::Drain => name.yellow(),
+        ServerState::Maint => name.dim(),
     };
     let failed = if it.failed > 0 { whole(it.failed).fg(Color::Red).bold() } else { "0".into() };
     let mut cells = vec![format!("{}/{}", it.pool, server.name).bold(), state];
@@ -359,7 +360,7 @@ fn worker_row(it: &Worked<'_>) -> (Vec<Span<'static>>, Style) {
         whole(it.worker.connections.into()).into(),
         rate(it.turns).into(),
         below(it.slowest).into(),
-        it.busy.map_or_else(|| super::words::UNKNOWN.to_owned(), |busy| percent(busy, 1.0)).into(),
+        it.busy.map_or_else(|| NONE.to_owned(), |busy| percent(busy, 1.0)).into(),
         "█".repeat((busy * BAR as f64).round() as usize).fg(Color::Blue),
     ];
     (cells, Style::new())
@@ -368,7 +369,7 @@ fn worker_row(it: &Worked<'_>) -> (Vec<Span<'static>>, Style) {
 const CONNECTION_COLUMNS: [Column; 7] = [
     text("client", Constraint::Fill(3)),
     text("pool/server", Constraint::Fill(2)),
-    text("state", Constraint::Length(10)),
+    text("state", Constraint::Length(11)),
     number("age", 7),
     number("idle", 7),
     number("up", 9),
@@ -381,18 +382,18 @@ fn connections(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
 }
 
 fn connection_row(it: &Connection) -> (Vec<Span<'static>>, Style) {
+    let name = it.state.name();
     let state = match it.state {
-        SessionState::Connecting => "connecting".yellow(),
-        SessionState::Relaying => "relaying".into(),
-        SessionState::HalfClosed => "half".into(),
-        SessionState::Closing => "closing".dim(),
+        SessionState::Connecting => name.yellow(),
+        SessionState::Closing => name.dim(),
+        SessionState::Relaying | SessionState::HalfClosed => name.into(),
     };
     let cells = vec![
         it.client.map_or_else(|| "unix".to_owned(), |client| client.to_string()).into(),
-        format!("{}/{}", it.pool, it.server.as_deref().unwrap_or("-")).into(),
+        format!("{}/{}", it.pool, it.server.as_deref().unwrap_or(NONE)).into(),
         state,
         span(it.age_ms).into(),
-        it.idle_ms.map_or_else(|| super::words::UNKNOWN.to_owned(), span).into(),
+        it.idle_ms.map_or_else(|| NONE.to_owned(), span).into(),
         bytes(it.bytes.up as f64).into(),
         bytes(it.bytes.down as f64).into(),
     ];

@@ -8,7 +8,6 @@ mod draw;
 mod history;
 #[cfg(test)]
 mod tests;
-mod words;
 
 use std::io::{IsTerminal, stdout};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};

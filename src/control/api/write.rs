@@ -6,7 +6,8 @@ use std::sync::Arc;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use log::LevelFilter;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::time::timeout;
 
 use super::super::Control;
@@ -56,31 +57,17 @@ struct Rebalance {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LogLevel {
-    level: Level,
+    #[serde(deserialize_with = "level")]
+    level: LevelFilter,
 }
 
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Level {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-impl From<Level> for LevelFilter {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::Off => Self::Off,
-            Level::Error => Self::Error,
-            Level::Warn => Self::Warn,
-            Level::Info => Self::Info,
-            Level::Debug => Self::Debug,
-            Level::Trace => Self::Trace,
-        }
-    }
+fn level<'de, D: Deserializer<'de>>(from: D) -> Result<LevelFilter, D::Error> {
+    let word = String::deserialize(from)?;
+    let level = config::LEVELS.iter().find(|(name, _)| *name == word).map(|(_, level)| *level);
+    level.ok_or_else(|| {
+        let names = config::LEVELS.map(|(name, _)| format!("`{name}`")).join(", ");
+        D::Error::custom(format!("unknown variant `{word}`, expected one of {names}"))
+    })
 }
 
 pub(super) async fn diff<C: Control>(State(app): State<Arc<App<C>>>, request: Request) -> Answer {
@@ -162,7 +149,7 @@ pub(super) async fn weight<C: Control>(
 
 pub(super) async fn log_level<C: Control>(State(app): State<Arc<App<C>>>, request: Request) -> Answer {
     let LogLevel { level } = request::json(request).await?;
-    app.change(async move |control| Ok(control.set_log_level(level.into()).await)).await
+    app.change(async move |control| Ok(control.set_log_level(level).await)).await
 }
 
 impl<C: Control> App<C> {

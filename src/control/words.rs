@@ -1,10 +1,11 @@
 //! Numbers and times as people read them, in as few columns as they need.
 
-/// What stands for a number that is not known.
-pub(super) const UNKNOWN: &str = "-";
+/// What stands where there is nothing to tell.
+pub const NONE: &str = "-";
 
 /// With commas: 1,234,567.
-pub(super) fn whole(number: u64) -> String {
+#[must_use]
+pub fn whole(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -27,14 +28,16 @@ fn short(number: f64) -> String {
 }
 
 /// So many a second.
-pub(super) fn rate(rate: Option<f64>) -> String {
-    rate.map_or_else(|| UNKNOWN.to_owned(), |rate| format!("{}/s", short(rate)))
+#[must_use]
+pub fn rate(rate: Option<f64>) -> String {
+    rate.map_or_else(|| NONE.to_owned(), |rate| format!("{}/s", short(rate)))
 }
 
 /// In the largest unit that leaves a whole number.
-pub(super) fn bytes(number: f64) -> String {
+#[must_use]
+pub fn bytes(number: f64) -> String {
     let mut left = number;
-    let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].iter();
+    let mut units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"].iter();
     let mut unit = units.next().copied().unwrap_or_default();
     while left >= 1023.5
         && let Some(next) = units.next()
@@ -46,27 +49,29 @@ pub(super) fn bytes(number: f64) -> String {
 }
 
 /// Bytes a second.
-pub(super) fn flow(rate: Option<f64>) -> String {
-    rate.map_or_else(|| UNKNOWN.to_owned(), |rate| format!("{}/s", bytes(rate)))
+#[must_use]
+pub fn flow(rate: Option<f64>) -> String {
+    rate.map_or_else(|| NONE.to_owned(), |rate| format!("{}/s", bytes(rate)))
 }
 
-/// How long something lasts, in its two largest units: `3d4h`, `5m`, `12s`, `340ms`.
-pub(super) fn span(ms: u64) -> String {
-    let seconds = ms / 1000;
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match seconds {
-        0 => format!("{ms}ms"),
-        1..60 => format!("{seconds}s"),
-        60..3600 => format!("{minutes}m{}s", seconds % 60),
-        3600..86_400 => format!("{hours}h{minutes}m"),
-        _ => format!("{days}d{hours}h"),
+/// How long something lasts, in the two largest units of which there is one: `3d4h`, `5m`, `12s`, `340ms`.
+#[must_use]
+pub fn span(ms: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let Some(first) = UNITS.iter().position(|(_, unit)| ms >= *unit) else { return format!("{ms}ms") };
+    let (name, unit) = UNITS[first];
+    let rest = UNITS.get(first + 1).map(|(name, unit_below)| (name, ms % unit / unit_below));
+    match rest {
+        Some((below, count)) if count > 0 => format!("{}{name}{count}{below}", ms / unit),
+        _ => format!("{}{name}", ms / unit),
     }
 }
 
 /// The upper bound of a short time: `<1ms`, `<250us`.
-pub(super) fn below(seconds: Option<f64>) -> String {
+#[must_use]
+pub fn below(seconds: Option<f64>) -> String {
     match seconds {
-        None => UNKNOWN.to_owned(),
+        None => NONE.to_owned(),
         Some(seconds) if seconds.is_infinite() => "long".to_owned(),
         Some(seconds) if seconds < 0.000_999 => format!("<{:.0}us", seconds * 1e6),
         Some(seconds) if seconds < 0.999 => format!("<{}ms", short(seconds * 1e3)),
@@ -75,8 +80,9 @@ pub(super) fn below(seconds: Option<f64>) -> String {
 }
 
 /// A part of a whole in percent.
-pub(super) fn percent(part: f64, all: f64) -> String {
-    if all > 0.0 { format!("{:.0}%", 100.0 * part / all) } else { UNKNOWN.to_owned() }
+#[must_use]
+pub fn percent(part: f64, all: f64) -> String {
+    if all > 0.0 { format!("{:.0}%", 100.0 * part / all) } else { NONE.to_owned() }
 }
 
 #[cfg(test)]
@@ -89,10 +95,10 @@ mod tests {
         let rates = [None, Some(0.0), Some(0.04), Some(0.44), Some(9.94), Some(9.96), Some(4321.0)];
         assert_eq!(rates.map(rate), ["-", "0/s", "<0.1/s", "0.4/s", "9.9/s", "10/s", "4,321/s"]);
         let sizes = [0.0, 1023.0, 1024.0, 102_348.0, 104_857.6 * 1024.0, 1e18];
-        assert_eq!(sizes.map(bytes), ["0 B", "1023 B", "1.0 KiB", "99.9 KiB", "102 MiB", "909495 TiB"]);
+        assert_eq!(sizes.map(bytes), ["0 B", "1023 B", "1.0 KiB", "99.9 KiB", "102 MiB", "888 PiB"]);
         assert_eq!(flow(Some(1_572_864.0)), "1.5 MiB/s");
-        let spans = [340, 12_999, 312_000, 26_400_000, 273_845_000];
-        assert_eq!(spans.map(span), ["340ms", "12s", "5m12s", "7h20m", "3d4h"]);
+        let spans = [340, 12_999, 300_000, 312_000, 26_400_000, 273_845_000];
+        assert_eq!(spans.map(span), ["340ms", "12s", "5m", "5m12s", "7h20m", "3d4h"]);
         let times = [None, Some(0.000_25), Some(0.001), Some(0.0025), Some(1.0), Some(f64::INFINITY)];
         assert_eq!(times.map(below), ["-", "<250us", "<1.0ms", "<2.5ms", "<1.0s", "long"]);
         assert_eq!([percent(1.0, 3.0), percent(1.0, 0.0)], ["33%", "-"]);
