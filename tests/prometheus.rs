@@ -13,14 +13,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tidegate::control::metrics::{Format, render};
 use tidegate::control::model::{ServerState, Status};
 
+mod fake;
 mod support;
 
+use fake::Fake;
+use fake::served::Served;
 use support::PATIENCE;
 use support::gate::{Config, Gate};
-use support::http::{Response, Server, encoded, get};
+use support::http::{encoded, get};
 use support::service::{Home, Place, Service, client, installed, run};
 
 const TOOLS: [&str; 2] = ["prometheus", "promtool"];
@@ -31,16 +33,20 @@ fn contrib(file: &str) -> PathBuf {
 }
 
 /// A process that only pretends, which is well or ill. Its counters move.
-fn pretended(well: bool) -> Server {
-    let began = Instant::now();
-    Server::start(move |_| {
-        let text = render(&status(well, began.elapsed()), Format::Text);
-        Some(Response::new(200, Format::Text.content_type(), text))
-    })
+fn pretended(well: bool) -> Served {
+    let status = serde_json::from_str(include_str!("support/status.json")).unwrap();
+    let fake = Fake::new(status, 0, |_| unreachable!("there is none"));
+    fake.world(|world| {
+        world.moved = if well {
+            |status, elapsed| moved(true, status, elapsed)
+        } else {
+            |status, elapsed| moved(false, status, elapsed)
+        };
+    });
+    Served::new(fake)
 }
 
-fn status(well: bool, elapsed: Duration) -> Status {
-    let mut status: Status = serde_json::from_str(include_str!("support/status.json")).unwrap();
+fn moved(well: bool, mut status: Status, elapsed: Duration) -> Status {
     let ms = u64::try_from(elapsed.as_millis()).unwrap();
     for listener in &mut status.listeners {
         listener.accepted += ms;
@@ -236,7 +242,7 @@ fn a_process_that_is_well_fires_nothing_and_fills_the_dashboard() {
         return;
     }
     let target = pretended(true);
-    assert_all_is_evaluated(target.address());
+    assert_all_is_evaluated(target.http);
 }
 
 #[test]
@@ -272,9 +278,10 @@ fn a_process_that_is_ill_in_every_way_fires_every_alert() {
     }
     let ill = pretended(false);
     // Nobody listens there any more.
-    let gone = pretended(true).address();
-    let prometheus = Prometheus::start(&[ill.address(), gone]);
-    prometheus.has_read(8);
+    let gone = pretended(true).http;
+    let prometheus = Prometheus::start(&[ill.http, gone]);
+    // Metrics are given out again for a second, so two reads see one start: three restarts take eight reads at least.
+    prometheus.has_read(12);
     let rules = prometheus.rules();
     assert_eq!(alerts(&rules, false), [""; 0], "alerts that do not fire");
     let failures = expressions(&dashboard());

@@ -30,12 +30,11 @@ impl Query {
         let mut given = conditions(form_urlencoded::parse(text.as_bytes()).into_owned())?;
         let mut own = |name| given.remove(name).and_then(|value| value.as_str().map(str::to_owned));
         let (paths, limit) = (own("paths"), own("limit"));
-        let beside = |refusal: Refusal| match refusal.help {
-            None => refusal.help("a query takes `paths` and `limit` beside the conditions"),
-            Some(_) => refusal,
-        };
+        let filter = named(given)
+            .map_err(|refusal| refusal.help("a query takes `paths` and `limit` beside the conditions"))?;
+        Selection::new(&filter)?;
         Ok(Self {
-            filter: filter(given).map_err(beside)?,
+            filter,
             paths: read("paths", paths.as_deref(), "true or false", |text| text.parse().ok())?
                 .unwrap_or(false),
             limit: read("limit", limit.as_deref(), "a whole number", |text| text.parse().ok())?,
@@ -70,7 +69,8 @@ pub fn typed(text: &str) -> Result<Filter, Refusal> {
         pair.ok_or_else(|| invalid(format!("{word}: write a condition as listener=web")))
     };
     let pairs: Vec<_> = text.split_whitespace().map(pair).collect::<Result<_, _>>()?;
-    filter(conditions(pairs)?)
+    let filter = named(conditions(pairs)?)?;
+    Selection::new(&filter).map(|_| filter)
 }
 
 fn conditions(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Map<String, Value>, Refusal> {
@@ -84,10 +84,8 @@ fn conditions(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Map<S
     Ok(conditions)
 }
 
-/// A filter that makes sense.
-fn filter(conditions: Map<String, Value>) -> Result<Filter, Refusal> {
-    let filter = serde_json::from_value(conditions.into()).map_err(|error| invalid(error.to_string()))?;
-    Selection::new(&filter).map(|_| filter)
+fn named(conditions: Map<String, Value>) -> Result<Filter, Refusal> {
+    serde_json::from_value(conditions.into()).map_err(|error| invalid(error.to_string()))
 }
 
 /// A filter that makes sense.

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tidegate::control::api::endpoints;
 
-use super::client::{Answer, Wire};
 use super::fake::Fake;
-use super::served::{Served, TOKEN};
+use super::fake::served::{Served, TOKEN};
+use super::support::http::{Answer, Wire};
+use super::world::fake;
 
 fn description() -> Value {
     serde_json::from_str(include_str!("../../docs/openapi.json")).expect("JSON")
@@ -125,7 +126,7 @@ fn every_route_is_described_and_nothing_else() {
 #[test]
 fn every_example_is_answered_as_described() {
     let description = description();
-    let served = Served::writable(Fake::default());
+    let served = Served::writable(fake());
     for operation in Operation::all(&description) {
         let body = operation.body(&description);
         for answer in [
@@ -154,7 +155,7 @@ fn every_example_is_answered_as_described() {
 #[test]
 fn a_body_that_may_be_left_out_may() {
     let description = description();
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let optional = |it: &Operation| it.says.pointer("/requestBody/required") == Some(&Value::Bool(false));
     let operations: Vec<Operation> = Operation::all(&description).into_iter().filter(optional).collect();
     assert!(operations.len() >= 4);
@@ -168,7 +169,7 @@ fn a_body_that_may_be_left_out_may() {
 #[test]
 fn every_body_with_a_field_too_many_is_refused_as_described() {
     let description = description();
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     for operation in Operation::all(&description) {
         let (of_type, example) = operation.body(&description);
         if of_type != "application/json" {
@@ -187,8 +188,8 @@ fn every_body_with_a_field_too_many_is_refused_as_described() {
 #[test]
 fn what_needs_rights_is_refused_without_them_as_described() {
     let description = description();
-    let (reading, writing) = (Served::new(Fake::default()), Served::writable(Fake::default()));
-    let others = Served::with(Fake::default(), |admin| admin.http = Some("0.0.0.0:0".parse().unwrap()));
+    let (reading, writing) = (Served::new(fake()), Served::writable(fake()));
+    let others = Served::with(fake(), |admin| admin.http = Some("0.0.0.0:0".parse().unwrap()));
     for operation in Operation::all(&description) {
         let body = operation.body(&description);
         let statuses = [
@@ -219,14 +220,13 @@ fn what_needs_rights_is_refused_without_them_as_described() {
 #[test]
 fn a_process_that_drains_is_not_ready() {
     let description = description();
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let ready = served.tcp().get("/readyz");
     assert_eq!((ready.status, ready.body.as_str()), (200, "ready\n"));
-    {
-        let mut status = served.fake.status.lock().unwrap();
-        status.ready = false;
-        status.phase = tidegate::control::model::Phase::Draining;
-    }
+    served.fake.world(|world| {
+        world.status.ready = false;
+        world.status.phase = tidegate::control::model::Phase::Draining;
+    });
     let answer = served.unix().get("/readyz");
     assert_eq!((answer.status, answer.body.as_str()), (503, "draining\n"));
     let operation = Operation::all(&description).into_iter().find(|it| it.path == "/readyz").unwrap();
@@ -236,7 +236,7 @@ fn a_process_that_drains_is_not_ready() {
 
 #[test]
 fn the_answer_to_the_state_says_whether_it_can_be_changed() {
-    let [reading, writing] = [Served::new(Fake::default()), Served::writable(Fake::default())];
+    let [reading, writing] = [Served::new(fake()), Served::writable(fake())];
     assert_eq!(reading.tcp().get("/api/v1/status").header("tidegate-writes"), "off");
     assert_eq!(reading.unix().get("/api/v1/status").header("tidegate-writes"), "on");
     assert_eq!(writing.tcp().get("/api/v1/status").header("tidegate-writes"), "on");

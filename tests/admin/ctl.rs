@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use super::fake::Fake;
-use super::served::Served;
+use super::fake::served::Served;
+use super::world::{fake, fake_of};
 
 const CONFIG: &str = r#"
 [listener.web]
@@ -30,7 +30,7 @@ fn run(args: &[&str], socket: &Path) -> (i32, String, String) {
 
 #[test]
 fn every_verb_does_what_it_says() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let no_filter = r#""listener":null,"pool":null"#;
     let killed = |rest: &str| format!("kill {{{rest}}}");
     for (args, change, said) in [
@@ -68,7 +68,7 @@ fn every_verb_does_what_it_says() {
 
 #[test]
 fn status_is_tables_or_json() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let (code, out, _) = run(&["ctl", "status"], &served.socket);
     assert_eq!(code, 0);
     for part in [
@@ -93,13 +93,13 @@ fn status_is_tables_or_json() {
 
 #[test]
 fn conns_are_a_table_or_lines_of_json() {
-    let served = Served::new(Fake { connections: 2_500, ..Fake::default() });
+    let served = Served::new(fake_of(2_500));
     let (code, out, _) = run(&["conns"], &served.socket);
     assert_eq!((code, out.lines().count()), (0, 2_501));
     assert!(out.starts_with("ID                LISTENER  CLIENT"), "{}", &out[..200]);
     let (_, out, _) = run(&["conns", "--json", "--paths"], &served.socket);
     let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((lines.len(), &lines[0]["client_path"]["rtt_us"]), (2_500, &1_500.into()));
+    assert_eq!((lines.len(), &lines[0]["client_path"]["rtt_us"]), (2_500, &18_400.into()));
     let (code, out, err) = run(&["conns", "--server", "web/gamma"], &served.socket);
     assert_eq!((code, out.as_str()), (3, ""));
     assert!(err.contains("pool web has no server \"gamma\""), "{err}");
@@ -108,7 +108,7 @@ fn conns_are_a_table_or_lines_of_json() {
 /// Its reader ends it, as `| head` does.
 #[test]
 fn conns_watch_goes_on_until_nobody_reads_it() {
-    let served = Served::new(Fake { connections: 2, ..Fake::default() });
+    let served = Served::new(fake_of(2));
     let mut child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
         .args(["conns", "--watch", "--socket", served.socket.to_str().unwrap()])
         .stdout(Stdio::piped())
@@ -123,7 +123,7 @@ fn conns_watch_goes_on_until_nobody_reads_it() {
 
 #[test]
 fn diff_reads_the_new_configuration_here() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let file = served.socket.with_file_name("new.toml");
     let named = format!("[admin]\nsocket = \"{}\"\n{CONFIG}", served.socket.display());
     fs::write(&file, named).unwrap();
@@ -138,7 +138,7 @@ fn diff_reads_the_new_configuration_here() {
 
 #[test]
 fn the_socket_is_that_of_the_configuration() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let file = served.socket.with_file_name("proxy.toml");
     let with = |admin: &str| {
         fs::write(&file, format!("{admin}{CONFIG}")).unwrap();
@@ -160,8 +160,8 @@ fn the_socket_is_that_of_the_configuration() {
 
 #[test]
 fn exit_codes_tell_refusals_from_errors() {
-    let served = Served::new(Fake::default());
-    served.fake.status.lock().unwrap().config.confirm_within_s = None;
+    let served = Served::new(fake());
+    served.fake.world(|world| world.status.config.confirm_within_s = None);
     let nowhere = Path::new("/nonexistent/admin.sock");
     for (args, socket, code, part) in [
         (&["ctl", "drain", "web/gamma"][..], &*served.socket, 3, "has no server \"gamma\""),

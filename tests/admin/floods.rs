@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 
 use tidegate::control::serve::MOST_CLIENTS;
 
-use super::fake::Fake;
-use super::served::Served;
+use super::fake::served::Served;
+use super::world::{fake, fake_of};
 
 #[test]
 fn live_connections_are_told_one_a_line_and_no_more_than_asked_for() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let count = |target: &str| served.tcp().get(target).body.lines().count();
     assert_eq!(count("/api/v1/connections"), 250);
     assert_eq!(count("/api/v1/connections?limit=101"), 101);
     assert_eq!(count("/api/v1/connections?limit=0"), 0);
     assert_eq!(count("/api/v1/connections?limit=1000"), 250);
-    let served = Served::new(Fake { connections: 0, ..Fake::default() });
+    let served = Served::new(fake_of(0));
     assert_eq!(served.tcp().get("/api/v1/connections").body, "");
 }
 
 #[test]
 fn who_takes_nothing_is_asked_for_nothing_and_is_given_up() {
-    let served = Served::new(Fake { connections: 10_000_000, ..Fake::default() });
+    let served = Served::new(fake_of(10_000_000));
     let mut stuck = served.unix();
     stuck.send("GET /api/v1/connections HTTP/1.1\r\nhost: localhost\r\n\r\n");
     let began = Instant::now();
@@ -47,7 +47,7 @@ fn who_takes_nothing_is_asked_for_nothing_and_is_given_up() {
 
 #[test]
 fn too_many_walks_at_a_time_are_refused_for_now() {
-    let served = Served::new(Fake { connections: 10_000_000, ..Fake::default() });
+    let served = Served::new(fake_of(10_000_000));
     let walk = "GET /api/v1/connections HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let mut walks: Vec<_> = (0..8).map(|_| served.unix()).collect();
     for wire in &mut walks {
@@ -71,7 +71,7 @@ fn too_many_walks_at_a_time_are_refused_for_now() {
 
 #[test]
 fn clients_that_rest_make_room_at_once() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let mut resting: Vec<_> = (0..MOST_CLIENTS).map(|_| served.tcp()).collect();
     for wire in &mut resting {
         assert_eq!(wire.get("/healthz").status, 200);
@@ -84,7 +84,7 @@ fn clients_that_rest_make_room_at_once() {
 
 #[test]
 fn clients_that_say_nothing_make_room_soon_and_never_keep_the_control_socket() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let silent: Vec<_> = (0..2 * MOST_CLIENTS).map(|_| served.tcp()).collect();
     let began = Instant::now();
     assert_eq!(served.unix().get("/healthz").status, 200);
@@ -96,7 +96,7 @@ fn clients_that_say_nothing_make_room_soon_and_never_keep_the_control_socket() {
 
 #[test]
 fn a_connection_is_kept_for_many_requests_but_not_for_ever() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let mut wire = served.tcp();
     let kept = (0..2_000).take_while(|_| wire.get("/healthz").header("connection") != "close").count();
     assert_eq!(kept, 999);
@@ -105,7 +105,7 @@ fn a_connection_is_kept_for_many_requests_but_not_for_ever() {
 
 #[test]
 fn a_storm_of_scrapes_asks_once_a_second() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let began = Instant::now();
     thread::scope(|scope| {
         for _ in 0..8 {
@@ -124,7 +124,9 @@ fn a_storm_of_scrapes_asks_once_a_second() {
 
 #[test]
 fn a_change_is_carried_through_when_its_client_leaves() {
-    let served = Served::new(Fake { change_takes: Duration::from_millis(300), ..Fake::default() });
+    let mut slow = fake();
+    slow.change_takes = Duration::from_millis(300);
+    let served = Served::new(slow);
     let mut wire = served.unix();
     wire.send("POST /api/v1/reload HTTP/1.1\r\nhost: localhost\r\n\r\n");
     thread::sleep(Duration::from_millis(100));

@@ -5,11 +5,13 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests may read clocks and lock.
 
 mod binding;
-mod client;
 mod contract;
 mod ctl;
+#[path = "../fake/mod.rs"]
 mod fake;
 mod floods;
 mod metrics;
 mod refusals;
-mod served;
+#[path = "../support/mod.rs"]
+mod support;
+mod world;

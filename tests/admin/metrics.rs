@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use super::fake::Fake;
-use super::served::Served;
+use super::fake::served::Served;
+use super::world::fake;
 
 const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[test]
 fn the_state_is_told_in_both_formats() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let text = served.tcp().get("/metrics");
     assert_eq!(text.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     let accept = [("accept", "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.5")];
@@ -59,7 +59,7 @@ fn the_state_is_told_in_both_formats() {
 
 #[test]
 fn no_sample_stands_there_twice() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let page = served.tcp().get("/metrics").body;
     let mut names: Vec<&str> = page
         .lines()
@@ -87,7 +87,7 @@ fn promtool_finds_nothing_to_complain_about() {
         println!("skipped: promtool is not installed");
         return;
     };
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let page = served.tcp().get("/metrics").body;
     promtool.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
     let output = promtool.wait_with_output().unwrap();

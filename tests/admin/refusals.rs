@@ -1,8 +1,8 @@
 //! Requests that are refused: with the status that says why, and without any effect.
 
-use super::client::Wire;
-use super::fake::Fake;
-use super::served::{Served, TOKEN};
+use super::fake::served::{Served, TOKEN};
+use super::support::http::Wire;
+use super::world::fake;
 
 fn assert_untouched(served: &Served) {
     assert_eq!(served.fake.changes(), [""; 0]);
@@ -10,7 +10,7 @@ fn assert_untouched(served: &Served) {
 
 #[test]
 fn what_is_no_http_is_400() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     for text in [
         "reload\r\n\r\n",
         "POST /api/v1/reload\r\n\r\n",
@@ -28,7 +28,7 @@ fn what_is_no_http_is_400() {
 
 #[test]
 fn wrong_bodies_are_refused_with_the_field_and_what_is_right() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let server = "/api/v1/pools/web/servers/alpha";
     let cases = [
         ("PUT", format!("{server}/state"), "", "missing field `state`"),
@@ -99,7 +99,7 @@ fn wrong_bodies_are_refused_with_the_field_and_what_is_right() {
 
 #[test]
 fn unknown_names_paths_methods_and_queries_are_refused() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let state = r#"{"state":"drain"}"#;
     let cases = [
         ("PUT", "/api/v1/pools/wbe/servers/alpha/state", state, "404 NotFound there is no pool \"wbe\""),
@@ -146,8 +146,8 @@ fn unknown_names_paths_methods_and_queries_are_refused() {
 
 #[test]
 fn a_confirmation_that_nothing_waits_for_is_a_conflict() {
-    let served = Served::new(Fake::default());
-    served.fake.status.lock().unwrap().config.confirm_within_s = None;
+    let served = Served::new(fake());
+    served.fake.world(|world| world.status.config.confirm_within_s = None);
     let refusal = served.unix().json("POST", "/api/v1/reload/confirm", "").refusal();
     assert!(refusal.starts_with("409 Conflict no reload waits"), "{refusal}");
     assert_untouched(&served);
@@ -155,7 +155,7 @@ fn a_confirmation_that_nothing_waits_for_is_a_conflict() {
 
 #[test]
 fn a_body_must_be_said_to_be_json() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     for headers in [&[][..], &[("content-type", "text/plain")], &[("content-type", "application/jsonx")]] {
         let answer = served.unix().ask("POST", "/api/v1/kill", headers, r#"{"all":true}"#);
         assert!(answer.refusal().starts_with("415 Invalid"), "{answer:?}");
@@ -167,7 +167,7 @@ fn a_body_must_be_said_to_be_json() {
 
 #[test]
 fn a_configuration_with_errors_is_shown_them() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let refusal = served.unix().ask("POST", "/api/v1/diff", &[], "[listner.web]\n").refusal();
     assert!(refusal.starts_with("400 Invalid") && refusal.contains("listner"), "{refusal}");
     let mut wire = served.unix();
@@ -178,7 +178,7 @@ fn a_configuration_with_errors_is_shown_them() {
 
 #[test]
 fn what_is_too_large_is_refused_before_it_is_read() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let head = |rest: &str| {
         format!(
             "POST /api/v1/kill HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{rest}\r\n\r\n"
@@ -203,7 +203,7 @@ fn what_is_too_large_is_refused_before_it_is_read() {
 
 #[test]
 fn a_head_that_is_too_large_is_431() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let many = "x: y\r\n".repeat(100);
     let long = format!("x: {}\r\n", "y".repeat(80_000));
     for headers in [many, long] {
@@ -216,7 +216,7 @@ fn a_head_that_is_too_large_is_431() {
 
 #[test]
 fn slow_requests_are_408() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     let mut head = served.unix();
     head.send("POST /api/v1/reload HTTP/1.1\r\nhost: loc");
     let mut body = served.unix();
@@ -239,7 +239,7 @@ fn with_token(wire: &mut Wire, method: &str, target: &str, token: &str) -> u16 {
 
 #[test]
 fn changes_over_tcp_need_the_token() {
-    let served = Served::writable(Fake::default());
+    let served = Served::writable(fake());
     let reload = |token: &str| with_token(&mut served.tcp(), "POST", "/api/v1/reload", token);
     let answer = served.tcp().ask("POST", "/api/v1/reload", &[], "");
     assert!(answer.refusal().starts_with("401 Unauthorized"), "{answer:?}");
@@ -265,7 +265,7 @@ fn changes_over_tcp_need_the_token() {
 
 #[test]
 fn requests_by_a_foreign_name_are_refused() {
-    let served = Served::writable(Fake::default());
+    let served = Served::writable(fake());
     for target in ["/api/v1/status", "/api/v1/connections", "/metrics", "/"] {
         for host in ["evil.example", "evil.example:9901", "localhost.evil.example", "evil"] {
             let answer = served.tcp().ask("GET", target, &[("host", host)], "");
@@ -290,7 +290,7 @@ fn requests_by_a_foreign_name_are_refused() {
 
 #[test]
 fn requests_of_foreign_pages_are_refused() {
-    let served = Served::writable(Fake::default());
+    let served = Served::writable(fake());
     let authorization = format!("Bearer {TOKEN}");
     let ask = |origin: &str, host: &str| {
         let headers = [("host", host), ("origin", origin), ("authorization", &authorization)];
@@ -308,7 +308,7 @@ fn requests_of_foreign_pages_are_refused() {
 
 #[test]
 fn the_page_and_every_answer_carry_what_browsers_must_know() {
-    let served = Served::new(Fake::default());
+    let served = Served::new(fake());
     for target in ["/", "/api/v1/status", "/nowhere", "/api/v1/status?x=1"] {
         let answer = served.tcp().get(target);
         assert_eq!(answer.header("x-content-type-options"), "nosniff");

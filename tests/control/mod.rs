@@ -13,7 +13,6 @@ pub(crate) mod show;
 
 use std::fmt::{Display, Formatter};
 use std::fs;
-use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -28,6 +27,7 @@ use tidegate::control::model::{Connection, Listener, Server, Status};
 
 use crate::support::PATIENCE;
 use crate::support::gate::Gate;
+use crate::support::http::Wire;
 use crate::support::peer::Peer;
 
 /// The exit code of `tidegate ctl` when the process does not know what was named, or refuses.
@@ -282,24 +282,18 @@ impl Run {
 
     /// What the control socket answers to GET: the status, and the body.
     pub(crate) fn get(&self, target: &str) -> (u16, String) {
-        self.ask(&format!("GET {target} HTTP/1.0\r\n\r\n"))
+        let answer = self.wire().get(target);
+        (answer.status, answer.body)
     }
 
     /// The same for POST with a body in JSON.
     pub(crate) fn post(&self, target: &str, body: &str) -> (u16, String) {
-        let head = "HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length:";
-        self.ask(&format!("POST {target} {head} {}\r\n\r\n{body}", body.len()))
+        let answer = self.wire().json("POST", target, body);
+        (answer.status, answer.body)
     }
 
-    fn ask(&self, request: &str) -> (u16, String) {
-        let mut stream = UnixStream::connect(&self.socket).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let status = answer.split_whitespace().nth(1).expect("a status").parse().unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
-        (status, body.to_owned())
+    fn wire(&self) -> Wire {
+        Wire::unix(UnixStream::connect(&self.socket).unwrap())
     }
 }
 

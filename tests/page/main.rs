@@ -1,40 +1,54 @@
-//! The web page in a real browser, served by a process that only pretends: what is shown, that it moves, what keys do.
+//! The web page in a real browser, with a made-up process behind it: what is shown, that it moves, what keys do.
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests may read clocks and lock.
 
 use std::env;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidegate::control::model::{Phase, ServerState};
+use tidegate::config::Admin;
+use tidegate::control::model::{Connection, Filter, Phase, ServerState};
 
 mod browser;
+#[path = "../fake/mod.rs"]
+mod fake;
 mod pretence;
 mod real;
 #[path = "../support/mod.rs"]
 mod support;
 
 use browser::Browser;
-use pretence::{NEW, Pretence, TOKEN, connection, find};
+use fake::served::{Served, TOKEN};
+use pretence::{NEW, connection, fake};
 use support::service::installed;
+
+/// What who guesses is told.
+const WRONG: &str =
+    "The token is not the right one. It is what is in the http_token_file of [admin], read at the start.";
 
 /// A browser takes more than one CPU. Tests take turns, so that each sees its page in time.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// A browser with the page of a pretended process, after its second status: rates are known by then.
-fn opened() -> Option<(Pretence, Browser, MutexGuard<'static, ()>)> {
+/// A browser with the page of a made-up process, after its second status: rates are known by then.
+fn opened() -> Option<(Served, Browser, MutexGuard<'static, ()>)> {
+    let (process, mut browser, turn) = opened_with(|admin| admin.http_write = true)?;
+    browser.until("document.querySelector('#listeners td:nth-of-type(4)')?.textContent.endsWith('/s')");
+    Some((process, browser, turn))
+}
+
+/// The same with other values in `[admin]`, as soon as it is opened.
+fn opened_with(change: impl FnOnce(&mut Admin)) -> Option<(Served, Browser, MutexGuard<'static, ()>)> {
     if !installed(&["chromium"]) {
         return None;
     }
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let process = Pretence::start();
+    let process = Served::with(fake(), change);
     let mut browser = Browser::start();
     browser.resize(1280, 900);
-    browser.open(&format!("http://{}/", process.address()));
-    browser.until("document.querySelector('#listeners td:nth-of-type(4)')?.textContent.endsWith('/s')");
+    browser.open(&format!("http://{}/", process.http));
     Some((process, browser, turn))
 }
 
@@ -163,14 +177,14 @@ fn it_moves_and_bears_a_restart_and_servers_that_come_and_go() {
     let path = "document.querySelector('#cards .chart .line').getAttribute('d')";
     let before = browser.value(path);
     browser.until(&format!("{path} !== {before} && {path}.split('L').length > 3"));
-    process.world(|world| {
+    process.fake.world(|world| {
         world.status.pools[0].servers.retain(|server| server.name != "gamma");
         let mut delta = world.status.pools[0].servers[0].clone();
         delta.name = "delta".to_owned();
         world.status.pools[0].servers.push(delta);
         world.status.config.last_reload_successful = false;
         world.status.config.last_reload_error = Some("proxy.toml:3: unknown key `bin`".to_owned());
-        find(&mut world.status.pools, "pg", "pg1").unwrap().state = ServerState::Maint;
+        world.server("pg", "pg1").unwrap().state = ServerState::Maint;
     });
     browser.until("document.querySelector('#log').children.length === 4");
     let log = browser.text("#log");
@@ -190,7 +204,7 @@ fn it_moves_and_bears_a_restart_and_servers_that_come_and_go() {
     picture(&mut browser, "notices");
 
     // All counters begin again, below what they were.
-    process.world(|world| {
+    process.fake.world(|world| {
         world.status.uptime_s = 0;
         for listener in &mut world.status.listeners {
             (listener.accepted, listener.bytes) = (0, Default::default());
@@ -233,7 +247,7 @@ fn keys_alone_change_a_server() {
     browser.type_over("a guess");
     browser.press("Enter");
     browser.until("!document.querySelector('#problem').hidden");
-    assert_eq!(browser.text("#problem"), "Not done. The token is not the right one.");
+    assert_eq!(browser.text("#problem"), format!("Not done. {WRONG}"));
     browser.resize(320, 700);
     let found = browser.look();
     assert_in_order(&found, "the dialog on a phone");
@@ -244,10 +258,9 @@ fn keys_alone_change_a_server() {
     browser.type_over(TOKEN);
     browser.press("Enter");
     browser.until("!document.querySelector('#change').open");
-    let told = process.world(|world| world.told.clone());
-    assert_eq!(told, [("/api/v1/pools/web/servers/alpha/state".to_owned(), json!({"state": "drain"}))]);
+    assert_eq!(process.fake.changes(), ["state web/alpha Drain"]);
     let log = browser.text("#log");
-    assert!(log.contains("Server web/alpha: state is \"drain\". The next reload keeps it."), "{log}");
+    assert!(log.contains("Server web/alpha: state ready -> Drain. The next reload keeps it."), "{log}");
     browser.until("document.querySelector('#pools .state').textContent === '◐ drain'");
     // The focus is where it was, and updates leave it there.
     let focused = format!("document.activeElement.matches({})", json!(button));
@@ -267,7 +280,7 @@ fn keys_alone_change_a_server() {
     browser.tab_to("#apply");
     browser.press(" ");
     browser.until("!document.querySelector('#change').open");
-    assert_eq!(process.world(|world| world.told[1].1.clone()), json!({"weight": 5}));
+    assert_eq!(process.fake.changes()[1], "weight web/alpha 5");
     assert_eq!(browser.text("#log").matches("alpha").count(), 2, "each change is told once");
     browser.press("Enter");
     browser.until("document.querySelector('#change').open");
@@ -277,11 +290,12 @@ fn keys_alone_change_a_server() {
 
 #[test]
 fn a_page_that_may_only_look_has_no_buttons_for_servers() {
-    let Some((process, mut browser, _turn)) = opened() else { return };
-    process.world(|world| world.writes = false);
-    browser.until("document.querySelectorAll('#pools button').length === 0");
+    let Some((process, mut browser, turn)) = opened_with(|_| {}) else { return };
+    browser.until("document.querySelector('#pools')?.textContent.includes('alpha')");
+    assert_eq!(browser.value("document.querySelectorAll('#pools button').length"), 0);
     assert!(browser.text("#pools").contains("This page may only look: http_write is off."));
-    process.world(|world| world.writes = true);
+    drop((process, browser, turn));
+    let Some((_process, mut browser, _turn)) = opened() else { return };
     browser.until("document.querySelectorAll('#pools button:not([hidden])').length === 5");
 }
 
@@ -296,7 +310,9 @@ fn connections_are_found_and_sorted() {
     browser.type_over("100s");
     browser.until(&format!("{rows} === 6"));
     assert_eq!(browser.text("#found"), "6 connections.");
-    assert!(process.world(|world| world.asked.clone()).contains("listener=web&idle_for=100s&limit="));
+    let some = |text: &str| Some(text.to_owned());
+    let asked = Filter { listener: some("web"), idle_for: some("100s"), ..Filter::default() };
+    assert_eq!(process.fake.world(|world| world.asked.clone()), asked);
     browser.tab_to("#filter [name=source]");
 }
 
@@ -309,9 +325,9 @@ fn a_filter_that_makes_no_sense_is_explained() {
     let refused = browser.text("#refused");
     assert_eq!(
         refused,
-        "Connections cannot be shown. Source: 10.x is no address or network. Write 10.0.0.0/8."
+        "Connections cannot be shown. `source`: expected 10.1.2.3, 10.0.0.0/8 or fd00::/8, found \"10.x\"."
     );
-    process.world(|world| world.connections = (0..1200).map(connection).collect());
+    process.fake.world(|world| world.connections = 1200);
     browser.tab_to("#filter button");
     browser.press("Enter");
     browser.until("document.querySelectorAll('#connections tbody tr').length === 200");
@@ -337,7 +353,8 @@ fn a_filter_that_makes_no_sense_is_explained() {
 #[test]
 fn a_process_that_is_gone_is_told_of_and_found_again() {
     let Some((process, mut browser, _turn)) = opened() else { return };
-    process.world(|world| world.silent = true);
+    let (fake, at) = (Arc::clone(&process.fake), process.http);
+    drop(process);
     browser.until("document.querySelector('#lost').textContent !== ''");
     let lost = browser.text("#lost");
     assert!(lost.contains("does not answer since") && lost.contains("It cannot be reached."), "{lost}");
@@ -345,10 +362,8 @@ fn a_process_that_is_gone_is_told_of_and_found_again() {
     let found = browser.look();
     assert_in_order(&found, "without a process");
     picture(&mut browser, "lost");
-    process.world(|world| {
-        world.silent = false;
-        world.status.phase = Phase::Draining;
-    });
+    fake.world(|world| world.status.phase = Phase::Draining);
+    let _process = Served::with(fake, |admin| admin.http = Some(at));
     browser.until("document.querySelector('#lost').textContent === ''");
     assert_eq!(browser.text("#phase"), "Draining");
     let log = browser.text("#log");
@@ -358,15 +373,17 @@ fn a_process_that_is_gone_is_told_of_and_found_again() {
 
 #[test]
 fn who_may_only_look_with_the_token_is_asked_for_it_once() {
-    let Some((process, mut browser, _turn)) = opened() else { return };
-    process.world(|world| world.locked = true);
-    browser.open(&format!("http://{}/", process.address()));
+    let others = |admin: &mut Admin| {
+        admin.http = Some("0.0.0.0:0".parse().unwrap());
+        admin.http_write = true;
+    };
+    let Some((_process, mut browser, _turn)) = opened_with(others) else { return };
     browser.until("document.querySelector('#enter') && !document.querySelector('#enter').hidden");
     assert_eq!(browser.value("document.activeElement.id"), "key");
     picture(&mut browser, "token");
     browser.type_over("a guess");
     browser.press("Enter");
-    browser.until("document.querySelector('#wrong').textContent === 'The token is not the right one.'");
+    browser.until(&format!("document.querySelector('#wrong').textContent === '{WRONG}'"));
     browser.type_over(TOKEN);
     browser.press("Enter");
     browser.until("document.querySelectorAll('#connections tbody tr').length === 24");
@@ -384,8 +401,9 @@ fn who_may_only_look_with_the_token_is_asked_for_it_once() {
 #[test]
 fn text_from_elsewhere_stays_text() {
     let Some((process, mut browser, _turn)) = opened() else { return };
-    let odd = "<img src=x onerror=\"document.title='run'\"> & <b>bold</b>";
-    process.world(|world| {
+    const ODD: &str = "<img src=x onerror=\"document.title='run'\"> & <b>bold</b>";
+    let odd = ODD;
+    process.fake.world(|world| {
         let status = &mut world.status;
         status.listeners[0].name = odd.to_owned();
         status.listeners[0].addresses = vec![odd.to_owned()];
@@ -397,8 +415,8 @@ fn text_from_elsewhere_stays_text() {
         status.config.file = odd.to_owned();
         status.config.last_reload_successful = false;
         status.config.last_reload_error = Some(odd.to_owned());
-        world.connections[0].id = odd.to_owned();
-        world.connections[0].server = Some(odd.to_owned());
+        world.connection =
+            |number| Connection { id: ODD.to_owned(), server: Some(ODD.to_owned()), ..connection(number) };
     });
     browser.until(&format!("document.querySelector('#connections').textContent.includes({})", json!(odd)));
     for section in ["facts", "notices", "closings", "listeners", "pools", "workers", "filter", "log"] {

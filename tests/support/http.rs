@@ -1,152 +1,155 @@
-//! A small HTTP server and a small client: enough for what tests serve and ask.
+//! An HTTP client that sends exactly what it is told, and reads answers.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
-use super::PATIENCE;
+use serde_json::Value;
 
-/// What a client asks.
-pub(crate) struct Request {
-    pub(crate) method: String,
-    /// The path with what follows it.
-    pub(crate) target: String,
-    /// The headers, their names in lower case.
-    headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-}
+/// How long an answer may take: far more than it needs.
+const PATIENCE: Duration = Duration::from_secs(40);
 
-impl Request {
-    pub(crate) fn path(&self) -> &str {
-        self.target.split('?').next().unwrap_or_default()
-    }
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
 
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
+/// One connection.
+pub(crate) struct Wire(BufReader<Box<dyn Stream>>);
 
-    /// A parameter of the query, decoded.
-    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
-        let (_, query) = self.target.split_once('?')?;
-        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(known, _)| *known == name).map(|(_, value)| decoded(value))
-    }
-
-    fn read(stream: &mut impl BufRead) -> Option<Self> {
-        let mut line = String::new();
-        stream.read_line(&mut line).ok()?;
-        let mut words = line.split_whitespace();
-        let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-        let headers = headers(stream);
-        let mut request = Self { method, target, headers, body: Vec::new() };
-        let length = request.header("content-length").map_or(0, |length| length.parse().expect("a length"));
-        request.body.resize(length, 0);
-        stream.read_exact(&mut request.body).ok()?;
-        Some(request)
-    }
-}
-
-/// What a server answers.
-pub(crate) struct Response {
+/// What was answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) headers: Vec<(&'static str, String)>,
-    pub(crate) body: Vec<u8>,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
 }
 
-impl Response {
-    pub(crate) fn new(status: u16, kind: &str, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: vec![("content-type", kind.to_owned())], body: body.into() }
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
     }
 
-    pub(crate) fn with(mut self, name: &'static str, value: &str) -> Self {
-        self.headers.push((name, value.to_owned()));
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// What was refused and why, in one text.
+    pub(crate) fn refusal(&self) -> String {
+        let refusal: tidegate::control::model::Refusal =
+            serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+        format!("{} {:?} {refusal}", self.status, refusal.kind)
+    }
+}
+
+impl Wire {
+    pub(crate) fn tcp(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(BufReader::new(Box::new(stream)))
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn unix(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(BufReader::new(Box::new(stream)))
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.0.get_mut().write_all(bytes.as_ref()).unwrap();
         self
     }
 
-    fn write(&self, stream: &mut impl Write) -> std::io::Result<()> {
-        write!(stream, "HTTP/1.1 {} Reason\r\n", self.status)?;
-        for (name, value) in &self.headers {
-            write!(stream, "{name}: {value}\r\n")?;
+    /// The next answer.
+    pub(crate) fn answer(&mut self) -> Answer {
+        self.try_answer().expect("an answer, not an end")
+    }
+
+    /// The next answer; none if the connection ends before it.
+    pub(crate) fn try_answer(&mut self) -> Option<Answer> {
+        let first = self.line()?;
+        let status = first.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let status = status.unwrap_or_else(|| panic!("not an answer: {first:?}"));
+        let mut headers = BTreeMap::new();
+        while let Some(line) = self.line().filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(':').expect("a header");
+            headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
-        write!(stream, "content-length: {}\r\nconnection: close\r\n\r\n", self.body.len())?;
-        stream.write_all(&self.body)
-    }
-}
-
-/// A server on loopback. Dropping it ends it.
-pub(crate) struct Server {
-    address: SocketAddr,
-    ending: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    /// Each request gets what `answer` gives; `None` closes the connection without a word.
-    pub(crate) fn start(answer: impl Fn(&Request) -> Option<Response> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (ending, answer) = (Arc::new(AtomicBool::new(false)), Arc::new(answer));
-        let ended = Arc::clone(&ending);
-        let thread = thread::spawn(move || {
-            for stream in listener.incoming().filter_map(Result::ok) {
-                if ended.load(Ordering::Relaxed) {
-                    return;
+        let mut body = Vec::new();
+        if headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+            while let Some(size) = self.line() {
+                let size = usize::from_str_radix(&size, 16).expect("the size of a chunk");
+                let mut chunk = vec![0; size];
+                self.0.read_exact(&mut chunk).expect("a whole chunk");
+                body.extend(chunk);
+                assert_eq!(self.line().as_deref(), Some(""));
+                if size == 0 {
+                    break;
                 }
-                let answer = Arc::clone(&answer);
-                thread::spawn(move || serve(&stream, &*answer));
             }
-        });
-        Self { address, ending, thread: Some(thread) }
+        } else if let Some(length) = headers.get("content-length") {
+            body = vec![0; length.parse().expect("a length")];
+            self.0.read_exact(&mut body).expect("a whole body");
+        } else {
+            self.0.read_to_end(&mut body).expect("a body");
+        }
+        Some(Answer { status, headers, body: String::from_utf8(body).expect("text") })
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.0.read_line(&mut line) {
+            Ok(0) => None,
+            Ok(_) => Some(line.trim_end_matches(['\r', '\n']).to_owned()),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("no answer: {error}"),
+        }
     }
-}
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.ending.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(self.address);
-        let _ = self.thread.take().expect("it is dropped once").join();
+    /// Reads until the other side ends the connection, and says how many bytes came.
+    pub(crate) fn drain(&mut self) -> usize {
+        let mut bytes = 0;
+        let mut buffer = [0; 1 << 16];
+        loop {
+            match self.0.read(&mut buffer) {
+                Ok(0) => return bytes,
+                Ok(count) => bytes += count,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return bytes,
+                Err(error) => panic!("it does not end: {error}"),
+            }
+        }
     }
-}
 
-/// A client that goes away early is not of interest.
-fn serve(stream: &TcpStream, answer: &impl Fn(&Request) -> Option<Response>) {
-    let _ = stream.set_read_timeout(Some(PATIENCE));
-    let mut reader = BufReader::new(stream);
-    let response = Request::read(&mut reader).and_then(|request| answer(&request));
-    if let Some(response) = response {
-        let _ = response.write(&mut &*stream);
+    /// Sends a request of the usual form, and gives its answer.
+    pub(crate) fn ask(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut text = format!("{method} {target} HTTP/1.1\r\n");
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            text += "host: localhost\r\n";
+        }
+        for (name, value) in headers {
+            text += &format!("{name}: {value}\r\n");
+        }
+        if !body.is_empty() {
+            text += &format!("content-length: {}\r\n", body.len());
+        }
+        self.send(format!("{text}\r\n{body}")).answer()
+    }
+
+    pub(crate) fn get(&mut self, target: &str) -> Answer {
+        self.ask("GET", target, &[], "")
+    }
+
+    /// Sends a body of JSON.
+    pub(crate) fn json(&mut self, method: &str, target: &str, body: &str) -> Answer {
+        self.ask(method, target, &[("content-type", "application/json")], body)
     }
 }
 
 /// What a server answers to GET: the status and the body. `None` when it cannot be reached.
 pub(crate) fn get(address: SocketAddr, target: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {target} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    reader.read_line(&mut line).ok()?;
-    let status = line.split_whitespace().nth(1)?.parse().ok()?;
-    headers(&mut reader);
-    let mut body = String::new();
-    reader.read_to_string(&mut body).ok()?;
-    Some((status, body))
-}
-
-fn headers(stream: &mut impl BufRead) -> Vec<(String, String)> {
-    let mut headers = Vec::new();
-    for line in stream.lines().map_while(Result::ok).take_while(|line| !line.is_empty()) {
-        if let Some((name, value)) = line.split_once(':') {
-            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-        }
-    }
-    headers
+    write!(stream, "GET {target} HTTP/1.0\r\nhost: {address}\r\n\r\n").ok()?;
+    Wire::tcp(stream).try_answer().map(|answer| (answer.status, answer.body))
 }
 
 /// A value as it stands in a query.
@@ -156,21 +159,4 @@ pub(crate) fn encoded(value: &str) -> String {
         .bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
         .collect()
-}
-
-/// A value of a query, as it was meant.
-pub(crate) fn decoded(value: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = value.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let digits: String = rest.by_ref().take(2).map(char::from).collect();
-                u8::from_str_radix(&digits, 16).expect("two hexadecimal digits")
-            }
-            plain => plain,
-        });
-    }
-    String::from_utf8(bytes).expect("text")
 }

@@ -13,8 +13,8 @@ use tidegate::control::serve::{Bound, serve};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use super::client::Wire;
-use super::fake::Fake;
+use super::Fake;
+use crate::support::http::Wire;
 
 pub(crate) const TOKEN: &str = "a-token-that-is-long-enough";
 
@@ -39,7 +39,7 @@ impl Served {
     }
 
     /// With other values in `[admin]`. There is a token.
-    pub(crate) fn with(fake: Fake, change: impl FnOnce(&mut Admin)) -> Self {
+    pub(crate) fn with(fake: impl Into<Arc<Fake>>, change: impl FnOnce(&mut Admin)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let token = directory.path().join("token");
         fs::write(&token, format!("{TOKEN}\n")).unwrap();
@@ -51,7 +51,11 @@ impl Served {
         };
         change(&mut admin);
         let bound = Bound::new(&admin).unwrap();
-        let (fake, http, socket) = (Arc::new(fake), bound.http().unwrap(), admin.socket.clone().unwrap());
+        let (fake, mut http, socket): (Arc<Fake>, _, _) =
+            (fake.into(), bound.http().unwrap(), admin.socket.clone().unwrap());
+        if http.ip().is_unspecified() {
+            http.set_ip([127, 0, 0, 1].into());
+        }
         let (stop, stopped) = oneshot::channel();
         let control = Arc::clone(&fake);
         let thread = thread::spawn(move || {
@@ -68,11 +72,7 @@ impl Served {
 
     /// A connection to its address.
     pub(crate) fn tcp(&self) -> Wire {
-        let mut at = self.http;
-        if at.ip().is_unspecified() {
-            at.set_ip([127, 0, 0, 1].into());
-        }
-        Wire::tcp(TcpStream::connect(at).unwrap())
+        Wire::tcp(TcpStream::connect(self.http).unwrap())
     }
 
     /// A connection to its control socket.

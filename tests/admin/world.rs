@@ -1,0 +1,113 @@
+//! What the made-up process is in these tests.
+
+use std::collections::BTreeMap;
+
+use tidegate::control::model::{
+    Bytes, Configuration, Connection, Histogram, Listener, Phase, Pool, Process, Server, ServerState,
+    SessionState, Status, Worker,
+};
+
+use super::fake::{Fake, closing};
+
+/// One with everything in it that may be there, and so many connections.
+pub(crate) fn fake_of(connections: u32) -> Fake {
+    Fake::new(status(), connections, connection)
+}
+
+pub(crate) fn fake() -> Fake {
+    fake_of(250)
+}
+
+fn bytes() -> Bytes {
+    Bytes { up: 1_000, down: u64::MAX }
+}
+
+fn times() -> Histogram {
+    Histogram { buckets: vec![(0.001, 3), (0.01, 2), (1.0, 0)], count: 6, sum: 2.5 }
+}
+
+fn server(name: &str, state: ServerState, removed: bool) -> Server {
+    Server {
+        name: name.to_owned(),
+        address: "127.0.0.1:9001".to_owned(),
+        state,
+        file_state: (state != ServerState::Ready).then_some(ServerState::Ready),
+        weight: 5,
+        file_weight: Some(1),
+        connections: 3,
+        attempts: BTreeMap::from([("ok".to_owned(), 6), ("refused".to_owned(), 2)]),
+        connect_seconds: times(),
+        redispatched: 2,
+        bytes: bytes(),
+        removed,
+    }
+}
+
+fn listener() -> Listener {
+    Listener {
+        name: "web".to_owned(),
+        addresses: vec!["127.0.0.1:8080".to_owned()],
+        pool: "web".to_owned(),
+        engine: "mio".to_owned(),
+        connections: 6,
+        maxconn: Some(100),
+        accepted: 40,
+        bytes: bytes(),
+        closed: BTreeMap::from([("done".to_owned(), 30), ("maxconn".to_owned(), 4)]),
+        removed: false,
+    }
+}
+
+/// Everything in it that may be there. A server that was removed has the name of one that has come since.
+fn status() -> Status {
+    let servers = vec![
+        server("alpha", ServerState::Ready, false),
+        server("beta", ServerState::Drain, false),
+        server("alpha", ServerState::Ready, true),
+    ];
+    Status {
+        version: "1.2.3".to_owned(),
+        phase: Phase::Serving,
+        ready: true,
+        started_at: 1_700_000_000.25,
+        uptime_s: 3_661,
+        process: Process { connections: 6, maxconn: 1_000, descriptors: 50, descriptor_limit: 4_096 },
+        config: Configuration {
+            file: "/etc/tidegate/proxy.toml".to_owned(),
+            generation: 2,
+            loaded_at: 1_700_000_100.5,
+            last_reload_successful: false,
+            last_reload_error: Some("unknown key `colour`".to_owned()),
+            confirm_within_s: Some(42),
+        },
+        listeners: vec![listener()],
+        pools: vec![Pool { name: "web".to_owned(), balance: "p2c".to_owned(), servers }],
+        workers: vec![Worker {
+            number: 0,
+            engine: "mio".to_owned(),
+            connections: 6,
+            turns: 100,
+            cpu_seconds: 12.5,
+            answer_seconds: times(),
+        }],
+        closings: vec![closing("rebalance web", Some(5))],
+    }
+}
+
+fn connection(number: u32) -> Connection {
+    Connection {
+        id: format!("{:016x}", (1_u64 << 32) + u64::from(number)),
+        listener: "web".to_owned(),
+        client: (!number.is_multiple_of(2)).then(|| "192.0.2.1:50000".parse().unwrap()),
+        pool: "web".to_owned(),
+        server: Some("alpha".to_owned()),
+        state: SessionState::Relaying,
+        age_ms: 61_000,
+        idle_ms: Some(500),
+        bytes: Bytes { up: 10, down: 20 },
+        client_path: None,
+        server_path: None,
+        worker: 0,
+        engine: "mio".to_owned(),
+    }
+}
