@@ -234,6 +234,23 @@ fn a_process_that_drains_is_not_ready() {
     assert_eq!(served.unix().get("/healthz").status, 200);
 }
 
+/// Over TCP the state is given out again for a while, but not to who has just changed it.
+#[test]
+fn who_has_changed_something_sees_it_at_once() {
+    let served = Served::writable(fake());
+    let mut wire = served.tcp();
+    let token = format!("Bearer {TOKEN}");
+    let headers = [("content-type", "application/json"), ("authorization", token.as_str())];
+    for weight in 10..20 {
+        wire.get("/api/v1/status");
+        let body = format!("{{\"weight\":{weight}}}");
+        let answer = wire.ask("PUT", "/api/v1/pools/web/servers/alpha/weight", &headers, &body);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let status = wire.get("/api/v1/status").json();
+        assert_eq!(status.pointer("/pools/0/servers/0/weight"), Some(&json!(weight)));
+    }
+}
+
 #[test]
 fn the_answer_to_the_state_says_whether_it_can_be_changed() {
     let [reading, writing] = [Served::new(fake()), Served::writable(fake())];

@@ -31,4 +31,9 @@ impl<T: Clone> Kept<T> {
         *kept = Some((Instant::now(), value.clone()));
         Ok(value)
     }
+
+    /// It is not so any more; what is being made now is not kept either.
+    pub(super) async fn forget(&self) {
+        *self.0.lock().await = None;
+    }
 }

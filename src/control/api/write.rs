@@ -166,7 +166,13 @@ impl<C: Control> App<C> {
             made.await
         });
         match timeout(ANSWER_WAIT, task).await {
-            Ok(Ok(made)) => Ok(json(&made?)),
+            Ok(Ok(made)) => {
+                let made = made?;
+                // In this order: the text is made from the state.
+                self.status.forget().await;
+                self.status_text.forget().await;
+                Ok(json(&made))
+            }
             Ok(Err(_)) | Err(_) => Err(no_answer().into()),
         }
     }

@@ -98,6 +98,7 @@ async function apply() {
 function remember({ pool, name }, what, value) {
   const known = servers(state.status).get(`${pool}/${name}`);
   if (known) known[what] = value;
+  state.changes += 1;
 }
 
 form.addEventListener("input", () => {

@@ -3,7 +3,7 @@
 const EVERY_MS = 1000;
 const SLOWEST_MS = 5000;
 
-const state = { status: null, paused: false, locked: false, lostAt: null, failures: 0 };
+const state = { status: null, paused: false, locked: false, lostAt: null, failures: 0, changes: 0 };
 let timer = null;
 let asking = false;
 
@@ -14,8 +14,11 @@ async function refresh() {
   try {
     // Answers may wait for the page to be drawn; when the process was asked is known better.
     const at = performance.now();
+    const { changes } = state;
     const response = await ask("api/v1/status");
-    take(at, await response.json(), response.headers.get("tidegate-writes") === "on");
+    const status = await response.json();
+    // What was changed from here meanwhile may not be in it.
+    if (changes === state.changes) take(at, status, response.headers.get("tidegate-writes") === "on");
   } catch (error) {
     if (error.status === 401) lock(error);
     else lose(error);
