@@ -47,15 +47,6 @@ fn what_lost_signals_would_have_told_is_found_out() {
     assert_eq!(gate.stop().len(), 32 * 3);
 }
 
-/// A client that has sent a byte and got it back.
-fn served(gate: &Gate) -> Peer {
-    let mut client = gate.connect();
-    client.expect_echo();
-    client.send(1);
-    client.receive(1);
-    client
-}
-
 /// The first context of each thread, the probe's and the worker's, is made; one of twice the size is refused.
 const NO_LARGER_CONTEXT: &str = "exec strace -D -f -qq -o /dev/null -e trace=io_setup \
                                  -e inject=io_setup:error=EAGAIN:when=2+ \"$0\" \"$@\"";
@@ -68,7 +59,7 @@ fn without_a_larger_context_new_clients_are_reset_and_the_others_go_on() {
     let server = Server::echo();
     let gate = Gate::start_under(NO_LARGER_CONTEXT, &Config::new("aio").server(server.address()));
     // The context has room for 256 sockets: the bell, the listener, and two for each connection.
-    let mut clients: Vec<Peer> = (0..127).map(|_| served(&gate)).collect();
+    let mut clients: Vec<Peer> = (0..127).map(|_| gate.connect().echoed()).collect();
     for _ in 0..3 {
         gate.resets_a_client();
     }
@@ -81,7 +72,7 @@ fn without_a_larger_context_new_clients_are_reset_and_the_others_go_on() {
     }
     let left = clients.pop().expect("many").address();
     gate.access(left);
-    served(&gate);
+    gate.connect().echoed();
 }
 
 /// The same with a client that fits and a server that does not: it is not counted as one that has gone.
@@ -93,19 +84,19 @@ fn without_a_larger_context_a_server_that_does_not_fit_is_not_reached() {
     let server = Server::echo();
     let config = Config::new("aio").table("listener.other", "bind = [\"127.0.0.1:0\"]\npool = \"p\"");
     let gate = Gate::start_under(NO_LARGER_CONTEXT, &config.server(server.address()));
-    let clients: Vec<Peer> = (0..126).map(|_| served(&gate)).collect();
+    let clients: Vec<Peer> = (0..126).map(|_| gate.connect().echoed()).collect();
     assert_eq!(gate.access(gate.resets_a_client()).cause, "no_resources");
     let left = clients[0].address();
     drop(clients);
     gate.access(left);
-    served(&gate);
+    gate.connect().echoed();
 }
 
 #[test]
 fn a_context_grows_with_its_connections() {
     let server = Server::echo();
     let gate = Gate::start(&Config::new("aio").process("maxconn = 600").server(server.address()));
-    let mut clients: Vec<Peer> = (0..600).map(|_| served(&gate)).collect();
+    let mut clients: Vec<Peer> = (0..600).map(|_| gate.connect().echoed()).collect();
     for client in &mut clients {
         client.send(1_000);
         client.receive(1_000);

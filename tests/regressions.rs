@@ -111,7 +111,7 @@ fn trap_09_workers_share_no_socket() {
     // A listener and a waker.
     assert!(resting.values().all(|sockets| sockets.len() == 2), "{resting:?}");
 
-    let clients: Vec<Peer> = (0..30).map(|_| served(&gate)).collect();
+    let clients: Vec<Peer> = (0..30).map(|_| gate.connect().echoed()).collect();
     let mut sockets: Vec<u64> = watched(gate.pid()).into_values().flatten().collect();
     assert_eq!(sockets.len(), 2 * WORKERS + 2 * clients.len());
     sockets.sort_unstable();
@@ -406,7 +406,7 @@ fn trap_41_failures_leave_the_limit_alone() {
         peer.echo();
     });
     for _ in 0..3 {
-        let clients: Vec<Peer> = (0..MOST).map(|_| served(&gate)).collect();
+        let clients: Vec<Peer> = (0..MOST).map(|_| gate.connect().echoed()).collect();
         let rejected = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         rejected.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         // The reset may be faster than the end of this call.
@@ -427,7 +427,7 @@ fn trap_41_failures_leave_the_limit_alone() {
 fn trap_44_sockets_have_the_options_they_need() {
     let server = Server::echo();
     let gate = Gate::start(&Config::new(ENGINE).server(server.address()));
-    let _client = served(&gate);
+    let _client = gate.connect().echoed();
     let mut checked = 0;
     for socket in connections_of(gate.pid()) {
         assert_eq!(socket.tcp_user_timeout().unwrap(), None);
@@ -455,13 +455,4 @@ fn connections_of(pid: u32) -> Vec<Socket> {
         .map(Socket::from)
         .filter(|socket| socket.peer_addr().is_ok_and(|peer| peer.is_ipv4()))
         .collect()
-}
-
-/// A client that has sent a byte and got it back.
-fn served(gate: &Gate) -> Peer {
-    let mut client = gate.connect();
-    client.expect_echo();
-    client.send(1);
-    client.receive(1);
-    client
 }

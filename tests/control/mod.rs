@@ -256,11 +256,7 @@ impl Run {
 
     pub(crate) fn session_at(&self, at: SocketAddr) -> Peer {
         let stream = TcpStream::connect_timeout(&at, PATIENCE).expect("the listener takes connections");
-        let mut client = Peer::client(stream);
-        client.expect_echo();
-        client.send(1);
-        client.receive(1);
-        client
+        Peer::client(stream).echoed()
     }
 
     pub(crate) fn sessions(&self, count: usize) -> Vec<Peer> {

@@ -16,7 +16,7 @@ use crate::support::stage::Stage;
 pub(crate) fn grace_still_accepts(engine: &'static str) {
     let server = Server::echo();
     let mut gate = start(Config::new(engine), "grace = \"2s\"", &server);
-    let mut client = active(&gate);
+    let mut client = gate.connect().echoed();
     let began = Instant::now();
     gate.signal(Signal::TERM);
     assert!(gate.logs(|line| line.contains("stopping")));
@@ -44,7 +44,7 @@ pub(crate) fn grace_still_accepts(engine: &'static str) {
 pub(crate) fn idle_connections_leave_evenly_over_the_spread(engine: &'static str) {
     let server = Server::echo();
     let mut gate = start(Config::new(engine), "spread = \"2s\"", &server);
-    let mut clients: Vec<Peer> = (0..10).map(|_| active(&gate)).collect();
+    let mut clients: Vec<Peer> = (0..10).map(|_| gate.connect().echoed()).collect();
     let began = Instant::now();
     gate.signal(Signal::TERM);
     let mut times = ends(&mut clients, began);
@@ -77,8 +77,8 @@ fn who_leaves(engine: &'static str, idle_first: &str) -> Vec<&'static str> {
     // A fifth of the limit is how often a relay is looked at, which is how it is known to be idle.
     let config = Config::new(engine).timeouts("half_close = \"2s\"");
     let mut gate = start(config, &format!("idle_first = {idle_first}\nspread = \"2s\""), &server);
-    let mut busy: Vec<Peer> = (0..5).map(|_| active(&gate)).collect();
-    let mut idle: Vec<Peer> = (0..5).map(|_| active(&gate)).collect();
+    let mut busy: Vec<Peer> = (0..5).map(|_| gate.connect().echoed()).collect();
+    let mut idle: Vec<Peer> = (0..5).map(|_| gate.connect().echoed()).collect();
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(2) {
         for client in &mut busy {
@@ -101,7 +101,7 @@ fn who_leaves(engine: &'static str, idle_first: &str) -> Vec<&'static str> {
 pub(crate) fn without_spread_they_leave_at_once(engine: &'static str) {
     let server = Server::echo();
     let mut gate = start(Config::new(engine), "spread = \"0s\"", &server);
-    let mut clients: Vec<Peer> = (0..10).map(|_| active(&gate)).collect();
+    let mut clients: Vec<Peer> = (0..10).map(|_| gate.connect().echoed()).collect();
     let began = Instant::now();
     gate.signal(Signal::TERM);
     let times = ends(&mut clients, began);
@@ -144,7 +144,7 @@ pub(crate) fn busy_for_ever_is_reset_at_hard_stop(engine: &'static str) {
 pub(crate) fn second_signal_ends_the_grace(engine: &'static str) {
     let server = Server::echo();
     let mut gate = start(Config::new(engine), "grace = \"60s\"", &server);
-    let mut client = active(&gate);
+    let mut client = gate.connect().echoed();
     gate.signal(Signal::TERM);
     assert!(gate.logs(|line| line.contains("stopping")));
     gate.echo(100);
@@ -157,7 +157,7 @@ pub(crate) fn second_signal_ends_the_grace(engine: &'static str) {
 pub(crate) fn progress_is_told(engine: &'static str) {
     let server = Server::echo();
     let mut gate = start(Config::new(engine), "spread = \"1h\"\nhard_stop = \"off\"", &server);
-    let clients = [active(&gate), active(&gate)];
+    let clients = [gate.connect().echoed(), gate.connect().echoed()];
     gate.signal(Signal::TERM);
     assert!(gate.logs(|line| line.contains("draining: 2 connections left")), "nothing was told");
     drop(clients);
@@ -166,15 +166,6 @@ pub(crate) fn progress_is_told(engine: &'static str) {
 
 fn start(config: Config, drain: &str, server: &Server) -> Gate {
     Gate::start(&config.table("process.drain", drain).server(server.address()))
-}
-
-/// A client that has got a byte back.
-fn active(gate: &Gate) -> Peer {
-    let mut client = gate.connect();
-    client.expect_echo();
-    client.send(1);
-    client.receive(1);
-    client
 }
 
 /// A server that takes everything and says nothing.

@@ -21,8 +21,8 @@ pub(crate) fn client_over_the_process_maxconn_waits(engine: &'static str) {
 fn over_maxconn_waits(limit: impl Fn(Config) -> Config, engine: &'static str) {
     let server = Server::echo();
     let gate = Gate::start(&limit(Config::new(engine)).server(server.address()));
-    let first = served(&gate);
-    let mut second = served(&gate);
+    let first = gate.connect().echoed();
+    let mut second = gate.connect().echoed();
     let mut waiting = [knock(&gate), knock(&gate)];
     assert!(waiting.iter_mut().all(|client| client.hears_nothing_for(MOMENT)), "served over the limit");
     let ticks = cpu_ticks_over(gate.pid(), Duration::from_secs(1));
@@ -42,8 +42,8 @@ pub(crate) fn client_over_maxconn_is_rejected(engine: &'static str) {
     let server = Server::echo();
     let config = Config::new(engine).listener("maxconn = 2").listener("at_maxconn = \"reject\"");
     let gate = Gate::start(&config.server(server.address()));
-    let first = served(&gate);
-    let mut second = served(&gate);
+    let first = gate.connect().echoed();
+    let mut second = gate.connect().echoed();
     let access = gate.access(gate.resets_a_client());
     assert_eq!((access.cause.as_str(), access.tries, access.server), ("maxconn", 0, None));
     second.send(1);
@@ -53,14 +53,7 @@ pub(crate) fn client_over_maxconn_is_rejected(engine: &'static str) {
     let left = first.address();
     drop(first);
     gate.access(left);
-    served(&gate);
-}
-
-/// A client that has sent a byte and got it back.
-fn served(gate: &Gate) -> Peer {
-    let mut client = knock(gate);
-    client.receive(1);
-    client
+    gate.connect().echoed();
 }
 
 /// A client that has sent a byte and expects it back.
@@ -74,7 +67,7 @@ fn knock(gate: &Gate) -> Peer {
 pub(crate) fn out_of_descriptors(engine: &'static str) {
     let server = Server::echo();
     let gate = Gate::start(&Config::new(engine).process("maxconn = 200").server(server.address()));
-    let mut living = served(&gate);
+    let mut living = gate.connect().echoed();
     let before = gate.limit_descriptors(lowest_free_descriptor(gate.pid()));
     let mut waiting: Vec<Peer> = (0..20).map(|_| knock(&gate)).collect();
     let unserved: usize =
@@ -92,7 +85,7 @@ pub(crate) fn out_of_descriptors(engine: &'static str) {
 
     gate.limit_descriptors(before);
     let freed = Instant::now();
-    served(&gate);
+    gate.connect().echoed();
     for client in &mut waiting {
         client.send(1);
         client.receive(1);
@@ -106,7 +99,7 @@ pub(crate) fn out_of_descriptors(engine: &'static str) {
 pub(crate) fn session_that_ends_gives_its_descriptors_to_a_client(engine: &'static str) {
     let server = Server::echo();
     let gate = Gate::start(&Config::new(engine).process("maxconn = 200").server(server.address()));
-    let mut sessions: Vec<Peer> = (0..20).map(|_| served(&gate)).collect();
+    let mut sessions: Vec<Peer> = (0..20).map(|_| gate.connect().echoed()).collect();
     gate.limit_descriptors(lowest_free_descriptor(gate.pid()));
     let mut waiting: Vec<Peer> = (0..20).map(|_| knock(&gate)).collect();
     thread::sleep(MOMENT);

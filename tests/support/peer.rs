@@ -163,7 +163,15 @@ impl Peer {
         self.incoming.author = self.writes;
     }
 
-    /// The same, and its bytes begin at `start`: other connections carry other bytes.
+    /// A client of a server that echoes, when a byte was there and is back.
+    pub(crate) fn echoed(mut self) -> Self {
+        self.expect_echo();
+        self.send(1);
+        self.receive(1);
+        self
+    }
+
+    /// From now on its own bytes are expected back, and its bytes begin at `start`: other connections carry other bytes.
     pub(crate) fn expect_echo_from(&mut self, start: u64) {
         self.expect_echo();
         self.sent = start;
