@@ -117,7 +117,7 @@ impl Usage {
 }
 
 /// The number behind `name:` in a file of such lines.
-fn value(lines: &str, name: &str) -> Option<u64> {
+pub(super) fn value(lines: &str, name: &str) -> Option<u64> {
     let line = lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::measure::value;
 use super::workload::{Work, Workload};
 
 /// Descriptors of a process beside those of its connections.
@@ -81,9 +82,7 @@ fn ports() -> u64 {
 
 fn memory() -> u64 {
     let lines = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = lines.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.map_or(u64::MAX, |kib| kib << 10)
+    value(&lines, "MemAvailable").map_or(u64::MAX, |kib| kib << 10)
 }
 
 #[cfg(test)]
