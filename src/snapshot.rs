@@ -38,12 +38,6 @@ pub struct Snapshot {
     pub pools: Vec<Pool>,
     /// The servers of all pools, by [`ServerId`].
     pub servers: Vec<Server>,
-    /// Limits of a connection's life.
-    pub timeouts: config::Timeouts,
-    /// Attempts to reach a server.
-    pub retry: config::Retry,
-    /// Socket options of both sides.
-    pub tcp: config::Tcp,
     /// How the process ends.
     pub drain: config::Drain,
     /// Bytes that the buffers of each worker may have together; `None`: as many as its engine was given.
@@ -67,6 +61,10 @@ pub struct Listener {
     pub accept_balance: AcceptBalance,
     /// What a client meets at a limit.
     pub at_maxconn: AtMaxconn,
+    /// Limits of its connections' lives: those of its pool, else its own, else those that hold for all.
+    pub timeouts: config::Timeouts,
+    /// As [`config::Tcp::dead_peer`], for its clients.
+    pub dead_peer: Option<Duration>,
     /// Its connections, in all workers.
     pub connections: Limit,
     /// What is counted for it.
@@ -90,6 +88,12 @@ pub struct Pool {
     pub drain_timeout: Option<Duration>,
     /// Connections that are closed in a second, where many are.
     pub close_rate: u32,
+    /// As [`config::Timeouts::connect`].
+    pub connect: Option<Duration>,
+    /// Attempts to reach a server.
+    pub retry: config::Retry,
+    /// Options of the sockets towards its servers.
+    pub tcp: config::Tcp,
     /// It is not in the configuration any more.
     pub removed: bool,
 }
@@ -247,9 +251,6 @@ impl Snapshot {
             listeners: Vec::new(),
             pools: Vec::new(),
             servers: Vec::new(),
-            timeouts: config.timeouts,
-            retry: config.retry,
-            tcp: config.tcp,
             drain: config.process.drain,
             buffer_share: None,
             connections: Limit::new(maxconn),
@@ -290,21 +291,22 @@ impl Snapshot {
                 on_removed: pool.on_removed,
                 drain_timeout: pool.drain_timeout,
                 close_rate: pool.close_rate,
+                connect: config.timeouts.but(&pool.timeouts).connect,
+                retry: pool.retry,
+                tcp: pool.tcp.clone(),
                 removed: false,
             };
             put(&mut pools, usize::from(id.0), pool);
             ids.push(id);
         }
         for listener in &config.listeners {
-            put_listener(&mut listeners, ids[listener.pool], listener, now);
+            let timeouts = config.timeouts.but(&listener.timeouts).but(&config.pools[listener.pool].timeouts);
+            put_listener(&mut listeners, ids[listener.pool], listener, timeouts, now);
         }
         Self {
             listeners,
             pools,
             servers,
-            timeouts: config.timeouts,
-            retry: config.retry,
-            tcp: config.tcp,
             drain: config.process.drain,
             buffer_share: self.buffer_share,
             connections: self.connections.with_most(maxconn),
@@ -426,6 +428,9 @@ impl Pool {
             on_removed: self.on_removed,
             drain_timeout: self.drain_timeout,
             close_rate: self.close_rate,
+            connect: self.connect,
+            retry: self.retry,
+            tcp: self.tcp.clone(),
             removed: true,
         }
     }
@@ -476,7 +481,13 @@ fn put_server(
     (ServerId(u32::try_from(index).expect("configuration limits the number of servers")), effective)
 }
 
-fn put_listener(all: &mut Vec<Listener>, pool: PoolId, listener: &config::Listener, now: Tick) {
+fn put_listener(
+    all: &mut Vec<Listener>,
+    pool: PoolId,
+    listener: &config::Listener,
+    timeouts: config::Timeouts,
+    now: Tick,
+) {
     let own = all.iter().position(|one| *one.name == *listener.name);
     let index = own.or_else(|| all.iter().position(|one| is_free(one.removed, now))).unwrap_or(all.len());
     let most = listener.maxconn.map_or(u32::MAX, std::num::NonZeroU32::get);
@@ -484,9 +495,18 @@ fn put_listener(all: &mut Vec<Listener>, pool: PoolId, listener: &config::Listen
         Some(index) => (all[index].connections.with_most(most), Arc::clone(&all[index].tally)),
         None => (Limit::new(most), Arc::default()),
     };
-    let (accept_balance, at_maxconn) = (listener.accept_balance, listener.at_maxconn);
-    let name = listener.name.as_str().into();
-    put(all, index, Listener { name, pool, accept_balance, at_maxconn, connections, tally, removed: None });
+    let listener = Listener {
+        name: listener.name.as_str().into(),
+        pool,
+        accept_balance: listener.accept_balance,
+        at_maxconn: listener.at_maxconn,
+        timeouts,
+        dead_peer: listener.tcp.dead_peer,
+        connections,
+        tally,
+        removed: None,
+    };
+    put(all, index, listener);
 }
 
 fn dense(index: usize) -> u16 {

@@ -101,7 +101,10 @@ fn configuration(plan: &Plan) -> Config {
         accept_balance: AcceptBalance::Reuseport,
         maxconn: plan.listener_maxconn.filter(|_| number == 0).and_then(NonZeroU32::new),
         at_maxconn: if plan.rejects { AtMaxconn::Reject } else { AtMaxconn::Wait },
+        timeouts: tidegate::config::OwnTimeouts::default(),
+        tcp: tidegate::config::Tcp::default(),
     };
+    let retry = Retry { tries: plan.tries, same_server_delay: wait(plan.retry_delay) };
     Config {
         admin: None,
         process: Process {
@@ -117,7 +120,7 @@ fn configuration(plan: &Plan) -> Config {
             half_close: plan.half_close.map(wait),
         },
         tcp: tidegate::config::Tcp::default(),
-        retry: Retry { tries: plan.tries, same_server_delay: wait(plan.retry_delay) },
+        retry,
         listeners: (0..plan.listeners).map(listener).collect(),
         pools: vec![Pool {
             name: "p".into(),
@@ -125,6 +128,9 @@ fn configuration(plan: &Plan) -> Config {
             on_removed: OnRemoved::Drain,
             drain_timeout: None,
             close_rate: 100,
+            timeouts: tidegate::config::OwnTimeouts::default(),
+            tcp: tidegate::config::Tcp::default(),
+            retry,
             servers: (0..plan.servers.len()).map(server).collect(),
         }],
     }

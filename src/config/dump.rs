@@ -8,7 +8,7 @@ use super::tables::LEVELS;
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
     AcceptBalance, Access, AccessFormat, Admin, AtMaxconn, Balance, Config, CpuAffinity, EngineKind,
-    Listener, LogFormat, LogOutput, OnRemoved, Pool, Process, Tcp, name_in,
+    Listener, LogFormat, LogOutput, OnRemoved, OwnTimeouts, Pool, Process, Retry, Tcp, name_in,
 };
 
 /// The whole configuration with every default written out, as TOML that [`parse`](super::parse) reads back
@@ -27,20 +27,27 @@ pub fn dump(config: &Config) -> String {
     out.key("output", quoted(&log.output.to_string()));
     out.key("format", quoted(name_in(&LogFormat::NAMES, &log.format)));
     out.access(access);
-    out.header("[defaults.timeouts]");
-    out.key("connect", duration_or_off(timeouts.connect));
-    out.key("connect_total", duration_or_off(timeouts.connect_total));
-    out.key("idle", duration_or_off(timeouts.idle));
-    out.key("half_close", duration_or_off(timeouts.half_close));
-    out.tcp(tcp);
-    out.header("[defaults.retry]");
-    out.key("tries", retry.tries);
-    out.key("same_server_delay", duration(retry.same_server_delay));
+    out.timeouts("[defaults.timeouts]", &OwnTimeouts::from(*timeouts));
+    out.tcp("[defaults.tcp]", tcp);
+    out.retry("[defaults.retry]", *retry);
     for listener in listeners {
         out.listener(listener, &pools[listener.pool]);
+        let path = format!("listener.{}", bare(&listener.name));
+        out.timeouts(&format!("[{path}.timeouts]"), &listener.timeouts);
+        if listener.tcp != *tcp {
+            out.tcp(&format!("[{path}.tcp]"), &listener.tcp);
+        }
     }
     for pool in pools {
         out.pool(pool);
+        let path = format!("pool.{}", bare(&pool.name));
+        out.timeouts(&format!("[{path}.timeouts]"), &pool.timeouts);
+        if pool.tcp != *tcp {
+            out.tcp(&format!("[{path}.tcp]"), &pool.tcp);
+        }
+        if pool.retry != *retry {
+            out.retry(&format!("[{path}.retry]"), pool.retry);
+        }
     }
     out.0
 }
@@ -115,8 +122,32 @@ impl Lines {
         self.key("sample", format!("{:?}", access.sample));
     }
 
-    fn tcp(&mut self, tcp: &Tcp) {
-        self.header("[defaults.tcp]");
+    /// Nothing, where nothing is set.
+    fn timeouts(&mut self, header: &str, own: &OwnTimeouts) {
+        if *own == OwnTimeouts::default() {
+            return;
+        }
+        self.header(header);
+        for (key, limit) in [
+            ("connect", own.connect),
+            ("connect_total", own.connect_total),
+            ("idle", own.idle),
+            ("half_close", own.half_close),
+        ] {
+            if let Some(limit) = limit {
+                self.key(key, duration_or_off(limit));
+            }
+        }
+    }
+
+    fn retry(&mut self, header: &str, retry: Retry) {
+        self.header(header);
+        self.key("tries", retry.tries);
+        self.key("same_server_delay", duration(retry.same_server_delay));
+    }
+
+    fn tcp(&mut self, header: &str, tcp: &Tcp) {
+        self.header(header);
         self.key("nodelay", tcp.nodelay);
         let keepalive = tcp.keepalive.map(|keepalive| {
             let idle = duration(keepalive.idle);
@@ -125,6 +156,14 @@ impl Lines {
         });
         self.key("keepalive", keepalive.unwrap_or_else(|| quoted("off")));
         self.key("dead_peer", duration_or_off(tcp.dead_peer));
+        self.key("user_timeout", duration_or_off(tcp.user_timeout));
+        self.key("congestion", quoted(tcp.congestion.as_deref().unwrap_or("")));
+        let buffer = |bytes: Option<u32>| bytes.map_or_else(|| quoted("auto"), |bytes| size(bytes.into()));
+        self.key("rcvbuf", buffer(tcp.rcvbuf));
+        self.key("sndbuf", buffer(tcp.sndbuf));
+        self.key("dscp", number_or("off", tcp.dscp));
+        self.key("mark", number_or("off", tcp.mark));
+        self.key("interface", quoted(tcp.interface.as_deref().unwrap_or("")));
     }
 
     fn listener(&mut self, listener: &Listener, pool: &Pool) {
@@ -208,7 +247,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::{
-        Address, Drain, Event, Keepalive, Log, Retry, Server, ServerState, Splice, Timeouts, Uring, parse,
+        Address, Drain, Event, Keepalive, Log, Server, ServerState, Splice, Timeouts, Uring, parse,
     };
     use super::*;
 
@@ -332,18 +371,52 @@ mod tests {
             interval,
             count,
         });
-        let tcp = (any::<bool>(), option::of(keepalive), limit())
-            .prop_map(|(nodelay, keepalive, dead_peer)| Tcp { nodelay, keepalive, dead_peer });
-        let retry = (1..=u8::MAX, some_duration())
-            .prop_map(|(tries, same_server_delay)| Retry { tries, same_server_delay });
-        (timeouts, tcp, retry)
+        let names = (option::of("[!-.0-~]{0,14}[a-z]"), option::of("[!-.0-~]{0,14}[a-z]"));
+        let buffer = || option::of((4..=524_288_u32).prop_map(|kib| kib << 10));
+        let marks = (option::of(0..=63_u8), any::<Option<NonZeroU32>>());
+        let tcp =
+            (any::<bool>(), option::of(keepalive), (limit(), limit()), names, (buffer(), buffer()), marks);
+        let tcp = tcp.prop_map(
+            |(
+                nodelay,
+                keepalive,
+                (dead_peer, user_timeout),
+                (congestion, interface),
+                (rcvbuf, sndbuf),
+                (dscp, mark),
+            )| Tcp {
+                nodelay,
+                keepalive,
+                dead_peer,
+                user_timeout,
+                congestion,
+                rcvbuf,
+                sndbuf,
+                dscp,
+                mark,
+                interface,
+            },
+        );
+        (timeouts, tcp.boxed(), some_retry())
+    }
+
+    fn some_retry() -> impl Strategy<Value = Retry> {
+        (1..=u8::MAX, some_duration())
+            .prop_map(|(tries, same_server_delay)| Retry { tries, same_server_delay })
+    }
+
+    fn some_own_timeouts() -> impl Strategy<Value = OwnTimeouts> {
+        let limit = || option::of(option::of(some_duration()));
+        (limit(), limit(), limit(), limit()).prop_map(|(connect, connect_total, idle, half_close)| {
+            OwnTimeouts { connect, connect_total, idle, half_close }
+        })
     }
 
     fn some_path() -> impl Strategy<Value = Address> {
         "/[ -~]{0,50}".prop_map(|path| Address::Unix(path.into()))
     }
 
-    fn some_pool() -> impl Strategy<Value = Pool> {
+    fn some_pool() -> BoxedStrategy<Pool> {
         let ip = (any::<std::net::IpAddr>(), 1..=u16::MAX).prop_map(Address::from);
         let addr = prop_oneof![ip, some_path()];
         let state = prop::sample::select(ServerState::NAMES.map(|(_, state)| state).to_vec());
@@ -351,14 +424,28 @@ mod tests {
             .prop_map(|(name, addr, weight, state)| Server { name, addr, weight, state });
         let removed = prop::sample::select(OnRemoved::NAMES.map(|(_, removed)| removed).to_vec());
         let closing = (removed, option::of(some_duration()), 1..=1_000_000_u32);
-        ("[A-Za-z0-9_.-]{1,64}", closing, prop::collection::vec(server, 1..4)).prop_map(
-            |(name, (on_removed, drain_timeout, close_rate), mut servers)| {
-                for (index, server) in servers.iter_mut().enumerate() {
-                    server.name += &index.to_string();
-                }
-                Pool { name, balance: Balance::RoundRobin, on_removed, drain_timeout, close_rate, servers }
-            },
-        )
+        let own = (some_own_timeouts(), some_defaults().prop_map(|(_, tcp, _)| tcp).boxed(), some_retry());
+        ("[A-Za-z0-9_.-]{1,64}", closing, own, prop::collection::vec(server, 1..4))
+            .prop_map(
+                |(name, (on_removed, drain_timeout, close_rate), (timeouts, tcp, retry), mut servers)| {
+                    for (index, server) in servers.iter_mut().enumerate() {
+                        server.name += &index.to_string();
+                    }
+                    let balance = Balance::RoundRobin;
+                    Pool {
+                        name,
+                        balance,
+                        on_removed,
+                        drain_timeout,
+                        close_rate,
+                        timeouts,
+                        tcp,
+                        retry,
+                        servers,
+                    }
+                },
+            )
+            .boxed()
     }
 
     fn some_config() -> impl Strategy<Value = Config> {
@@ -366,8 +453,15 @@ mod tests {
         let handed = "[ -9;-~]{1,20}".prop_map(Address::Handed);
         let listener =
             (any::<std::net::IpAddr>(), some_path(), handed, option::of(some_engine()), limit(), limit());
-        let parts =
-            (some_process(), some_admin(), some_logs(), some_defaults(), some_pool(), some_pool(), listener);
+        let parts = (
+            some_process().boxed(),
+            some_admin().boxed(),
+            some_logs().boxed(),
+            some_defaults().boxed(),
+            some_pool(),
+            some_pool(),
+            listener.boxed(),
+        );
         parts.prop_filter_map("limits that hold together", |parts| {
             let (
                 process,
@@ -388,6 +482,8 @@ mod tests {
                 accept_balance: if wait { AcceptBalance::LeastLoaded } else { AcceptBalance::Reuseport },
                 maxconn,
                 at_maxconn: if wait { AtMaxconn::Wait } else { AtMaxconn::Reject },
+                timeouts: OwnTimeouts { connect: None, connect_total: None, ..one.timeouts },
+                tcp: one.tcp.clone(),
             };
             let listeners = vec![listener];
             let differ = one.name != other.name;
@@ -459,6 +555,13 @@ half_close = "5m"
 nodelay = true
 keepalive = { idle = "1m", interval = "10s", count = 6 }
 dead_peer = "1m"
+user_timeout = "off"
+congestion = ""
+rcvbuf = "auto"
+sndbuf = "auto"
+dscp = "off"
+mark = "off"
+interface = ""
 
 [defaults.retry]
 tries = 3

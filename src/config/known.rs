@@ -108,6 +108,7 @@ pub(super) const TABLES: &[Table] = &[
             "tcp",
         ],
     },
+    Table { path: "listener.NAME.timeouts", keys: &["idle", "half_close", "preread", "max_lifetime"] },
     Table { path: "listener.NAME.access", keys: &["default", "rules", "match_on"] },
     Table {
         path: "listener.NAME.limits",
@@ -157,6 +158,7 @@ pub(super) const TABLES: &[Table] = &[
             "retry",
         ],
     },
+    Table { path: "pool.NAME.timeouts", keys: &["connect", "connect_total", "queue", "idle", "half_close"] },
     Table { path: "pool.NAME.server", keys: &["name", "addr", "weight", "maxconn", "backup", "state"] },
     Table {
         path: "pool.NAME.check",
@@ -475,7 +477,7 @@ mod tests {
             ("listener.NAME", "pol", "did you mean `pool`?"),
             ("", "listeners", "that is Envoy language; here it is [listener.NAME]"),
             ("", "pools", "did you mean `pool`?"),
-            ("listener.NAME", "idle", "`idle` belongs in [defaults.timeouts] or [defaults.tcp.keepalive]"),
+            ("listener.NAME", "idle", "`idle` belongs in [defaults.timeouts] or [defaults.tcp.keepalive] or"),
             ("defaults.retry", "zzzzzz", "known here: `tries` and `same_server_delay`"),
             (
                 "",

@@ -12,6 +12,7 @@ mod pools;
 mod read;
 mod recover;
 mod report;
+mod sockets;
 mod tables;
 mod template;
 #[cfg(test)]
@@ -398,12 +399,49 @@ pub struct Timeouts {
     pub half_close: Option<Duration>,
 }
 
+impl From<Timeouts> for OwnTimeouts {
+    fn from(all: Timeouts) -> Self {
+        let Timeouts { connect, connect_total, idle, half_close } = all;
+        Self {
+            connect: Some(connect),
+            connect_total: Some(connect_total),
+            idle: Some(idle),
+            half_close: Some(half_close),
+        }
+    }
+}
+
 impl Timeouts {
     /// The limit that holds once one side has ended: without `half_close` it is `idle`.
     #[must_use]
     pub fn half_close(&self) -> Option<Duration> {
         self.half_close.or(self.idle)
     }
+
+    /// These, but for what `own` sets.
+    #[must_use]
+    pub fn but(self, own: &OwnTimeouts) -> Self {
+        Self {
+            connect: own.connect.unwrap_or(self.connect),
+            connect_total: own.connect_total.unwrap_or(self.connect_total),
+            idle: own.idle.unwrap_or(self.idle),
+            half_close: own.half_close.unwrap_or(self.half_close),
+        }
+    }
+}
+
+/// `[listener.NAME.timeouts]` or `[pool.NAME.timeouts]`: what is set there, instead of `[defaults.timeouts]`. Where both
+/// set one, the pool's holds. A listener sets `idle` and `half_close` only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnTimeouts {
+    /// `connect`
+    pub connect: Option<Option<Duration>>,
+    /// `connect_total`
+    pub connect_total: Option<Option<Duration>>,
+    /// `idle`
+    pub idle: Option<Option<Duration>>,
+    /// `half_close`
+    pub half_close: Option<Option<Duration>>,
 }
 
 impl Default for Timeouts {
@@ -417,8 +455,9 @@ impl Default for Timeouts {
     }
 }
 
-/// `[defaults.tcp]`: options of both sockets of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `[defaults.tcp]`, `[listener.NAME.tcp]` and `[pool.NAME.tcp]`: options of the sockets towards clients and towards
+/// servers. Where the system has one under another name, it is refused elsewhere than on Linux.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tcp {
     /// `nodelay`: send small segments at once (RFC 896 off).
     pub nodelay: bool,
@@ -427,13 +466,39 @@ pub struct Tcp {
     /// `dead_peer`: a peer that owes acknowledgements and has sent none for so long is given up; `None` is
     /// `"off"`.
     pub dead_peer: Option<Duration>,
+    /// `user_timeout`: bytes that are not acknowledged for so long end the connection (`TCP_USER_TIMEOUT`, tcp(7)), those
+    /// for a live peer that does not read too; `None` is `"off"`.
+    pub user_timeout: Option<Duration>,
+    /// `congestion`: the name of a congestion control algorithm; `None` is `""`, the system's.
+    pub congestion: Option<String>,
+    /// `rcvbuf` in bytes (`SO_RCVBUF`, socket(7)); `None` is `"auto"`, as the kernel tunes it.
+    pub rcvbuf: Option<u32>,
+    /// `sndbuf`, likewise.
+    pub sndbuf: Option<u32>,
+    /// `dscp`: the class that packets are marked with (RFC 2474), 0 to 63; `None` is `"off"`.
+    pub dscp: Option<u8>,
+    /// `mark` of the packets on this host (`SO_MARK`, socket(7)), from 1; `None` is `"off"`.
+    pub mark: Option<NonZeroU32>,
+    /// `interface`: the only device that is used; `None` is `""`, any.
+    pub interface: Option<String>,
 }
 
 impl Default for Tcp {
     fn default() -> Self {
         // Where the system does not tell, there is none.
         let dead_peer = cfg!(target_os = "linux").then_some(Duration::from_mins(1));
-        Self { nodelay: true, keepalive: Some(Keepalive::default()), dead_peer }
+        Self {
+            nodelay: true,
+            keepalive: Some(Keepalive::default()),
+            dead_peer,
+            user_timeout: None,
+            congestion: None,
+            rcvbuf: None,
+            sndbuf: None,
+            dscp: None,
+            mark: None,
+            interface: None,
+        }
     }
 }
 
@@ -488,6 +553,10 @@ pub struct Listener {
     pub maxconn: Option<NonZeroU32>,
     /// `at_maxconn`
     pub at_maxconn: AtMaxconn,
+    /// `[listener.NAME.timeouts]`
+    pub timeouts: OwnTimeouts,
+    /// `[listener.NAME.tcp]` over `[defaults.tcp]`: the sockets towards clients.
+    pub tcp: Tcp,
 }
 
 /// `accept_balance`: which worker gets a new connection.
@@ -531,6 +600,12 @@ pub struct Pool {
     pub drain_timeout: Option<Duration>,
     /// `close_rate`: connections that are closed in a second where many are to be.
     pub close_rate: u32,
+    /// `[pool.NAME.timeouts]`
+    pub timeouts: OwnTimeouts,
+    /// `[pool.NAME.tcp]` over `[defaults.tcp]`: the sockets towards servers.
+    pub tcp: Tcp,
+    /// `[pool.NAME.retry]` over `[defaults.retry]`
+    pub retry: Retry,
     /// `[[pool.NAME.server]]`: at least one.
     pub servers: Vec<Server>,
 }

@@ -8,11 +8,12 @@ use toml::de::DeValue;
 
 use super::admin::DraftAdmin;
 use super::read::{At, Draft, Reader, Section, Value};
+use super::sockets::Edits;
 use super::tables::count_or;
 use super::value::{self, Fault, Parsed};
 use super::{
-    AcceptBalance, Address, AtMaxconn, Balance, CLOSE_RATE, Config, EngineKind, Listener, OnRemoved, Pool,
-    Server, ServerState, address, known,
+    AcceptBalance, Address, AtMaxconn, Balance, CLOSE_RATE, Config, EngineKind, Listener, OnRemoved,
+    OwnTimeouts, Pool, Retry, Server, ServerState, Tcp, Timeouts, address, known,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -34,12 +35,16 @@ pub(super) struct DraftListener {
     accept_balance: AcceptBalance,
     maxconn: Option<NonZeroU32>,
     at_maxconn: AtMaxconn,
+    timeouts: OwnTimeouts,
+    tcp: Edits<Tcp>,
 }
 
-/// A pool and where it stands.
+/// A pool and where it stands, with the defaults where its own settings are to be.
 pub(super) struct DraftPool {
     at: At,
     pool: Pool,
+    tcp: Edits<Tcp>,
+    retry: Edits<Retry>,
 }
 
 /// NAME of `listener.NAME` or `pool.NAME`.
@@ -75,6 +80,8 @@ impl Reader {
             accept_balance: AcceptBalance::LeastLoaded,
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
+            timeouts: OwnTimeouts::default(),
+            tcp: Edits::default(),
         };
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
@@ -99,6 +106,14 @@ impl Reader {
                 "at_maxconn" => {
                     self.set(&mut listener.at_maxconn, value, |v| value::choice(v, &AtMaxconn::NAMES, &[]));
                 }
+                "timeouts" => self.with(section, key, value, "listener.NAME.timeouts", |reader, section| {
+                    listener.timeouts = reader.timeouts(section);
+                }),
+                "tcp" => {
+                    self.with(section, key, value, "defaults.tcp", |r, section| {
+                        listener.tcp = r.tcp(section)
+                    });
+                }
                 _ => self.unread(section, key, value),
             }
         }
@@ -122,8 +137,12 @@ impl Reader {
             on_removed: OnRemoved::Drain,
             drain_timeout: None,
             close_rate: CLOSE_RATE,
+            timeouts: OwnTimeouts::default(),
+            tcp: Tcp::default(),
+            retry: Retry::default(),
             servers: Vec::new(),
         };
+        let (mut tcp, mut retry) = (Edits::default(), Edits::default());
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
                 "balance" => {
@@ -135,6 +154,13 @@ impl Reader {
                 "drain_timeout" => self.set(&mut pool.drain_timeout, value, value::duration_or_off),
                 "close_rate" => self.set(&mut pool.close_rate, value, value::rate),
                 "server" => self.servers(section, value, &mut pool.servers),
+                "timeouts" => self.with(section, key, value, "pool.NAME.timeouts", |reader, section| {
+                    pool.timeouts = reader.timeouts(section);
+                }),
+                "tcp" => self.with(section, key, value, "defaults.tcp", |r, section| tcp = r.tcp(section)),
+                "retry" => {
+                    self.with(section, key, value, "defaults.retry", |r, section| retry = r.retry(section));
+                }
                 _ => self.unread(section, key, value),
             }
         }
@@ -143,7 +169,7 @@ impl Reader {
             "server",
             &format!("write [[{}.server]] with a `name` and an `addr`", section.path),
         );
-        draft.pools.push(DraftPool { at: section.at, pool });
+        draft.pools.push(DraftPool { at: section.at, pool, tcp, retry });
     }
 
     fn servers(&mut self, section: &Section<'_>, value: &Value<'_>, servers: &mut Vec<Server>) {
@@ -201,7 +227,13 @@ impl Reader {
         draft.pools.sort_by_key(|pool| pool.at);
         self.check_counts(&draft);
         self.check_overlaps(&draft);
-        let pools: Vec<Pool> = draft.pools.into_iter().map(|draft| draft.pool).collect();
+        let (tcp, retry) = (draft.tcp.over(Tcp::default()), draft.retry.over(Retry::default()));
+        let with_own = |draft: DraftPool| Pool {
+            tcp: draft.tcp.over(tcp.clone()),
+            retry: draft.retry.over(retry),
+            ..draft.pool
+        };
+        let pools: Vec<Pool> = draft.pools.into_iter().map(with_own).collect();
         let indices: HashMap<&str, usize> =
             pools.iter().enumerate().map(|(index, pool)| (pool.name.as_str(), index)).collect();
         let mut listeners = Vec::new();
@@ -225,6 +257,8 @@ impl Reader {
                 accept_balance: listener.accept_balance,
                 maxconn: listener.maxconn,
                 at_maxconn: listener.at_maxconn,
+                timeouts: listener.timeouts,
+                tcp: listener.tcp.over(tcp.clone()),
             });
         }
         (!listeners.is_empty()).then_some(Config {
@@ -232,9 +266,9 @@ impl Reader {
             admin: draft.admin.map(|draft| draft.admin),
             log: draft.log,
             access: draft.access,
-            timeouts: draft.timeouts,
-            tcp: draft.tcp,
-            retry: draft.retry,
+            timeouts: Timeouts::default().but(&draft.timeouts),
+            tcp,
+            retry,
             listeners,
             pools,
         })

@@ -13,8 +13,9 @@ use super::admin::DraftAdmin;
 use super::pools::{DraftListener, DraftPool};
 use super::recover::recover;
 use super::report::{Lines, Problem, Report, printable};
+use super::sockets::Edits;
 use super::value::{self, Fault, Parsed};
-use super::{Access, Config, Log, Process, Retry, Tcp, Timeouts, known};
+use super::{Access, Config, Log, OwnTimeouts, Process, Retry, Tcp, known};
 
 pub(super) type Key<'t> = Spanned<DeString<'t>>;
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -83,9 +84,9 @@ pub(super) struct Draft {
     pub(super) admin: Option<DraftAdmin>,
     pub(super) log: Log,
     pub(super) access: Access,
-    pub(super) timeouts: Timeouts,
-    pub(super) tcp: Tcp,
-    pub(super) retry: Retry,
+    pub(super) timeouts: OwnTimeouts,
+    pub(super) tcp: Edits<Tcp>,
+    pub(super) retry: Edits<Retry>,
     pub(super) listeners: Vec<DraftListener>,
     pub(super) pools: Vec<DraftPool>,
 }

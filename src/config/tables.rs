@@ -1,4 +1,4 @@
-//! The tables that hold for the whole process: `[process]`, `[log]` and `[defaults]`.
+//! The tables that hold for the whole process: `[process]` and `[log]`.
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
@@ -7,11 +7,11 @@ use std::time::Duration;
 use log::LevelFilter;
 use toml::de::DeValue;
 
-use super::read::{At, Draft, Key, Reader, Section, Value};
+use super::read::{At, Draft, Reader, Section, Value};
 use super::value::{self, Fault, Parsed};
 use super::{
-    Access, AccessFormat, CpuAffinity, Drain, EngineKind, Event, Keepalive, LogFormat, LogOutput,
-    MOST_WORKERS, Retry, Splice, Tcp, Template, Timeouts, Uring, known, template,
+    Access, AccessFormat, CpuAffinity, Drain, EngineKind, Event, LogFormat, LogOutput, MOST_WORKERS, Splice,
+    Template, Uring, known, template,
 };
 
 /// How much is logged: each level with its name.
@@ -230,83 +230,6 @@ impl Reader {
         }
         if events.len() < items.len() { Vec::new() } else { events }
     }
-
-    pub(super) fn defaults(&mut self, section: &Section<'_>, draft: &mut Draft) {
-        for (key, value) in section.keys {
-            match key.get_ref().as_ref() {
-                "timeouts" => self.with(section, key, value, "defaults.timeouts", |r, s| {
-                    r.timeouts(s, &mut draft.timeouts);
-                }),
-                "tcp" => self.with(section, key, value, "defaults.tcp", |r, s| r.tcp(s, &mut draft.tcp)),
-                "retry" => {
-                    self.with(section, key, value, "defaults.retry", |r, s| r.retry(s, &mut draft.retry));
-                }
-                _ => self.unread(section, key, value),
-            }
-        }
-    }
-
-    fn timeouts(&mut self, section: &Section<'_>, timeouts: &mut Timeouts) {
-        for (key, value) in section.keys {
-            let slot = match key.get_ref().as_ref() {
-                "connect" => &mut timeouts.connect,
-                "connect_total" => &mut timeouts.connect_total,
-                "idle" => &mut timeouts.idle,
-                "half_close" => &mut timeouts.half_close,
-                _ => {
-                    self.unread(section, key, value);
-                    continue;
-                }
-            };
-            self.set(slot, value, value::duration_or_off);
-        }
-    }
-
-    fn tcp(&mut self, section: &Section<'_>, tcp: &mut Tcp) {
-        for (key, value) in section.keys {
-            match key.get_ref().as_ref() {
-                "nodelay" => self.set(&mut tcp.nodelay, value, value::boolean),
-                "keepalive" => self.keepalive(section, key, value, &mut tcp.keepalive),
-                "dead_peer" => self.set(&mut tcp.dead_peer, value, dead_peer),
-                _ => self.unread(section, key, value),
-            }
-        }
-    }
-
-    fn keepalive(
-        &mut self,
-        section: &Section<'_>,
-        key: &Key<'_>,
-        value: &Value<'_>,
-        slot: &mut Option<Keepalive>,
-    ) {
-        if !value.get_ref().is_table() {
-            self.set(slot, value, keepalive_off);
-            return;
-        }
-        let mut keepalive = Keepalive::default();
-        self.with(section, key, value, "defaults.tcp.keepalive", |reader, section| {
-            for (key, value) in section.keys {
-                match key.get_ref().as_ref() {
-                    "idle" => reader.set(&mut keepalive.idle, value, whole_seconds),
-                    "interval" => reader.set(&mut keepalive.interval, value, whole_seconds),
-                    "count" => reader.set(&mut keepalive.count, value, |v| value::integer(v, 1..=127)),
-                    _ => reader.unread(section, key, value),
-                }
-            }
-        });
-        *slot = Some(keepalive);
-    }
-
-    fn retry(&mut self, section: &Section<'_>, retry: &mut Retry) {
-        for (key, value) in section.keys {
-            match key.get_ref().as_ref() {
-                "tries" => self.set(&mut retry.tries, value, |v| value::integer(v, 1..=u8::MAX)),
-                "same_server_delay" => self.set(&mut retry.same_server_delay, value, value::duration),
-                _ => self.unread(section, key, value),
-            }
-        }
-    }
 }
 
 fn workers(value: &DeValue<'_>) -> Parsed<Option<NonZeroU16>> {
@@ -394,16 +317,6 @@ fn only_where_threads_can_be_pinned(affinity: CpuAffinity) -> Parsed<CpuAffinity
     Err(Fault::new("this system keeps no thread on a CPU").help("write \"off\", or leave it out"))
 }
 
-/// Linux alone tells how long a peer owes acknowledgements.
-fn dead_peer(value: &DeValue<'_>) -> Parsed<Option<Duration>> {
-    let limit = value::duration_or_off(value)?;
-    if cfg!(target_os = "linux") || limit.is_none() {
-        return Ok(limit);
-    }
-    let fault = Fault::new("this system does not tell how long a peer has acknowledged nothing");
-    Err(fault.help("write \"off\", or leave it out; keepalive finds peers that are gone"))
-}
-
 /// The journal and syslog are reached over unix sockets.
 fn only_with_unix_sockets(output: LogOutput) -> Parsed<Option<LogOutput>> {
     if cfg!(unix) || !matches!(output, LogOutput::Journald | LogOutput::Syslog(_)) {
@@ -450,25 +363,4 @@ fn output(value: &DeValue<'_>) -> Parsed<Option<LogOutput>> {
         }
     };
     Err(fault.help(help))
-}
-
-fn keepalive_off(value: &DeValue<'_>) -> Parsed<Option<Keepalive>> {
-    let expected = "\"off\" or a table such as { idle = \"60s\", interval = \"10s\", count = 6 }";
-    let fault = Fault::mismatch(expected, value);
-    match value {
-        DeValue::String(_) if value::text(value)? == "off" => Ok(None),
-        DeValue::Boolean(true) => Err(fault.help("it is on when nothing is written")),
-        DeValue::Boolean(false) => Err(fault.help("write keepalive = \"off\"")),
-        DeValue::String(_) => Err(fault.help("write the time in the table: { idle = \"60s\" }")),
-        _ => Err(fault),
-    }
-}
-
-/// The kernel counts the times of keep-alive in seconds, and takes at most 32767 of them.
-fn whole_seconds(value: &DeValue<'_>) -> Parsed<Duration> {
-    let read = value::duration(value)?;
-    if read.subsec_nanos() == 0 && read <= Duration::from_secs(32767) {
-        return Ok(read);
-    }
-    Err(Fault::mismatch("whole seconds from \"1s\" to \"32767s\"", value))
 }

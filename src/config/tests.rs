@@ -11,6 +11,7 @@ use super::*;
 
 mod admin;
 mod every_key;
+mod sockets;
 
 /// The least that a configuration needs; tests put their own lines before it.
 const LEAST: &str = r#"
@@ -95,6 +96,9 @@ fn least_pool() -> Pool {
         on_removed: OnRemoved::Drain,
         drain_timeout: None,
         close_rate: 100,
+        timeouts: OwnTimeouts::default(),
+        tcp: Tcp::default(),
+        retry: Retry::default(),
         servers: vec![Server {
             name: "a".to_owned(),
             addr: ip("127.0.0.1:9001"),
@@ -148,6 +152,13 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             nodelay: true,
             keepalive: Some(Keepalive { idle: seconds(60), interval: seconds(10), count: 6 }),
             dead_peer: Some(seconds(60)),
+            user_timeout: None,
+            congestion: None,
+            rcvbuf: None,
+            sndbuf: None,
+            dscp: None,
+            mark: None,
+            interface: None,
         },
         retry: Retry { tries: 3, same_server_delay: seconds(1) },
         listeners: vec![Listener {
@@ -159,6 +170,8 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             accept_balance: AcceptBalance::LeastLoaded,
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
+            timeouts: OwnTimeouts::default(),
+            tcp: Tcp::default(),
         }],
         pools: vec![least_pool()],
     };
@@ -254,7 +267,10 @@ same_server_delay = "10ms"
     };
     assert_eq!(config.timeouts, timeouts);
     let keepalive = Keepalive { idle: Duration::from_secs(120), ..Keepalive::default() };
-    assert_eq!(config.tcp, Tcp { nodelay: false, keepalive: Some(keepalive), dead_peer: None });
+    assert_eq!(
+        config.tcp,
+        Tcp { nodelay: false, keepalive: Some(keepalive), dead_peer: None, ..Tcp::default() }
+    );
     assert_eq!(config.retry, Retry { tries: 255, same_server_delay: Duration::from_millis(10) });
 }
 
@@ -294,6 +310,8 @@ server = [{ name = "x", addr = "10.0.0.1:9001" }]
         accept_balance: AcceptBalance::Reuseport,
         maxconn: NonZeroU32::new(20),
         at_maxconn: AtMaxconn::Reject,
+        timeouts: OwnTimeouts::default(),
+        tcp: Tcp::default(),
     };
     assert_eq!(config.listeners, [listener]);
     let pools = config.pools.iter().flat_map(|pool| pool.servers.iter().map(|server| (&pool.name, server)));
@@ -498,11 +516,7 @@ fn errors_in_defaults() {
             "known here",
         ),
         ("[defaults.tcp]\nclitcpka = true", "2:1 unknown key", "here it is `keepalive` in [defaults.tcp]"),
-        (
-            "[defaults.tcp]\nuser_timeout = \"off\"",
-            "2:1 `user_timeout` in [defaults.tcp] is not supported",
-            "",
-        ),
+        ("[defaults.tcp]\nrst_on_error = true", "2:1 `rst_on_error` in [defaults.tcp] is not supported", ""),
         ("[defaults.retry]\ntries = 0", "2:9 expected a whole number from 1 to 255", ""),
         ("[defaults.retry]\nsame_server_delay = \"off\"", "2:21 expected a duration", ""),
         ("[defaults.retry]\nretries = 3", "2:1 unknown key", "here it is `tries` in [defaults.retry]"),
@@ -556,9 +570,9 @@ fn errors_in_listeners() {
             "",
         ),
         (
-            "pool = \"web\"\nbind = [\"[::1]:1\"]\n[listener.x.timeouts]\nidle = \"1h\"",
-            "4:13 `timeouts` in [listener.x] is not supported yet by this version",
-            "",
+            "pool = \"web\"\nbind = [\"[::1]:1\"]\n[listener.x.timeouts]\nconnect = \"1h\"",
+            "5:1 unknown key `connect` in [listener.x.timeouts]",
+            "`connect` belongs in [defaults.timeouts] or [pool.NAME.timeouts]",
         ),
         (
             "pool = \"web\"\nbind = [\"[::1]:1\"]\n[[listener.x.route]]\n",
@@ -631,8 +645,8 @@ fn errors_in_pools() {
             "",
         ),
         (
-            format!("{server}\n{rr}\n[pool.x.retry]\ntries = 1"),
-            "4:9 `retry` in [pool.x] is not supported",
+            format!("{server}\n{rr}\n[pool.x.retry]\ntries = 0"),
+            "5:9 expected a whole number from 1 to 255",
             "",
         ),
         (format!("{server}\n{rr}\n[pool.x.check]\nfall = 1"), "4:9 `check` in [pool.x] is not supported", ""),

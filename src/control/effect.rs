@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::model::Effect;
-use crate::config::{Config, Listener, OnRemoved, Pool, Server, duration_text};
+use crate::config::{Config, Listener, OnRemoved, Pool, Server, Tcp, duration_text};
 
 /// How many connections there are.
 pub trait Counts {
@@ -48,7 +48,20 @@ pub fn effect(old: &Config, new: &Config, counts: &impl Counts) -> Effect {
     for pool in &new.pools {
         match old.pools.iter().find(|other| other.name == pool.name) {
             None => lines.push(format!("pool {} added: {} servers", pool.name, pool.servers.len())),
-            Some(before) => changed_pool(before, pool, counts, &mut lines),
+            Some(before) => {
+                if before.timeouts != pool.timeouts {
+                    lines.push(format!(
+                        "pool {}: timeouts changed, idle and half_close for connections that are there too",
+                        pool.name
+                    ));
+                }
+                let tcp = own_tcp((&before.tcp, &old.tcp), (&pool.tcp, &new.tcp));
+                lines.extend(tcp.map(|changed| format!("pool {}: {changed}", pool.name)));
+                if before.retry != pool.retry && old.retry == new.retry {
+                    lines.push(format!("pool {}: retry changed", pool.name));
+                }
+                changed_pool(before, pool, counts, &mut lines);
+            }
         }
     }
     for gone in old.pools.iter().filter(|gone| new.pools.iter().all(|pool| pool.name != gone.name)) {
@@ -86,12 +99,23 @@ fn settings(old: &Config, new: &Config, out: &mut Vec<String>) {
             out.push(format!("{what}: {was} -> {is}{then}"));
         }
     }
-    if (old.tcp.nodelay, old.tcp.keepalive) != (new.tcp.nodelay, new.tcp.keepalive) {
+    if options(&old.tcp) != options(&new.tcp) {
         out.push(format!("[defaults.tcp] changed{LATER}"));
     }
     if old.process.drain != new.process.drain {
         out.push("[process.drain] changed".to_owned());
     }
+}
+
+/// Socket options: those that hold from a connection's start.
+fn options(tcp: &Tcp) -> Tcp {
+    Tcp { dead_peer: None, ..tcp.clone() }
+}
+
+/// What a listener or a pool has of its own and has changed. What is the default's, is told of there.
+fn own_tcp(old: (&Tcp, &Tcp), new: (&Tcp, &Tcp)) -> Option<&'static str> {
+    let is_own = old.0 != old.1 || new.0 != new.1;
+    (is_own && old.0 != new.0).then_some("tcp changed, for new connections (dead_peer: for all)")
 }
 
 fn number_or(word: &str, number: Option<NonZeroU32>) -> String {
@@ -107,6 +131,10 @@ fn listeners(old: &Config, new: &Config, counts: &impl Counts, out: &mut Vec<Str
             continue;
         };
         let mut changes = changed_listener(before, listener);
+        if before.timeouts != listener.timeouts {
+            changes.push("timeouts changed, for connections that are there too".to_owned());
+        }
+        changes.extend(own_tcp((&before.tcp, &old.tcp), (&listener.tcp, &new.tcp)).map(str::to_owned));
         let was = &old.pools[before.pool].name;
         if was != pool {
             changes.push(format!("pool {was} -> {pool}"));

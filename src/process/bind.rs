@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::handed::{Handed, Lacking};
-use crate::config::{self, Address, Tcp};
+use crate::config::{self, Address};
 use crate::sys;
 use crate::sys::net::{self, Listener};
 
@@ -38,12 +38,11 @@ pub struct BindError(String);
 pub(super) fn all(
     wanted: &[(&config::Listener, &Address)],
     each: u16,
-    tcp: &Tcp,
     handed: &mut Handed,
 ) -> Result<Vec<Bound>, BindError> {
     let mut problems = String::new();
     for (listener, at) in wanted.iter().filter(|(_, at)| at.ip().is_none_or(|at| at.port() != 0)) {
-        if let Err(error) = probe(at) {
+        if let Err(error) = probe(listener, at) {
             explain(&mut problems, listener, at, &error);
         }
     }
@@ -55,10 +54,10 @@ pub(super) fn all(
         let sockets = match at {
             // Each is one socket, as a path has one: the first worker's.
             Address::Handed(name) => handed
-                .take(name, listener.backlog.map(|_| backlog(listener)), tcp)
+                .take(name, listener.backlog.map(|_| backlog(listener)), &listener.tcp)
                 .map(|taken| taken.into_iter().map(|socket| (0, socket)).collect())
                 .map_err(|Lacking { cause, help }| tell(&mut problems, listener, at, &cause, &help)),
-            _ => share(at, backlog(listener), tcp, each)
+            _ => share(listener, at, each)
                 .map(|shared| (0..).zip(shared).collect::<Vec<_>>())
                 .map_err(|error| explain(&mut problems, listener, at, &error)),
         };
@@ -73,10 +72,10 @@ pub(super) fn all(
 
 /// Whether an address is free. One that nobody is seen to hold is waited for: the kernel closes the sockets of a killed
 /// process that had an io_uring a moment after the process is gone, and a restart must not fail by that.
-fn probe(at: &Address) -> io::Result<()> {
+fn probe(listener: &config::Listener, at: &Address) -> io::Result<()> {
     let is_in_use =
         |result: &io::Result<()>| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
-    let mut result = net::probe(at);
+    let mut result = net::probe(at, &listener.tcp);
     // Looked for once: that takes its time where there are many sockets.
     if !cfg!(target_os = "linux") || !is_in_use(&result) || sys::holder_of(at).is_some() {
         return result;
@@ -86,7 +85,7 @@ fn probe(at: &Address) -> io::Result<()> {
             break;
         }
         thread::sleep(LOOK);
-        result = net::probe(at);
+        result = net::probe(at, &listener.tcp);
     }
     result
 }
@@ -94,7 +93,8 @@ fn probe(at: &Address) -> io::Result<()> {
 /// One socket for each of `workers` workers on the same address. Port 0 is given a number by the first. A path, and on
 /// some systems a port, can have one socket only: the first worker's, which hands connections over if `accept_balance`
 /// says so.
-fn share(at: &Address, backlog: i32, tcp: &Tcp, workers: u16) -> io::Result<Vec<Listener>> {
+fn share(listener: &config::Listener, at: &Address, workers: u16) -> io::Result<Vec<Listener>> {
+    let (backlog, tcp) = (backlog(listener), &listener.tcp);
     let shared = workers > 1 && net::SHARES_PORTS;
     let first = net::listen(at, backlog, shared, tcp)?;
     let at = first.address()?;

@@ -7,6 +7,7 @@ mod bind;
 mod handed;
 mod live;
 mod notify;
+mod options;
 mod room;
 mod sets;
 #[cfg(all(test, unix))]
@@ -53,6 +54,9 @@ pub enum RunError {
     /// A listener's address cannot be had.
     #[error(transparent)]
     Bind(#[from] bind::BindError),
+    /// Sockets cannot have the options that are asked for.
+    #[error(transparent)]
+    Options(#[from] options::OptionsError),
     /// There are not enough descriptors.
     #[error(transparent)]
     Room(#[from] room::RoomError),
@@ -97,15 +101,20 @@ pub fn run(config: Config, source: Option<(Source, Vec<PathBuf>)>) -> Result<(),
         std::num::NonZeroU16::get,
     );
     let handed_over = supervisor::handed_over();
-    let user = config.process.user.as_deref().map(User::find).transpose()?;
-    let choose = || Sets::choose(&config, each, |kind| engine::probe(kind, config.process.uring, each));
+    let needs_raw = options::need_net_raw(&config);
+    let user = config.process.user.as_deref().map(|name| User::find(name, needs_raw)).transpose()?;
+    let try_out = || {
+        let sets = Sets::choose(&config, each, |kind| engine::probe(kind, config.process.uring, each));
+        (sets, options::check(&config))
+    };
     // What root may, the user may not.
-    let sets = user.as_ref().map_or_else(|| Ok(choose()), |user| user.try_out(choose))??;
+    let (sets, notes) = user.as_ref().map_or_else(|| Ok(try_out()), |user| user.try_out(try_out))?;
+    let (sets, notes) = (sets?, notes?);
     let room = room::check(&config, &sets, &cpus)?;
     let mut handed = Handed::new(handed_over.sockets);
     let wanted: Vec<_> =
         config.listeners.iter().flat_map(|one| one.bind.iter().map(move |at| (one, at))).collect();
-    let bound = bind::all(&wanted, each, &config.tcp, &mut handed)?;
+    let bound = bind::all(&wanted, each, &mut handed)?;
     let admin = config.admin.as_ref().map(serve::Bound::new).transpose()?;
     let mut snapshot = Snapshot::new(&config, room.maxconn);
     snapshot.buffer_share = Some(room::buffer_share(&config.process, sets.workers()));
@@ -121,6 +130,7 @@ pub fn run(config: Config, source: Option<(Source, Vec<PathBuf>)>) -> Result<(),
     log::info!("tidegate {version}: workers {sets}, maxconn {}", room.maxconn);
     sets.report();
     room.report();
+    notes.iter().for_each(|note| log::warn!("{note}"));
     handed.report();
     if user.is_none() && user::is_root() {
         log::warn!("running as root: process.user = \"NAME\" makes it another user as soon as it is bound");

@@ -46,14 +46,14 @@ pub(super) enum Next {
 
 impl Dial {
     /// Nothing was tried yet; [`Dial::next`] is due.
-    pub(super) fn new(now: Tick, snapshot: &Snapshot) -> Self {
+    pub(super) fn new(now: Tick, connect_total: Option<Duration>) -> Self {
         Self {
             tried: [ServerId(0); TRIED_MAX],
             tried_count: 0,
             attempts: 0,
             fault: None,
             phase: Phase::Waiting(now),
-            total_ends: snapshot.timeouts.connect_total.map(|limit| now.after(limit)),
+            total_ends: connect_total.map(|limit| now.after(limit)),
         }
     }
 
@@ -106,8 +106,8 @@ impl Dial {
     /// Decides what to do for connection `id` now that no attempt runs.
     pub(super) fn next(&mut self, id: u64, pool: PoolId, snapshot: &Snapshot, now: Tick) -> Next {
         let Phase::Waiting(until) = self.phase else { return Next::Wait };
-        if self.attempts >= snapshot.retry.tries || self.total_ends.is_some_and(|ends| ends <= now.max(until))
-        {
+        let retry = snapshot.pool(pool).retry;
+        if self.attempts >= retry.tries || self.total_ends.is_some_and(|ends| ends <= now.max(until)) {
             return Next::GiveUp(self.cause());
         }
         if until > now {
@@ -117,7 +117,7 @@ impl Dial {
         let seed = id ^ (u64::from(self.attempts) << 56);
         let load = |server: ServerId| snapshot.server(server).connections.count();
         if let Some(server) = snapshot.pool(pool).balancer.pick(tried, seed, load) {
-            let attempt_ends = snapshot.timeouts.connect.map(|limit| now.after(limit));
+            let attempt_ends = snapshot.pool(pool).connect.map(|limit| now.after(limit));
             self.attempts += 1;
             self.phase = Phase::Attempting(attempt_ends.into_iter().chain(self.total_ends).min());
             return Next::Dial(server);
@@ -127,7 +127,7 @@ impl Dial {
         }
         // No other server is left: the same ones again, after a pause.
         self.tried_count = 0;
-        self.phase = Phase::Waiting(now.after(snapshot.retry.same_server_delay));
+        self.phase = Phase::Waiting(now.after(retry.same_server_delay));
         self.next(id, pool, snapshot, now)
     }
 

@@ -171,7 +171,7 @@ impl Session {
             asked: None,
             tried_at: cx.now,
             counted_bytes: [0; 2],
-            state: State::Dialing(Dial::new(cx.now, cx.snapshot)),
+            state: State::Dialing(Dial::new(cx.now, cx.snapshot.listener(listener).timeouts.connect_total)),
         };
         let order = session.dial(cx).expect("the first server is tried, or there is none, at once");
         (session, order)
@@ -200,7 +200,8 @@ impl Session {
             }
             (State::Dialing(_), Input::Kill(cause)) => Some(self.give_up(cause)),
             (State::Relaying(watch), Input::Deadline(Some(sight))) => {
-                let end = watch.look(cx.now, sight, Limits::new(cx.snapshot), self.leave);
+                let limits = Limits::new(self.listener, self.server, cx.snapshot);
+                let end = watch.look(cx.now, sight, limits, self.leave);
                 self.count_bytes(sight.progress.moved, cx.snapshot);
                 end.map(Order::Stop)
             }
@@ -435,7 +436,7 @@ impl Session {
             tally.attempts[Attempt::Ok as usize].add(1);
             tally.connect.add(u64::try_from(cx.now.since(self.tried_at).as_millis()).unwrap_or(u64::MAX));
         }
-        let mut watch = Watch::new(cx.now, Limits::new(cx.snapshot));
+        let mut watch = Watch::new(cx.now, Limits::new(self.listener, self.server, cx.snapshot));
         if let Some(leave) = self.leave {
             watch.look_by(leave.max(cx.now));
         }
@@ -452,7 +453,9 @@ impl Session {
         self.count_bytes(moved, cx.snapshot);
         let (cause, spare) = match end {
             End::Clean => (Cause::Done, None),
-            End::Reset { by, fault } => (failure(by, fault), (!unsent).then(|| Spare::new(by.other(), cx))),
+            End::Reset { by, fault } => {
+                (failure(by, fault), (!unsent).then(|| Spare::new(by.other(), self.listener, cx)))
+            }
             End::Idle => (Cause::IdleTimeout, None),
             End::HalfIdle { waiting_for: Side::Server } => (Cause::HalfCloseServer, None),
             End::HalfIdle { waiting_for: Side::Client } => (Cause::HalfCloseClient, None),
@@ -492,12 +495,13 @@ impl Closing {
 }
 
 impl Spare {
-    fn new(side: Side, cx: Context<'_>) -> Self {
+    fn new(side: Side, listener: ListenerId, cx: Context<'_>) -> Self {
+        let half_close = cx.snapshot.listener(listener).timeouts.half_close();
         Self {
             side,
             look: cx.now.after(UNSENT_WAIT_MIN),
             wait: UNSENT_WAIT_MIN,
-            gives_up: cx.snapshot.timeouts.half_close().map(|limit| cx.now.after(limit)),
+            gives_up: half_close.map(|limit| cx.now.after(limit)),
         }
     }
 

@@ -35,6 +35,8 @@ fn config(weights: &[u16]) -> Config {
             accept_balance: config::AcceptBalance::Reuseport,
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
+            timeouts: config::OwnTimeouts::default(),
+            tcp: config::Tcp::default(),
         }],
         pools: vec![config::Pool {
             name: "web".to_string(),
@@ -42,6 +44,9 @@ fn config(weights: &[u16]) -> Config {
             on_removed: config::OnRemoved::Drain,
             drain_timeout: None,
             close_rate: 100,
+            timeouts: config::OwnTimeouts::default(),
+            tcp: config::Tcp::default(),
+            retry: config::Retry::default(),
             servers: (0..).zip(weights).map(server).collect(),
         }],
     }
@@ -170,7 +175,7 @@ fn a_single_server_has_a_pause_before_each_further_try() {
 #[test]
 fn more_servers_than_are_remembered_are_all_tried_before_one_is_tried_twice() {
     let mut config = config(&[1; 12]);
-    config.retry.tries = 12;
+    config.pools[0].retry.tries = 12;
     let mut life = Life::new(&config);
     let tried: Vec<Option<Order>> =
         std::iter::once(Some(life.first)).chain((1..12).map(|_| life.refused(1))).collect();
@@ -182,7 +187,7 @@ fn more_servers_than_are_remembered_are_all_tried_before_one_is_tried_twice() {
 #[test]
 fn of_more_servers_than_are_remembered_the_one_that_failed_first_is_forgotten_first() {
     let mut config = config(&[1; 9]);
-    config.retry.tries = 12;
+    config.pools[0].retry.tries = 12;
     let mut life = Life::new(&config);
     let tried: Vec<Option<Order>> = (1..12).map(|_| life.refused(1)).collect();
     assert_eq!(tried, [1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 2].map(dial));
@@ -501,7 +506,7 @@ proptest! {
         let mut config = config(&vec![1; servers]);
         let [connect, connect_total, idle, half_close] = limits.map(|limit| Some(ms(limit)));
         config.timeouts = config::Timeouts { connect, connect_total, idle, half_close };
-        config.retry = config::Retry { tries, same_server_delay: ms(pause) };
+        config.pools[0].retry = config::Retry { tries, same_server_delay: ms(pause) };
         let mut life = Life::new(&config);
         let (mut now, mut order) = (0, life.first);
         let total_ends = limits[1] + 1;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::relay::{Dir, End, Fault, Progress, Side};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::tick::Tick;
 
 /// When a relay that was asked to leave counts as quiet: soon after an answer, later after bytes of the
@@ -32,13 +32,20 @@ pub struct Sight {
 pub(super) struct Limits {
     pub(super) idle: Option<Duration>,
     pub(super) half_close: Option<Duration>,
-    pub(super) dead_peer: Option<Duration>,
+    /// By [`Side`].
+    pub(super) dead_peer: [Option<Duration>; 2],
 }
 
 impl Limits {
-    pub(super) fn new(snapshot: &Snapshot) -> Self {
-        let timeouts = &snapshot.timeouts;
-        Self { idle: timeouts.idle, half_close: timeouts.half_close(), dead_peer: snapshot.tcp.dead_peer }
+    /// Those of a connection of `listener` to `server`.
+    pub(super) fn new(listener: ListenerId, server: Option<ServerId>, snapshot: &Snapshot) -> Self {
+        let listener = snapshot.listener(listener);
+        let pool = snapshot.pool(server.map_or(listener.pool, |server| snapshot.server(server).pool));
+        Self {
+            idle: listener.timeouts.idle,
+            half_close: listener.timeouts.half_close(),
+            dead_peer: [listener.dead_peer, pool.tcp.dead_peer],
+        }
     }
 }
 
@@ -79,8 +86,8 @@ impl Watch {
             }
             self.look_by(if quiet_at > now { quiet_at } else { now.after(QUIET_AFTER_ANSWER) });
         }
-        if let (Some((by, silence)), Some(limit)) = (sight.silence, limits.dead_peer)
-            && silence >= limit
+        if let Some((by, silence)) = sight.silence
+            && limits.dead_peer[by as usize].is_some_and(|limit| silence >= limit)
             && !self.given_up
         {
             // The other peer has `half_close` from now on to take the rest.
@@ -134,13 +141,13 @@ impl Watch {
     /// wake their worker together instead of one by one.
     fn next_look(&self, now: Tick, limits: Limits, silence: Option<(Side, Duration)>) -> Option<Tick> {
         let fifths = [limits.idle, limits.half_close].into_iter().flatten().map(|limit| limit / 5);
-        let step = fifths.chain(limits.dead_peer).min()?;
+        let step = fifths.chain(limits.dead_peer.into_iter().flatten()).min()?;
         let raster_ms = u64::try_from(step.as_millis() / 13).unwrap_or(u64::MAX).max(1);
         let step = Tick(now.after(step).0.next_multiple_of(raster_ms));
         let over = self.limit(limits).map(|limit| self.since.after(limit));
-        let dead = silence
-            .zip(limits.dead_peer)
-            .map(|((_, silence), limit)| now.after(limit.saturating_sub(silence)));
+        let dead = silence.and_then(|(by, silence)| {
+            limits.dead_peer[by as usize].map(|limit| now.after(limit.saturating_sub(silence)))
+        });
         over.into_iter().chain(dead).filter(|at| *at > now).chain([step]).min()
     }
 }
@@ -152,7 +159,7 @@ mod tests {
         Limits {
             idle: Some(Duration::from_millis(idle_ms)),
             half_close: Some(Duration::from_millis(half_close_ms)),
-            dead_peer: None,
+            dead_peer: [None; 2],
         }
     }
 
@@ -207,13 +214,14 @@ mod tests {
 
     #[test]
     fn without_limits_nobody_looks() {
-        let off = Limits { idle: None, half_close: None, dead_peer: None };
+        let off = Limits { idle: None, half_close: None, dead_peer: [None; 2] };
         assert_eq!(Watch::new(Tick(0), off).next, None);
     }
 
     #[test]
     fn a_dead_peer_is_given_up_at_its_limit_and_a_slow_one_is_not() {
-        let limits = Limits { dead_peer: Some(Duration::from_secs(2)), ..limits(3_600_000, 3_600_000) };
+        let limits =
+            Limits { dead_peer: [None, Some(Duration::from_secs(2))], ..limits(3_600_000, 3_600_000) };
         let mut watch = Watch::new(Tick(0), limits);
         let silent_since = 1_500;
         let end = loop {

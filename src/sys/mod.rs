@@ -16,6 +16,7 @@ mod limits;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod namespace;
 pub mod net;
+pub mod options;
 pub mod output;
 pub mod pipe;
 #[cfg(target_os = "linux")]

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::calls::{self, Call};
+use super::options;
 use super::pipe::{Pipe, Spliced};
 pub use super::socket::{Listener, Stream};
 use super::unacknowledged::unacknowledged;
@@ -426,8 +427,7 @@ pub fn listen(at: &Address, backlog: i32, shared: bool, tcp: &Tcp) -> io::Result
         // There is nothing to bind: [`listen_on`] takes it.
         Address::Handed(_) => return Err(ErrorKind::Unsupported.into()),
     };
-    let socket = bind(at, shared)?;
-    set_options(&socket, tcp)?;
+    let socket = bind(at, shared, tcp)?;
     socket.listen(backlog)?;
     Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
 }
@@ -452,8 +452,8 @@ pub(super) fn listen_on(fd: std::os::fd::OwnedFd, backlog: Option<i32>, tcp: &Tc
         socket.listen(backlog)?;
     }
     match socket.domain()? {
-        Domain::IPV4 | Domain::IPV6 => {
-            set_options(&socket, tcp)?;
+        domain @ (Domain::IPV4 | Domain::IPV6) => {
+            options::set(&socket, tcp, domain == Domain::IPV6).map_err(|refused| refused.error)?;
             Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
         }
         Domain::UNIX => {
@@ -469,9 +469,9 @@ pub(super) fn listen_on(fd: std::os::fd::OwnedFd, backlog: Option<i32>, tcp: &Tc
 /// # Errors
 /// The operating system's, when it is not free. For a path AddrInUse means that somebody listens there, and
 /// AlreadyExists that it is not a socket's.
-pub fn probe(at: &Address) -> io::Result<()> {
+pub fn probe(at: &Address, tcp: &Tcp) -> io::Result<()> {
     match at {
-        Address::Ip(at) => bind(*at, false).map(drop),
+        Address::Ip(at) => bind(*at, false, tcp).map(drop),
         #[cfg(unix)]
         Address::Unix(path) => super::unix::probe(path),
         #[cfg(not(unix))]
@@ -481,8 +481,8 @@ pub fn probe(at: &Address) -> io::Result<()> {
     }
 }
 
-fn bind(at: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = new_socket(Domain::for_address(at), Some(Protocol::TCP))?;
+fn bind(at: SocketAddr, shared: bool, tcp: &Tcp) -> io::Result<Socket> {
+    let socket = socket(at, tcp)?;
     // Connections of a former life in TIME_WAIT must not keep a restart waiting. On Windows the option
     // means that two programs may share a port: never there.
     #[cfg(unix)]
@@ -521,18 +521,17 @@ pub fn adopt(fd: std::os::fd::OwnedFd) -> io::Result<(Stream, Option<SocketAddr>
     }
 }
 
-/// Gives a listening socket another queue and other options, which those inherit that are accepted from now on.
+/// Gives a listening socket another queue and other options than those of `before`, which those inherit that are accepted from now on.
 ///
 /// # Errors
 /// The operating system's.
-pub fn adjust(listener: &Listener, backlog: i32, tcp: &Tcp) -> io::Result<()> {
+pub fn adjust(listener: &Listener, backlog: i32, before: &Tcp, tcp: &Tcp) -> io::Result<()> {
     match listener {
         Listener::Tcp(socket) => {
+            let is_v6 = socket.local_addr()?.is_ipv6();
             let socket = SockRef::from(socket);
-            // What was on before has to be switched off.
-            socket.set_tcp_nodelay(tcp.nodelay)?;
-            socket.set_keepalive(tcp.keepalive.is_some())?;
-            set_options(&socket, tcp)?;
+            options::replace(&socket, before, tcp, is_v6)
+                .map_err(|refused| io::Error::new(refused.error.kind(), refused.to_string()))?;
             socket.listen(backlog)
         }
         #[cfg(unix)]
@@ -584,54 +583,15 @@ fn is_under_way(error: &io::Error) -> bool {
     }
 }
 
-/// A socket for a connection to `to`.
+/// A socket for that address, with its options.
 fn socket(to: SocketAddr, tcp: &Tcp) -> io::Result<Socket> {
     let socket = new_socket(Domain::for_address(to), Some(Protocol::TCP))?;
-    set_options(&socket, tcp)?;
+    options::set(&socket, tcp, to.is_ipv6()).map_err(|refused| refused.error)?;
     Ok(socket)
 }
 
-/// Options of every connection. Linux hands those of a listener down to what it accepts.
-fn set_options(socket: &Socket, tcp: &Tcp) -> io::Result<()> {
-    let set = |set: &dyn Fn() -> io::Result<()>| calls::made(Call::Setsockopt, number(socket), set);
-    // An urgent byte stays at its place in the stream instead of being lost.
-    set(&|| socket.set_out_of_band_inline(true))?;
-    if tcp.nodelay {
-        set(&|| socket.set_tcp_nodelay(true))?;
-    }
-    if let Some(keepalive) = tcp.keepalive {
-        let times = TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval);
-        let parameters = times.clone().with_retries(u32::from(keepalive.count));
-        // Four options: that there is one, and its three parameters.
-        (0..4).for_each(|_| calls::happened(Call::Setsockopt, number(socket), 0));
-        socket.set_tcp_keepalive(&parameters).or_else(|error| without_count(socket, &times, error))?;
-    }
-    Ok(())
-}
-
-/// Windows has a count of probes since version 1703 of Windows 10; before, there are ten.
-#[cfg(windows)]
-fn without_count(socket: &Socket, times: &TcpKeepalive, error: io::Error) -> io::Result<()> {
-    static TOLD: std::sync::Once = std::sync::Once::new();
-    if error.raw_os_error() != Some(Errno::NOPROTOOPT.raw_os_error()) {
-        return Err(error);
-    }
-    socket.set_tcp_keepalive(times)?;
-    TOLD.call_once(|| {
-        log::warn!(
-            "keepalive: this Windows takes no count of probes, and sends ten before it gives a peer up"
-        );
-    });
-    Ok(())
-}
-
-#[cfg(not(windows))]
-fn without_count(_: &Socket, _: &TcpKeepalive, error: io::Error) -> io::Result<()> {
-    Err(error)
-}
-
 /// A socket's number in the records of calls.
-fn number(socket: &Socket) -> i32 {
+pub(super) fn number(socket: &Socket) -> i32 {
     #[cfg(unix)]
     {
         std::os::fd::AsRawFd::as_raw_fd(socket)

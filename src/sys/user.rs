@@ -66,7 +66,7 @@ mod on_linux {
     use super::UserError;
     use crate::sys::supervisor::is_alone;
 
-    /// What is kept: a later reload may bind a port below 1024.
+    /// What is kept always: a later reload may bind a port below 1024.
     const KEPT: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
 
     /// A user of this system, whom the process may become.
@@ -76,6 +76,8 @@ mod on_linux {
         uid: Uid,
         gid: Gid,
         groups: Vec<Gid>,
+        /// What it may beside what anybody may.
+        keeps: CapabilitySet,
     }
 
     /// Whether this process may do whatever it likes.
@@ -85,11 +87,12 @@ mod on_linux {
     }
 
     impl User {
-        /// Looks a user up, and whether this process may become it.
+        /// Looks a user up, and whether this process may become it. With `net_raw` it keeps CAP_NET_RAW, which some
+        /// options of sockets take.
         ///
         /// # Errors
         /// There is none of that name, or only root could; or what the system says.
-        pub fn find(name: &str) -> Result<Self, UserError> {
+        pub fn find(name: &str, net_raw: bool) -> Result<Self, UserError> {
             let system = |what, cause: nix::Error| UserError::System {
                 name: name.to_owned(),
                 what,
@@ -110,6 +113,7 @@ mod on_linux {
                 uid: Uid::from_raw(user.uid.as_raw()),
                 gid: Gid::from_raw(user.gid.as_raw()),
                 groups: groups.into_iter().map(|group| Gid::from_raw(group.as_raw())).collect(),
+                keeps: if net_raw { KEPT | CapabilitySet::NET_RAW } else { KEPT },
             })
         }
 
@@ -145,9 +149,9 @@ mod on_linux {
                 |what, result: Result<(), Errno>| result.map_err(|cause| self.failed(what, cause.into()));
             let before =
                 capabilities(None).map_err(|cause| self.failed("ask for capabilities", cause.into()))?;
-            let kept = before.permitted & KEPT;
+            let kept = before.permitted & self.keeps;
             if before.effective.contains(CapabilitySet::SETPCAP) {
-                step("cut the bounding set", cut_bounding_set())?;
+                step("cut the bounding set", cut_bounding_set(self.keeps))?;
             }
             if geteuid().is_root() {
                 step("set the groups", set_thread_groups(&self.groups))?;
@@ -160,9 +164,9 @@ mod on_linux {
             let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: kept };
             step("drop capabilities", set_capabilities(None, sets))?;
             step("drop capabilities", clear_ambient_capability_set())?;
-            if !kept.is_empty() {
+            for one in kept.iter() {
                 // A new version that takes this one's place has it by this alone.
-                step("keep capabilities", configure_capability_in_ambient_set(KEPT, true))?;
+                step("keep capabilities", configure_capability_in_ambient_set(one, true))?;
             }
             step("give up new privileges", set_no_new_privs(true))
         }
@@ -173,10 +177,10 @@ mod on_linux {
     }
 
     /// No program that is started can get what is not in this set, whatever its file says.
-    fn cut_bounding_set() -> Result<(), Errno> {
+    fn cut_bounding_set(kept: CapabilitySet) -> Result<(), Errno> {
         for bit in 0..u64::BITS {
             let capability = CapabilitySet::from_bits_retain(1 << bit);
-            if capability == KEPT {
+            if kept.contains(capability) {
                 continue;
             }
             match remove_capability_from_bounding_set(capability) {
@@ -194,7 +198,7 @@ mod on_linux {
 
         #[test]
         fn who_is_not_there_cannot_be_become() {
-            let said = User::find("no-such-user-here").unwrap_err().to_string();
+            let said = User::find("no-such-user-here", false).unwrap_err().to_string();
             assert!(said.contains("there is no such user here"), "{said}");
             assert!(said.contains("useradd --system --no-create-home no-such-user-here"), "{said}");
         }
@@ -206,11 +210,14 @@ mod on_linux {
                 println!("skipped: only root may become another user");
                 return;
             }
-            let nobody = User::find("nobody").expect("every system has it");
+            let nobody = User::find("nobody", false).expect("every system has it");
             let before = capabilities(None).unwrap();
             let (uid, sets) = nobody.try_out(|| (geteuid(), capabilities(None).unwrap())).unwrap();
             assert_eq!(uid, nobody.uid);
             assert_eq!(sets.permitted, before.permitted & KEPT);
+            let raw = User::find("nobody", true).unwrap();
+            let kept = raw.try_out(|| capabilities(None).unwrap().permitted).unwrap();
+            assert_eq!(kept, before.permitted & (KEPT | CapabilitySet::NET_RAW));
             assert!(is_root());
             assert_eq!(capabilities(None).unwrap(), before);
             let said = nobody.adopt_for_good().unwrap_err().to_string();
@@ -239,7 +246,7 @@ mod elsewhere {
         ///
         /// # Errors
         /// Always.
-        pub fn find(name: &str) -> Result<Self, UserError> {
+        pub fn find(name: &str, _: bool) -> Result<Self, UserError> {
             Err(UserError::Unknown(name.to_owned()))
         }
 

@@ -8,7 +8,7 @@ use super::command::list_most;
 use super::{Command, Conn, Drain, Listing, Row, Worker};
 use crate::engine::Engine;
 use crate::session::{Doing, Input};
-use crate::snapshot::{ListenerId, Snapshot};
+use crate::snapshot::{Listener, ListenerId, Pool, Snapshot};
 use crate::sys::net::Path;
 use crate::table::Key;
 use crate::tick::Tick;
@@ -47,7 +47,7 @@ impl<E: Engine> Worker<E> {
         self.engine.adopt(Arc::clone(&snapshot));
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.table.raise_limit(self.snapshot.connections.most() as usize);
-        if self.snapshot.timeouts != before.timeouts || self.snapshot.tcp.dead_peer != before.tcp.dead_peer {
+        if have_other_limits(&before, &self.snapshot) {
             for (place, key) in (0..).zip(self.table.keys()) {
                 let at = self.now.after(Duration::from_millis(1 + place / LOOKS_PER_MS));
                 let Some(conn) = self.table.get_mut(key) else { continue };
@@ -146,6 +146,14 @@ impl<E: Engine> Worker<E> {
             paths,
         })
     }
+}
+
+/// Whether connections that are there may have to end at another time.
+fn have_other_limits(before: &Snapshot, now: &Snapshot) -> bool {
+    let of_listener = |one: &Listener| (one.timeouts, one.dead_peer);
+    let of_pool = |pool: &Pool| pool.tcp.dead_peer;
+    before.listeners.iter().map(of_listener).ne(now.listeners.iter().map(of_listener))
+        || before.pools.iter().map(of_pool).ne(now.pools.iter().map(of_pool))
 }
 
 /// The kernel knows it exactly; who was only looked at now and then was quiet for at least so long.

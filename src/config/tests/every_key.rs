@@ -31,11 +31,15 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         log.access.format log.access.template log.access.events log.access.update_every log.access.skip_empty \
         log.access.sample defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \
         defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close \
-        defaults.tcp.nodelay defaults.tcp.keepalive defaults.tcp.dead_peer defaults.tcp.keepalive.idle \
+        defaults.tcp.nodelay defaults.tcp.keepalive defaults.tcp.dead_peer defaults.tcp.user_timeout defaults.tcp.congestion \
+        defaults.tcp.rcvbuf defaults.tcp.sndbuf defaults.tcp.dscp defaults.tcp.mark defaults.tcp.interface \
+        defaults.tcp.keepalive.idle \
         defaults.tcp.keepalive.interval defaults.tcp.keepalive.count defaults.retry.tries \
         defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.engine listener.NAME.backlog listener.NAME.accept_balance \
-        listener.NAME.maxconn listener.NAME.at_maxconn pool.NAME.balance pool.NAME.server \
-        pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate \
+        listener.NAME.maxconn listener.NAME.at_maxconn listener.NAME.timeouts listener.NAME.tcp \
+        listener.NAME.timeouts.idle listener.NAME.timeouts.half_close pool.NAME.balance pool.NAME.server \
+        pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate pool.NAME.timeouts pool.NAME.tcp pool.NAME.retry pool.NAME.timeouts.connect \
+        pool.NAME.timeouts.connect_total pool.NAME.timeouts.idle pool.NAME.timeouts.half_close \
         pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight pool.NAME.server.state";
     assert_eq!(read, tables.split_whitespace().collect::<Vec<_>>());
 }

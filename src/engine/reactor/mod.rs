@@ -162,13 +162,15 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
     fn dial(&mut self, key: Key, io: &mut Io<N>, to: ServerId, out: &mut VecDeque<Event<N::Stream>>) {
         self.abandon(io);
         io.phase = Phase::Resting;
-        let to = &self.snapshot.server(to).addr;
-        let result = self.net.dial(to, &self.snapshot.tcp).and_then(|(stream, connected)| {
-            let socket = io.server.insert(Socket::new(stream));
-            let token = key.token(Side::Server as usize == 1);
-            self.selector.add(Source::Stream(&mut socket.stream), token).map_err(|_| Fault::NoMemory)?;
-            Ok(connected)
-        });
+        let server = self.snapshot.server(to);
+        let result = self.net.dial(&server.addr, &self.snapshot.pool(server.pool).tcp).and_then(
+            |(stream, connected)| {
+                let socket = io.server.insert(Socket::new(stream));
+                let token = key.token(Side::Server as usize == 1);
+                self.selector.add(Source::Stream(&mut socket.stream), token).map_err(|_| Fault::NoMemory)?;
+                Ok(connected)
+            },
+        );
         match result {
             Ok(true) => out.push_back(Event::Dialed { key, result: Ok(()) }),
             Ok(false) => io.phase = Phase::Dialing,

@@ -153,7 +153,9 @@ impl Threads {
 
     /// Has a thread connect.
     fn connect(&mut self, key: Key, io: &mut Io, to: ServerId) -> Result<(), Fault> {
-        let (to, tcp) = (&self.snapshot.server(to).addr, &self.snapshot.tcp);
+        let server = self.snapshot.server(to);
+        let pool = self.snapshot.pool(server.pool);
+        let (to, tcp) = (&server.addr, &pool.tcp);
         let (mut stream, to) = match to {
             Address::Ip(to) => (Os.socket(*to, tcp)?, Some(*to)),
             // A unix socket is connected at once or not at all.
@@ -163,7 +165,7 @@ impl Threads {
         net::set_blocking(&stream)?;
         let stream = Arc::clone(io.server.insert(Arc::new(stream)));
         let (post, attempt) = (self.post.clone(), io.attempt);
-        let limit = self.snapshot.timeouts.connect.unwrap_or(CONNECT_MAX);
+        let limit = pool.connect.unwrap_or(CONNECT_MAX);
         let dial = move || {
             let result = to.map_or(Ok(()), |to| net::connect(&stream, to, limit));
             // Whoever closes the socket must find that it is the last to have it.

@@ -132,7 +132,8 @@ impl<R: Ring> Uring<R> {
 
     /// Begins to connect; `true` when it is done already.
     fn connect(&mut self, key: Key, io: &mut Io<R::Net>, to: ServerId) -> Result<bool, Fault> {
-        let (to, tcp) = (&self.snapshot.server(to).addr, &self.snapshot.tcp);
+        let server = self.snapshot.server(to);
+        let (to, tcp) = (&server.addr, &self.snapshot.pool(server.pool).tcp);
         match to {
             Address::Ip(to) => {
                 let stream = io.server.insert(self.net.socket(*to, tcp)?);

@@ -15,7 +15,7 @@ use crate::control::model::{Effect, Refusal, RefusalKind};
 use crate::engine;
 use crate::logging::Recorder;
 use crate::process::sets::Sets;
-use crate::process::{bind, room};
+use crate::process::{bind, options, room};
 use crate::snapshot::{Overrides, Server, ServerId, Snapshot};
 use crate::sys::net::{self, Listener};
 use crate::worker::{Command, Which};
@@ -53,6 +53,8 @@ struct Move {
     from: String,
     to: String,
     at: Address,
+    /// The options that it has.
+    had: Tcp,
 }
 
 impl Live {
@@ -134,6 +136,7 @@ impl Live {
         let sets =
             state.sets.next(&new, |kind| engine::probe(kind, rings, each)).map_err(|e| conflict(&e))?;
         let room = room::check(&new, &sets, &self.cpus).map_err(|error| conflict(&error))?;
+        let notes = options::check(&new).map_err(|error| conflict(&error))?;
         let sockets = plan(state, &new, &sets).map_err(|error| conflict(&error))?;
         let before = self.published.current();
         let effect = effect::effect(&state.config, &new, &*before);
@@ -142,6 +145,7 @@ impl Live {
 
         // From here on nothing is refused any more.
         sets.report_new(&state.sets);
+        notes.iter().for_each(|note| log::warn!("{note}"));
         let was = std::mem::replace(&mut state.sets, sets);
         self.close(state, &sockets.gone).await;
         let mut next = before.next(&new, room.maxconn, &overrides, self.clock.now());
@@ -232,7 +236,7 @@ impl Live {
 
     /// Takes sockets from workers, open, and gives each to the worker that is to have it now. Clients wait meanwhile.
     async fn move_sockets(&self, state: &mut State, was: &Sets, before: &Snapshot, moved: Vec<Move>) {
-        for Move { from, to, at } in moved {
+        for Move { from, to, at, had } in moved {
             let own = |place: &Place| place.at == at && place.listener == from;
             let Some(place) = state.places.iter().position(own) else { continue };
             let place = state.places.swap_remove(place);
@@ -248,7 +252,7 @@ impl Live {
             }
             let Some(new) = state.config.listeners.iter().find(|one| one.name == to) else { continue };
             for (_, socket) in &sockets {
-                if let Err(error) = net::adjust(socket, bind::backlog(new), &state.config.tcp) {
+                if let Err(error) = net::adjust(socket, bind::backlog(new), &had, &new.tcp) {
                     log::error!("listener {}: {at} keeps its old options: {error}", new.name);
                 }
             }
@@ -333,10 +337,10 @@ fn plan(state: &mut State, new: &Config, sets: &Sets) -> Result<Sockets, bind::B
                     let stays = old.name == listener.name
                         && old.backlog == listener.backlog
                         && state.sets.engine_for(place_index) == sets.engine_for(index)
-                        && options(&state.config.tcp) == options(&new.tcp);
+                        && inherited(&old.tcp) == inherited(&listener.tcp);
                     if !stays {
                         let (from, to) = (place.listener.clone(), listener.name.clone());
-                        moved.push(Move { from, to, at: at.clone() });
+                        moved.push(Move { from, to, at: at.clone(), had: old.tcp.clone() });
                     }
                 }
             }
@@ -352,13 +356,13 @@ fn plan(state: &mut State, new: &Config, sets: &Sets) -> Result<Sockets, bind::B
     let gone = state.places.iter().filter(|place| !is_wanted(place));
     let gone = gone.map(|place| (place.listener.clone(), place.at.clone())).collect();
     let each = state.sets.each();
-    let new = bind::all(&wanted, each, &new.tcp, &mut state.handed)?;
+    let new = bind::all(&wanted, each, &mut state.handed)?;
     Ok(Sockets { new, moved, gone })
 }
 
 /// What accepted sockets inherit from their listener.
-fn options(tcp: &Tcp) -> (bool, Option<config::Keepalive>) {
-    (tcp.nodelay, tcp.keepalive)
+fn inherited(tcp: &Tcp) -> Tcp {
+    Tcp { dead_peer: None, ..tcp.clone() }
 }
 
 impl Counts for Snapshot {

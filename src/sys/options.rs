@@ -1,0 +1,208 @@
+//! Options of sockets, socket(7), ip(7) and tcp(7): set on those that are made, and tried beforehand.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive};
+
+use super::calls::{self, Call};
+use super::net::{new_socket, number};
+use crate::config::Tcp;
+
+/// An option that the system refuses.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its key in the configuration.
+    pub option: &'static str,
+    /// The system's answer.
+    pub error: io::Error,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}: {}", self.option, self.error)
+    }
+}
+
+/// A buffer that is smaller than was asked for, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clamped {
+    /// Its key in the configuration.
+    pub option: &'static str,
+    /// What it is.
+    pub given: u32,
+}
+
+/// Options of every connection. Linux hands those of a listener down to what it accepts.
+pub(super) fn set(socket: &Socket, tcp: &Tcp, is_v6: bool) -> Result<(), Refused> {
+    let set = |option, set: &dyn Fn() -> io::Result<()>| {
+        calls::made(Call::Setsockopt, number(socket), set).map_err(|error| Refused { option, error })
+    };
+    // An urgent byte stays at its place in the stream instead of being lost.
+    set("oobinline", &|| socket.set_out_of_band_inline(true))?;
+    if tcp.nodelay {
+        set("nodelay", &|| socket.set_tcp_nodelay(true))?;
+    }
+    if let Some(keepalive) = tcp.keepalive {
+        let times = TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval);
+        let parameters = times.clone().with_retries(u32::from(keepalive.count));
+        // Four options: that there is one, and its three parameters.
+        (0..4).for_each(|_| calls::happened(Call::Setsockopt, number(socket), 0));
+        let set = socket.set_tcp_keepalive(&parameters);
+        let set = set.or_else(|error| without_count(socket, &times, error));
+        set.map_err(|error| Refused { option: "keepalive", error })?;
+    }
+    if let Some(bytes) = tcp.rcvbuf {
+        set("rcvbuf", &|| socket.set_recv_buffer_size(bytes as usize))?;
+    }
+    if let Some(bytes) = tcp.sndbuf {
+        set("sndbuf", &|| socket.set_send_buffer_size(bytes as usize))?;
+    }
+    #[cfg(target_os = "linux")]
+    {
+        if tcp.user_timeout.is_some() {
+            set("user_timeout", &|| socket.set_tcp_user_timeout(tcp.user_timeout))?;
+        }
+        if let Some(algorithm) = &tcp.congestion {
+            set("congestion", &|| socket.set_tcp_congestion(algorithm.as_bytes()))?;
+        }
+        if let Some(dscp) = tcp.dscp {
+            set("dscp", &|| set_dscp(socket, dscp, is_v6))?;
+        }
+        if let Some(mark) = tcp.mark {
+            set("mark", &|| socket.set_mark(mark.get()))?;
+        }
+        if let Some(device) = &tcp.interface {
+            set("interface", &|| socket.bind_device(Some(device.as_bytes())))?;
+        }
+    }
+    let _ = is_v6;
+    Ok(())
+}
+
+/// As [`set`], on a socket that had the options of `before`: what was on is switched off.
+pub(super) fn replace(socket: &Socket, before: &Tcp, tcp: &Tcp, is_v6: bool) -> Result<(), Refused> {
+    let to = |option| move |error| Refused { option, error };
+    socket.set_tcp_nodelay(tcp.nodelay).map_err(to("nodelay"))?;
+    socket.set_keepalive(tcp.keepalive.is_some()).map_err(to("keepalive"))?;
+    #[cfg(target_os = "linux")]
+    {
+        if before.user_timeout.is_some() {
+            socket.set_tcp_user_timeout(None).map_err(to("user_timeout"))?;
+        }
+        if before.congestion.is_some() && tcp.congestion.is_none() {
+            let system = new_socket(Domain::IPV4, Some(Protocol::TCP)).and_then(|new| new.tcp_congestion());
+            let name = system.map_err(to("congestion"))?;
+            let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+            socket.set_tcp_congestion(name).map_err(to("congestion"))?;
+        }
+        if before.dscp.is_some() {
+            set_dscp(socket, 0, is_v6).map_err(to("dscp"))?;
+        }
+        if before.mark.is_some() {
+            socket.set_mark(0).map_err(to("mark"))?;
+        }
+        if before.interface != tcp.interface && before.interface.is_some() {
+            socket.bind_device(None).map_err(to("interface"))?;
+        }
+        for (option, was, is, lock) in [
+            ("sndbuf", before.sndbuf, tcp.sndbuf, SOCK_SNDBUF_LOCK),
+            ("rcvbuf", before.rcvbuf, tcp.rcvbuf, SOCK_RCVBUF_LOCK),
+        ] {
+            if was.is_some() && is.is_none() {
+                unlock_buffer(socket, lock).map_err(to(option))?;
+            }
+        }
+    }
+    set(socket, tcp, is_v6)
+}
+
+/// Whether sockets can have these options here, by trying them on one.
+///
+/// # Errors
+/// The first option that is refused.
+pub fn try_out(tcp: &Tcp, is_v6: bool) -> Result<Vec<Clamped>, Refused> {
+    let domain = if is_v6 { Domain::IPV6 } else { Domain::IPV4 };
+    let made = |error| Refused { option: "socket", error };
+    let socket = new_socket(domain, Some(Protocol::TCP)).map_err(made)?;
+    set(&socket, tcp, is_v6)?;
+    let asked = [
+        ("rcvbuf", tcp.rcvbuf, socket.recv_buffer_size()),
+        ("sndbuf", tcp.sndbuf, socket.send_buffer_size()),
+    ];
+    Ok(asked.into_iter().filter_map(|(option, asked, given)| clamped(option, asked?, given.ok()?)).collect())
+}
+
+/// Linux tells twice of what it was asked for: the other half is for its own needs.
+fn clamped(option: &'static str, asked: u32, told: usize) -> Option<Clamped> {
+    let given = u32::try_from(told).ok()? / if cfg!(target_os = "linux") { 2 } else { 1 };
+    (given < asked).then_some(Clamped { option, given })
+}
+
+/// Whether packets of this host can come from that address.
+///
+/// # Errors
+/// The system's: AddrNotAvailable when it is another host's.
+pub fn try_source(source: IpAddr) -> io::Result<()> {
+    let at = SocketAddr::new(source, 0);
+    let socket = new_socket(Domain::for_address(at), Some(Protocol::TCP))?;
+    socket.bind(&at.into())
+}
+
+/// The class is in the upper six bits; the lower two tell of congestion (RFC 3168), and are the kernel's.
+#[cfg(target_os = "linux")]
+fn set_dscp(socket: &Socket, dscp: u8, is_v6: bool) -> io::Result<()> {
+    let class = u32::from(dscp) << 2;
+    if is_v6 { socket.set_tclass_v6(class) } else { socket.set_tos_v4(class) }
+}
+
+#[cfg(target_os = "linux")]
+const SOCK_SNDBUF_LOCK: u32 = 1;
+#[cfg(target_os = "linux")]
+const SOCK_RCVBUF_LOCK: u32 = 2;
+
+/// Lets the kernel tune one of the buffers again (`SO_BUF_LOCK`, Linux 5.15).
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "an option that neither rustix nor socket2 has")]
+fn unlock_buffer(socket: &Socket, lock: u32) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let fd = socket.as_raw_fd();
+    let mut locks: u32 = 0;
+    let mut length = size_of_val(&locks) as libc::socklen_t;
+    // SAFETY: the descriptor is open because `socket` is borrowed; the kernel writes at most `length` bytes to `locks`,
+    // which is ours and that long.
+    let done = unsafe {
+        let value = (&raw mut locks).cast();
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_BUF_LOCK, value, &raw mut length)
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    locks &= !lock;
+    // SAFETY: as above; the kernel reads the four bytes of `locks`, which outlives the call.
+    let done = unsafe {
+        libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_BUF_LOCK, (&raw const locks).cast(), length)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Windows has a count of probes since version 1703 of Windows 10; before, there are ten.
+#[cfg(windows)]
+fn without_count(socket: &Socket, times: &TcpKeepalive, error: io::Error) -> io::Result<()> {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    if error.raw_os_error() != Some(rustix::io::Errno::NOPROTOOPT.raw_os_error()) {
+        return Err(error);
+    }
+    socket.set_tcp_keepalive(times)?;
+    TOLD.call_once(|| {
+        log::warn!(
+            "keepalive: this Windows takes no count of probes, and sends ten before it gives a peer up"
+        );
+    });
+    Ok(())
+}
+
+#[cfg(not(windows))]
+fn without_count(_: &Socket, _: &TcpKeepalive, error: io::Error) -> io::Result<()> {
+    Err(error)
+}
