@@ -65,6 +65,8 @@ pub struct Listener {
     pub timeouts: config::Timeouts,
     /// As [`config::Tcp::dead_peer`], for its clients.
     pub dead_peer: Option<Duration>,
+    /// When silent clients are probed.
+    pub keepalive: Option<config::Keepalive>,
     /// Its connections, in all workers.
     pub connections: Limit,
     /// What is counted for it.
@@ -502,6 +504,7 @@ fn put_listener(
         at_maxconn: listener.at_maxconn,
         timeouts,
         dead_peer: listener.tcp.dead_peer,
+        keepalive: listener.tcp.keepalive,
         connections,
         tally,
         removed: None,

@@ -90,6 +90,7 @@ mod any {
             difference_is_what_a_reload_does;
         show:
             a_crowd_notices_nothing_of_many_reloads
+            idle_connections_that_began_together_outlive_their_probes
             silent_reloads_leave_nothing_behind
             three_hundred_clients_a_second_see_no_server_go
             sessions_are_killed_at_the_rate_that_is_asked_for

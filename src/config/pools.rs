@@ -111,7 +111,7 @@ impl Reader {
                 }),
                 "tcp" => {
                     self.with(section, key, value, "defaults.tcp", |r, section| {
-                        listener.tcp = r.tcp(section)
+                        listener.tcp = r.tcp(section);
                     });
                 }
                 _ => self.unread(section, key, value),

@@ -15,7 +15,9 @@ use super::{Keepalive, OwnTimeouts, Retry, Tcp};
 const NAME_MOST: usize = 15;
 
 /// What a table sets, to be put over what holds without it. That may stand in a file that is read later.
-pub(super) struct Edits<T>(Vec<Box<dyn FnOnce(&mut T)>>);
+pub(super) struct Edits<T>(Vec<Edit<T>>);
+
+type Edit<T> = Box<dyn FnOnce(&mut T)>;
 
 impl<T> Default for Edits<T> {
     fn default() -> Self {

@@ -30,6 +30,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Keepalive;
 use crate::relay::{End, Fault};
 use crate::session::{Order, Sight};
 use crate::snapshot::{ListenerId, Snapshot};
@@ -163,11 +164,11 @@ pub trait Engine: Sized {
     /// Goes by another snapshot from now on, and by its [`Snapshot::buffer_share`] if there is one.
     fn adopt(&mut self, snapshot: Arc<Snapshot>);
 
-    /// Takes charge of an accepted socket.
+    /// Takes charge of an accepted socket, whose peer is probed at these times.
     ///
     /// # Errors
     /// The operating system's, when the socket cannot be watched; it is reset then.
-    fn open(&mut self, key: Key, client: Self::Socket) -> io::Result<Self::Io>;
+    fn open(&mut self, key: Key, client: Self::Socket, probes: Option<Keepalive>) -> io::Result<Self::Io>;
 
     /// Resets a client that is not let in.
     fn reject(&mut self, client: Self::Socket);

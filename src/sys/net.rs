@@ -19,7 +19,7 @@ pub use super::waiting::{
     connect, interrupt_connect, interrupt_read, is_hung_up, limit_writes, recv_now, recv_waiting,
     send_waiting, set_blocking,
 };
-use crate::config::{Address, Tcp};
+use crate::config::{Address, Keepalive, Tcp};
 use crate::relay::Fault;
 
 /// A proof that an operation on a socket can do nothing until an event says otherwise. Only this room
@@ -124,6 +124,9 @@ pub trait Net {
 
     /// Takes one connection from a listener's backlog. It inherits the listener's options.
     fn accept(listener: &Self::Listener) -> Accepted<Self::Stream>;
+
+    /// Has an accepted socket, which inherits the times of its listener, probe its peer at a time of its own.
+    fn scatter_probes(stream: &Self::Stream, probes: Option<Keepalive>);
 
     /// A socket towards `to`, with its options set and not connected yet.
     ///
@@ -260,6 +263,12 @@ impl Net for Os {
                 Fault::Reset | Fault::Unreachable | Fault::TimedOut => Accepted::Gone,
                 other => Accepted::Failed(other),
             },
+        }
+    }
+
+    fn scatter_probes(stream: &Stream, probes: Option<Keepalive>) {
+        if let (Stream::Tcp(stream), Some(probes)) = (stream, probes) {
+            options::scatter(stream, probes);
         }
     }
 

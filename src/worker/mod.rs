@@ -378,7 +378,7 @@ impl<E: Engine> Worker<E> {
     fn open(&mut self, client: Client<E::Socket>) {
         let Client { listener, socket, peer, .. } = client;
         let key = self.table.vacant().expect("the table holds as many as the process may have");
-        let mut io = match self.engine.open(key, socket) {
+        let mut io = match self.engine.open(key, socket, self.snapshot.listener(listener).keepalive) {
             Ok(io) => io,
             Err(error) => {
                 if !mutant!(CountDrifts) {

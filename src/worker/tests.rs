@@ -90,7 +90,7 @@ impl Engine for Puppet {
         out.extend(self.backlog.drain(..).map(|socket| accepted(0, socket)));
     }
 
-    fn open(&mut self, _: Key, client: TcpStream) -> io::Result<TcpStream> {
+    fn open(&mut self, _: Key, client: TcpStream, _: Option<config::Keepalive>) -> io::Result<TcpStream> {
         if self.refuses { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(client) }
     }
 

@@ -123,6 +123,20 @@ fn reload_many(
     memory
 }
 
+/// Whoever began at the same time would be probed at the same time, and lose those probes that find a queue of the kernel full.
+pub(crate) fn idle_connections_that_began_together_outlive_their_probes(engine: &str) {
+    const IDLE: usize = 4_000;
+    let server = Echo::start();
+    let file = File::serving(engine, &[Member::new("a", server.address())])
+        .set("defaults.tcp", "keepalive = { idle = \"8s\", interval = \"4s\", count = 2 }");
+    let run = Run::start(&file);
+    let at = run.gate.address_of("l");
+    let crowd: Vec<TcpStream> = (0..IDLE).map(|_| open(at)).collect();
+    // As long as two probes without an answer take, and two of the kernel's timers.
+    thread::sleep(Duration::from_secs(18));
+    assert_eq!(crowd.iter().filter(|stream| is_there(stream)).count(), IDLE);
+}
+
 /// Where nobody connects and the log is silent, too.
 pub(crate) fn silent_reloads_leave_nothing_behind(engine: &str) {
     let server = Echo::start();

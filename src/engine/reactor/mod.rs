@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use super::pipes::Pipes;
 use super::{Engine, Event, Order, Pace, Sight, Slots, drive};
+use crate::config::Keepalive;
 use crate::relay::{Dir, End, Fault, Op, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::net::{Accepted, Path};
@@ -544,7 +545,8 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
         self.snapshot = snapshot;
     }
 
-    fn open(&mut self, key: Key, client: N::Stream) -> io::Result<Io<N>> {
+    fn open(&mut self, key: Key, client: N::Stream, probes: Option<Keepalive>) -> io::Result<Io<N>> {
+        N::scatter_probes(&client, probes);
         let mut client = Socket::new(client);
         let token = key.token(Side::Client as usize == 1);
         let added = self.selector.add(Source::Stream(&mut client.stream), token);

@@ -46,7 +46,8 @@ impl Stage {
         let (socket, _) = listener.accept().expect("a client");
         socket.set_nonblocking(true).expect("an option");
         let (key, _) = Key::from_token(0);
-        let io = reactor.open(key, Stream::Tcp(mio::net::TcpStream::from_std(socket))).expect("watched");
+        let io =
+            reactor.open(key, Stream::Tcp(mio::net::TcpStream::from_std(socket)), None).expect("watched");
         let mut stage = Self { reactor, one: One(key, io), client: Some(client), events: VecDeque::new() };
         // What the client's socket can do at first is told now, and once.
         stage.turn(Duration::ZERO);

@@ -32,7 +32,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Readiness, Report, Selector, Source, Trigger, Want};
-use crate::config::{Address, Tcp};
+use crate::config::{Address, Keepalive, Tcp};
 use crate::relay::Fault;
 use crate::sys::Net;
 use crate::sys::net::{Accepted, Received, Sent};
@@ -228,6 +228,8 @@ impl Net for SimNet {
             Accepted::Failed(fault) => Accepted::Failed(fault),
         }
     }
+
+    fn scatter_probes(_: &SimStream, _: Option<Keepalive>) {}
 
     fn socket(&self, to: SocketAddr, _: &Tcp) -> Result<SimStream, Fault> {
         // The connect that follows at once begins here.

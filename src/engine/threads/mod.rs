@@ -20,7 +20,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::reactor::{Listening, take, vacant};
 use super::{Bounds, Engine, Event, Order, Sight, Slots};
-use crate::config::Address;
+use crate::config::{Address, Keepalive};
 use crate::relay::{Dir, End, Fault, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::calls::{self, Call};
@@ -391,7 +391,8 @@ impl Engine for Threads {
         self.snapshot = snapshot;
     }
 
-    fn open(&mut self, key: Key, mut client: Stream) -> io::Result<Io> {
+    fn open(&mut self, key: Key, mut client: Stream, probes: Option<Keepalive>) -> io::Result<Io> {
+        Os::scatter_probes(&client, probes);
         let watched = self.watch(&mut client, key.token(false));
         watched
             .and_then(|()| net::set_blocking(&client).map_err(|fault| io::Error::other(fault.to_string())))

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use super::reactor::{take, vacant};
 use super::{Bounds, Engine, Event, Order, Pace, Sight, Slots, drive};
-use crate::config::Address;
+use crate::config::{Address, Keepalive};
 use crate::relay::{Dir, End, Fault, Output, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::Net;
@@ -395,7 +395,8 @@ impl<R: Ring> Engine for Uring<R> {
         self.snapshot = snapshot;
     }
 
-    fn open(&mut self, _: Key, client: Self::Socket) -> io::Result<Self::Io> {
+    fn open(&mut self, _: Key, client: Self::Socket, probes: Option<Keepalive>) -> io::Result<Self::Io> {
+        R::Net::scatter_probes(&client, probes);
         #[cfg(feature = "sim")]
         self.works.ring.introduce(&client, None);
         Ok(Io {
