@@ -273,6 +273,55 @@ fn a_socket_that_nobody_uses_is_told() {
     gate.echo(1_000);
 }
 
+/// A listener that a reload removes and another brings back has its socket again; meanwhile clients wait, and nobody
+/// accepts them.
+#[test]
+fn a_socket_that_is_handed_over_can_be_had_again() {
+    if !installed(&["python3"]) {
+        return;
+    }
+    for engine in ["mio", "io_uring", "threads", "epoll_level", "poll", "select", "sigio", "aio"] {
+        let server = Server::echo();
+        let without = || Config::new(engine).server(server.address());
+        let with = || without().table("listener.web", "bind = [\"fd:web\"]\npool = \"p\"");
+        let gate = Gate::start_under(&handing_over("web=tcp"), &with());
+        let at = gate.address_of("web");
+        let connect = || {
+            let mut client = Peer::client(TcpStream::connect(at).unwrap());
+            client.expect_echo();
+            client.send(10);
+            client
+        };
+        let mut old = connect();
+        old.receive(10);
+        let mut reloads = 0;
+        let mut reload = |config: Config| {
+            fs::write(gate.file(), config.to_string()).unwrap();
+            gate.signal(Signal::HUP);
+            reloads += 1;
+            let began = Instant::now();
+            while gate.log_lines().iter().filter(|line| line.contains("SIGHUP: reloaded")).count() < reloads {
+                assert!(began.elapsed() < PATIENCE, "{engine}: {:#?}", gate.log_lines());
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        for _ in 0..3 {
+            reload(without());
+            let mut waiting: Vec<Peer> = (0..2).map(|_| connect()).collect();
+            for client in &mut waiting {
+                assert!(client.hears_nothing_for(Duration::from_millis(100)), "{engine}: it was accepted");
+            }
+            old.send(1);
+            old.receive(1);
+            reload(with());
+            waiting.iter_mut().for_each(|client| client.receive(10));
+        }
+        let mut new = connect();
+        new.receive(10);
+        assert!(!gate.log_lines().iter().any(|line| line.contains("cannot watch")), "{engine}");
+    }
+}
+
 #[test]
 fn what_cannot_be_listened_on_is_refused_with_what_to_do() {
     if !installed(&["python3"]) {

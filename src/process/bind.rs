@@ -38,7 +38,7 @@ pub struct BindError(String);
 pub(super) fn all(
     wanted: &[(&config::Listener, &Address)],
     each: u16,
-    handed: &mut Handed,
+    handed: &Handed,
 ) -> Result<Vec<Bound>, BindError> {
     let mut problems = String::new();
     for (listener, at) in wanted.iter().filter(|(_, at)| at.ip().is_none_or(|at| at.port() != 0)) {
@@ -54,7 +54,7 @@ pub(super) fn all(
         let sockets = match at {
             // Each is one socket, as a path has one: the first worker's.
             Address::Handed(name) => handed
-                .take(name, listener.backlog.map(|_| backlog(listener)), &listener.tcp)
+                .listen(name, listener.backlog.map(|_| backlog(listener)), &listener.tcp)
                 .map(|taken| taken.into_iter().map(|socket| (0, socket)).collect())
                 .map_err(|Lacking { cause, help }| tell(&mut problems, listener, at, &cause, &help)),
             _ => share(listener, at, each)

@@ -1,10 +1,11 @@
 //! Listening sockets that the supervisor has opened: `bind = ["fd:NAME"]`.
 
-use crate::config::Tcp;
+use crate::config::{Address, Config, Tcp};
 use crate::sys::net::Listener;
 use crate::sys::supervisor::Socket;
 
-/// Those that no listener has taken yet.
+/// All of them, open as long as the process is: a listener that comes back finds its sockets again, and clients who come
+/// meanwhile wait.
 #[derive(Debug)]
 pub(super) struct Handed(Vec<Socket>);
 
@@ -21,23 +22,32 @@ impl Handed {
     }
 
     /// All sockets of that name, which listen already. With a `backlog` their queues get another length.
-    pub(super) fn take(
-        &mut self,
+    pub(super) fn listen(
+        &self,
         name: &str,
         backlog: Option<i32>,
         tcp: &Tcp,
     ) -> Result<Vec<Listener>, Lacking> {
-        let taken: Vec<Socket> = self.0.extract_if(.., |socket| socket.name() == name).collect();
-        if taken.is_empty() {
+        let own: Vec<&Socket> = self.0.iter().filter(|socket| socket.name() == name).collect();
+        if own.is_empty() {
             return Err(self.lacking(name));
         }
-        let listen = |socket: Socket| {
+        let listen = |socket: &Socket| {
             socket.listen(backlog, tcp).map_err(|error| Lacking {
                 cause: format!("what was handed over by this name cannot be listened on: {error}"),
                 help: "a .socket unit of systemd needs ListenStream= and Accept=no".to_owned(),
             })
         };
-        taken.into_iter().map(listen).collect()
+        own.into_iter().map(listen).collect()
+    }
+
+    /// A listener with these options has the sockets of that name no more: the next one finds them as if it were the first.
+    pub(super) fn release(&self, name: &str, had: &Tcp) {
+        for socket in self.0.iter().filter(|socket| socket.name() == name) {
+            if let Err(error) = socket.release(had) {
+                log::warn!("the socket {name} keeps options of the listener that had it: {error}");
+            }
+        }
     }
 
     fn lacking(&self, name: &str) -> Lacking {
@@ -55,8 +65,12 @@ impl Handed {
     }
 
     /// Says which sockets no listener uses: their clients wait for nobody.
-    pub(super) fn report(&self) {
-        for name in self.names() {
+    pub(super) fn report(&self, config: &Config) {
+        let is_used = |name: &str| {
+            let mut all = config.listeners.iter().flat_map(|listener| &listener.bind);
+            all.any(|at| matches!(at, Address::Handed(used) if used == name))
+        };
+        for name in self.names().into_iter().filter(|name| !is_used(name)) {
             log::warn!(
                 "the socket {name} was handed over, and no listener uses it: write bind = [\"fd:{name}\"], or take it out \
                  of the .socket unit"
@@ -64,7 +78,7 @@ impl Handed {
         }
     }
 
-    /// The names of those that are left, each once.
+    /// Their names, each once.
     fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.0.iter().map(Socket::name).collect();
         names.sort_unstable();

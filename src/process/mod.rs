@@ -111,10 +111,10 @@ pub fn run(config: Config, source: Option<(Source, Vec<PathBuf>)>) -> Result<(),
     let (sets, notes) = user.as_ref().map_or_else(|| Ok(try_out()), |user| user.try_out(try_out))?;
     let (sets, notes) = (sets?, notes?);
     let room = room::check(&config, &sets, &cpus)?;
-    let mut handed = Handed::new(handed_over.sockets);
+    let handed = Handed::new(handed_over.sockets);
     let wanted: Vec<_> =
         config.listeners.iter().flat_map(|one| one.bind.iter().map(move |at| (one, at))).collect();
-    let bound = bind::all(&wanted, each, &mut handed)?;
+    let bound = bind::all(&wanted, each, &handed)?;
     let admin = config.admin.as_ref().map(serve::Bound::new).transpose()?;
     let mut snapshot = Snapshot::new(&config, room.maxconn);
     snapshot.buffer_share = Some(room::buffer_share(&config.process, sets.workers()));
@@ -131,7 +131,7 @@ pub fn run(config: Config, source: Option<(Source, Vec<PathBuf>)>) -> Result<(),
     sets.report();
     room.report();
     notes.iter().for_each(|note| log::warn!("{note}"));
-    handed.report();
+    handed.report(&config);
     if user.is_none() && user::is_root() {
         log::warn!("running as root: process.user = \"NAME\" makes it another user as soon as it is bound");
     }

@@ -462,7 +462,8 @@ pub(super) fn listen_on(fd: std::os::fd::OwnedFd, backlog: Option<i32>, tcp: &Tc
     }
     match socket.domain()? {
         domain @ (Domain::IPV4 | Domain::IPV6) => {
-            options::set(&socket, tcp, domain == Domain::IPV6).map_err(|refused| refused.error)?;
+            options::replace(&socket, &Tcp::default(), tcp, domain == Domain::IPV6)
+                .map_err(|refused| refused.error)?;
             Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
         }
         Domain::UNIX => {
@@ -470,6 +471,22 @@ pub(super) fn listen_on(fd: std::os::fd::OwnedFd, backlog: Option<i32>, tcp: &Tc
             Ok(Listener::Unix(None, mio::net::UnixListener::from_std(socket.into())))
         }
         _ => Err(no("it is neither of IP nor of unix")),
+    }
+}
+
+/// Takes the options off a listening socket that a listener of ours had, but those that all have.
+///
+/// # Errors
+/// The operating system's.
+#[cfg(target_os = "linux")]
+pub(super) fn reset_options(fd: &std::os::fd::OwnedFd, had: &Tcp) -> io::Result<()> {
+    let socket = SockRef::from(fd);
+    match socket.domain()? {
+        domain @ (Domain::IPV4 | Domain::IPV6) => {
+            options::replace(&socket, had, &Tcp::default(), domain == Domain::IPV6)
+                .map_err(|refused| refused.error)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -177,12 +177,21 @@ mod on_linux {
             &self.name
         }
 
-        /// Takes charge of it as of one of ours. With a `backlog` its queue gets another length.
+        /// Takes charge of it as of one of ours, by a descriptor more: the socket stays open when that is closed. With a
+        /// `backlog` its queue gets another length.
         ///
         /// # Errors
         /// InvalidInput, with the reason, for what is no listening stream socket; or the operating system's.
-        pub fn listen(self, backlog: Option<i32>, tcp: &Tcp) -> io::Result<Listener> {
-            net::listen_on(self.fd, backlog, tcp)
+        pub fn listen(&self, backlog: Option<i32>, tcp: &Tcp) -> io::Result<Listener> {
+            net::listen_on(self.fd.try_clone()?, backlog, tcp)
+        }
+
+        /// Takes the options off again that a listener had.
+        ///
+        /// # Errors
+        /// The operating system's.
+        pub fn release(&self, had: &Tcp) -> io::Result<()> {
+            net::reset_options(&self.fd, had)
         }
     }
 
@@ -223,6 +232,26 @@ mod on_linux {
             assert_eq!(names("a"), ["a", "unknown", "unknown"]);
             assert_eq!(names(""), ["unknown"; 3]);
             assert_eq!(names("a:b:c:d"), ["a", "b", "c"]);
+        }
+
+        #[test]
+        fn a_socket_has_the_options_of_the_listener_that_has_it_now() {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let socket = Socket { name: "a".to_owned(), fd: listener.try_clone().unwrap().into() };
+            let options = || {
+                let socket = socket2::SockRef::from(&listener);
+                let user_timeout = socket.tcp_user_timeout().unwrap();
+                (socket.tcp_nodelay().unwrap(), socket.keepalive().unwrap(), user_timeout)
+            };
+            let limit = Some(Duration::from_secs(7));
+            let first = Tcp { user_timeout: limit, ..Tcp::default() };
+            drop(socket.listen(None, &first).unwrap());
+            assert_eq!(options(), (true, true, limit));
+            socket.release(&first).unwrap();
+            let second = Tcp { nodelay: false, keepalive: None, ..Tcp::default() };
+            drop(socket.listen(None, &second).unwrap());
+            assert_eq!(options(), (false, false, None));
+            assert!(std::net::TcpStream::connect(listener.local_addr().unwrap()).is_ok(), "it stays open");
         }
 
         #[test]
@@ -297,8 +326,16 @@ mod elsewhere {
         ///
         /// # Errors
         /// None.
-        pub fn listen(self, _: Option<i32>, _: &Tcp) -> io::Result<Listener> {
-            match self {}
+        pub fn release(&self, _: &Tcp) -> io::Result<()> {
+            match *self {}
+        }
+
+        /// Never called.
+        ///
+        /// # Errors
+        /// None.
+        pub fn listen(&self, _: Option<i32>, _: &Tcp) -> io::Result<Listener> {
+            match *self {}
         }
     }
 }

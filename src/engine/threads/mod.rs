@@ -324,6 +324,13 @@ impl Threads {
         }
     }
 
+    /// A socket that was registered is watched as long as it is open, which it may be elsewhere.
+    fn unwatch(&self, listening: Listening<Os>) -> Listener {
+        let mut socket = listening.into_socket();
+        let _ = self.poll.registry().deregister(&mut socket);
+        socket
+    }
+
     fn accept(&mut self, out: &mut VecDeque<Event<Stream>>) {
         let mut left = ACCEPTS_PER_TURN;
         let count = self.listeners.len();
@@ -363,13 +370,7 @@ impl Engine for Threads {
         _: &mut VecDeque<Event<Stream>>,
     ) -> Vec<Listener> {
         let taken = take(&mut self.listeners, |one| one.id() == id && which(one.socket()));
-        let sockets = taken.into_iter().map(Listening::into_socket);
-        // A socket that was registered is watched as long as it is open; it will be registered elsewhere.
-        let freed = sockets.map(|mut socket| {
-            let _ = self.poll.registry().deregister(&mut socket);
-            socket
-        });
-        freed.collect()
+        taken.into_iter().map(|one| self.unwatch(one)).collect()
     }
 
     fn close_listeners(
@@ -381,6 +382,7 @@ impl Engine for Threads {
         let mut left = most;
         for mut listening in take(&mut self.listeners, |one| which(one.id(), one.socket())) {
             left -= listening.accept_all(left, out);
+            drop(self.unwatch(listening));
         }
     }
 

@@ -230,6 +230,11 @@ impl Live {
             let _ = self.ask(state, worker, |reply| Command::Close { which, reply }).await;
         }
         for place in &closed {
+            if let Address::Handed(name) = &place.at
+                && let Some(had) = state.config.listeners.iter().find(|one| one.name == place.listener)
+            {
+                state.handed.release(name, &had.tcp);
+            }
             log::info!("listener {}: no longer listening on {}", place.listener, place.at);
         }
     }
@@ -320,7 +325,7 @@ fn kept(overrides: &Overrides, old: &Config, new: &Config) -> Overrides {
 }
 
 /// Compares the addresses, and binds the new ones.
-fn plan(state: &mut State, new: &Config, sets: &Sets) -> Result<Sockets, bind::BindError> {
+fn plan(state: &State, new: &Config, sets: &Sets) -> Result<Sockets, bind::BindError> {
     let mut wanted = Vec::new();
     let mut moved = Vec::new();
     for (index, listener) in new.listeners.iter().enumerate() {
@@ -356,7 +361,7 @@ fn plan(state: &mut State, new: &Config, sets: &Sets) -> Result<Sockets, bind::B
     let gone = state.places.iter().filter(|place| !is_wanted(place));
     let gone = gone.map(|place| (place.listener.clone(), place.at.clone())).collect();
     let each = state.sets.each();
-    let new = bind::all(&wanted, each, &mut state.handed)?;
+    let new = bind::all(&wanted, each, &state.handed)?;
     Ok(Sockets { new, moved, gone })
 }
 
