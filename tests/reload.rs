@@ -68,6 +68,7 @@ mod any {
     rows! {
         servers:
             close_rate_holds
+            close_rate_holds_for_the_rest
             server_that_comes_back_keeps_who_was_not_told;
         settings:
             log_level_changes

@@ -595,7 +595,7 @@ pub struct Pool {
     pub balance: Balance,
     /// `on_removed`
     pub on_removed: OnRemoved,
-    /// `drain_timeout`: so long after its server was removed, a connection that was asked to leave is reset; `None` is
+    /// `drain_timeout`: so long after a connection was asked to leave because its server was removed, it is reset; `None` is
     /// `"off"`, never.
     pub drain_timeout: Option<Duration>,
     /// `close_rate`: connections that are closed in a second where many are to be.

@@ -19,6 +19,10 @@ pub type Reply<T> = oneshot::Sender<T>;
 const LIST_MOST: usize = 256;
 const LIST_MOST_WITH_PATHS: usize = 32;
 
+/// What one turn does for the control plane: so many connections are ended, or two lists made. The command that reaches it is
+/// the last; the others wait for the next turn, and sockets have theirs in between.
+pub(super) const WORK_PER_TURN: usize = 64;
+
 /// Says which listening sockets are meant.
 pub type Which<Listener> = Box<dyn Fn(ListenerId, &Listener) -> bool + Send>;
 
@@ -118,6 +122,17 @@ pub struct Row {
     pub quiet_since: Option<Tick>,
     /// The client's side and the server's, if that was asked for.
     pub paths: [Option<Path>; 2],
+}
+
+impl<Listener> Command<Listener> {
+    /// Its part of [`WORK_PER_TURN`].
+    pub(super) fn work(&self) -> usize {
+        match self {
+            Self::End { keys, .. } => keys.len(),
+            Self::List { .. } => WORK_PER_TURN / 2,
+            Self::Listen { .. } | Self::Unlisten { .. } | Self::Close { .. } | Self::Report { .. } => 1,
+        }
+    }
 }
 
 /// How many connections one turn looks at.

@@ -31,6 +31,7 @@ use crate::sys::{self, Clock};
 use crate::table::{Key, Table};
 use crate::tick::Tick;
 use gate::{Full, Gate};
+use obey::Review;
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -71,6 +72,10 @@ pub struct Worker<E: Engine> {
     generation: u64,
     /// What [`Crew::attention`] was when it last looked.
     attention: u64,
+    /// More was asked than one turn should do.
+    behind: bool,
+    /// New limits of time that are not held against every connection yet.
+    review: Option<Review>,
     engine: E,
     table: Table<Conn<E::Io>>,
     timers: Timers,
@@ -132,6 +137,8 @@ impl<E: Engine> Worker<E> {
             snapshot,
             generation,
             attention: 0,
+            behind: false,
+            review: None,
             engine,
             table: Table::new(limit),
             timers: Timers::default(),
@@ -202,6 +209,9 @@ impl<E: Engine> Worker<E> {
 
     /// How long the engine may wait for the kernel.
     fn wait(&self, now: Tick) -> Option<Duration> {
+        if self.has_arrears() {
+            return Some(Duration::ZERO);
+        }
         let drain = match self.drain {
             Drain::Grace(until, hard_stop) => hard_stop.into_iter().chain([until]).min(),
             Drain::Leaving(hard_stop) => hard_stop,

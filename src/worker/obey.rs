@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::command::list_most;
+use super::command::{WORK_PER_TURN, list_most};
 use super::{Command, Conn, Drain, Listing, Row, Worker};
 use crate::engine::Engine;
 use crate::session::{Doing, Input};
@@ -16,21 +16,52 @@ use crate::tick::Tick;
 /// New limits of time are held against so many connections in a millisecond, so that no turn is long for it.
 const LOOKS_PER_MS: u64 = 8;
 
+/// The looks that one turn arranges for: of so many slots of the table.
+const SLOTS_PER_TURN: usize = 256;
+
+/// Connections that are still to be held against new limits of time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Review {
+    /// Those from this slot on.
+    from: u32,
+    /// When the limits came.
+    began: Tick,
+    /// Those that have their turn already.
+    arranged: u64,
+}
+
 impl<E: Engine> Worker<E> {
     /// Sees to a new snapshot and to commands, if there are any.
     pub(super) fn attend(&mut self) {
         let attention = self.setup.crew.attention();
-        if attention == self.attention {
-            return;
+        if attention != self.attention || self.behind {
+            self.attention = attention;
+            self.refresh();
+            self.obey_some();
         }
-        self.attention = attention;
-        self.refresh();
-        while let Ok(command) = self.setup.commands.try_recv() {
+        self.review_some();
+    }
+
+    /// Does what was asked, and leaves to the next turn what is more than one should do.
+    fn obey_some(&mut self) {
+        let mut done = 0;
+        while done < WORK_PER_TURN {
+            let Ok(command) = self.setup.commands.try_recv() else {
+                self.behind = false;
+                return;
+            };
+            done += command.work();
             // It may be about something that is in effect only since a moment.
             self.refresh();
             self.obey(command);
             self.settle();
         }
+        self.behind = true;
+    }
+
+    /// Whether there is something to be done for the control plane, whatever the kernel tells.
+    pub(super) fn has_arrears(&self) -> bool {
+        self.behind || self.review.is_some()
     }
 
     /// Goes by the snapshot that is in effect.
@@ -48,13 +79,22 @@ impl<E: Engine> Worker<E> {
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.table.raise_limit(self.snapshot.connections.most() as usize);
         if have_other_limits(&before, &self.snapshot) {
-            for (place, key) in (0..).zip(self.table.keys()) {
-                let at = self.now.after(Duration::from_millis(1 + place / LOOKS_PER_MS));
-                let Some(conn) = self.table.get_mut(key) else { continue };
-                conn.session.look_by(at);
-                Self::arm(&mut self.timers, key, conn);
-            }
+            self.review = Some(Review { from: 0, began: self.now, arranged: 0 });
         }
+    }
+
+    /// Has some connections looked at soon, one after the other.
+    fn review_some(&mut self) {
+        let Some(Review { from, began, mut arranged }) = self.review else { return };
+        let (keys, next) = self.table.keys_from(from, SLOTS_PER_TURN);
+        for key in keys {
+            let at = began.after(Duration::from_millis(1 + arranged / LOOKS_PER_MS));
+            arranged += 1;
+            let Some(conn) = self.table.get_mut(key) else { continue };
+            conn.session.look_by(at);
+            Self::arm(&mut self.timers, key, conn);
+        }
+        self.review = next.map(|from| Review { from, began, arranged });
     }
 
     fn obey(&mut self, command: Command<E::Listener>) {

@@ -658,3 +658,62 @@ fn connections_end_when_they_are_asked_to_and_say_why() {
     let closed = &stage.snapshot.listener(ListenerId(0)).tally.closed;
     assert_eq!((closed[Cause::Killed.index()].get(), closed[Cause::ServerRemoved.index()].get()), (2, 1));
 }
+
+/// A stage with so many relays, at the time 40.
+fn crowd(config: &Config, count: usize) -> Stage {
+    let mut stage = Stage::new(config, 1_000);
+    // All clients share one connection here; nobody reads from it.
+    let (socket, _other_end) = pair();
+    let socket = std::net::TcpStream::from(socket);
+    let client = || accepted(0, TcpStream::from_std(socket.try_clone().expect("a descriptor")));
+    stage.turn(30, (0..count).map(|_| client()).collect::<Vec<_>>());
+    let dialed = stage.worker.table.keys().into_iter().map(|key| Event::Dialed { key, result: Ok(()) });
+    stage.turn(40, dialed.collect::<Vec<_>>());
+    stage.orders();
+    stage
+}
+
+#[test]
+fn what_is_asked_for_at_once_is_done_in_small_pieces_with_sockets_in_between() {
+    let mut stage = crowd(&config(None, "wait"), 300);
+    for keys in stage.worker.table.keys().chunks(64) {
+        let end = Command::End { keys: keys.to_vec(), of: None, cause: Cause::Killed, gently: false };
+        stage.commands.send(end).expect("the worker is there");
+    }
+    let (reply, mut answer) = oneshot::channel();
+    stage.commands.send(Command::Report { reply }).expect("the worker is there");
+    stage.crew.attend_to(0);
+    for left in [236, 172, 108, 44] {
+        stage.turn(41, []);
+        assert_eq!(stage.worker.table.len(), left);
+        assert_eq!(stage.worker.wait(Tick(41)), Some(Duration::ZERO), "it must not sleep");
+        assert!(answer.try_recv().is_err(), "one after the other");
+    }
+    stage.turn(41, []);
+    assert!(stage.worker.table.is_empty() && answer.try_recv().is_ok());
+    assert_eq!(stage.worker.wait(Tick(41)), None, "nothing is left to do");
+}
+
+#[test]
+fn new_limits_of_time_are_held_against_a_crowd_in_small_pieces() {
+    let mut config = config(None, "wait");
+    let mut stage = crowd(&config, 600);
+    config.timeouts.idle = Some(Duration::from_millis(500));
+    stage.published.publish(Arc::new(stage.snapshot.next(&config, 1_000, &Overrides::new(), Tick(41))));
+    stage.crew.attend();
+    let soon = |stage: &mut Stage| {
+        let table = &mut stage.worker.table;
+        let armed = table.keys().into_iter().filter_map(|key| table.get_mut(key)?.armed);
+        armed.filter(|at| *at < Tick(1_100)).count()
+    };
+    for arranged in [256, 512, 600] {
+        stage.turn(1_000, []);
+        assert_eq!(soon(&mut stage), arranged);
+        let waits = stage.worker.wait(Tick(1_000)).is_some_and(|wait| !wait.is_zero());
+        assert_eq!(waits, arranged == 600);
+    }
+    stage.turn(1_040, []);
+    assert_eq!(stage.worker.table.len(), 600 - 39 * 8, "eight in a millisecond");
+    stage.turn(1_100, []);
+    assert!(stage.worker.table.is_empty(), "all were idle for longer than that already");
+}

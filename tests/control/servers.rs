@@ -204,6 +204,31 @@ pub(crate) fn close_rate_holds(engine: &str) {
     assert!((Duration::from_millis(1_900)..Duration::from_secs(4)).contains(last), "{times:?}");
 }
 
+/// Those that `drain_timeout` resets go at that rate, too: 20 at 10 a second take two seconds.
+pub(crate) fn close_rate_holds_for_the_rest(engine: &str) {
+    let pair = Pair::start();
+    let rate = "drain_timeout = \"500ms\"\nclose_rate = \"10/s\"";
+    let file = pair.both(engine).pool("p", &[pair.a(), pair.b().with("weight = 0")]);
+    let run = Run::start(&file.clone().add("pool.p", rate));
+    let began = Instant::now();
+    // They never have a quiet moment.
+    let busy = run.sessions(20).into_iter().map(|mut client| {
+        thread::spawn(move || {
+            client.send_until_broken();
+            began.elapsed()
+        })
+    });
+    let busy: Vec<_> = busy.collect();
+    run.reload(&file.pool("p", &[pair.b()]).add("pool.p", rate));
+    let removed = began.elapsed();
+    let mut times: Vec<Duration> = busy.into_iter().map(|it| it.join().unwrap() - removed).collect();
+    times.sort_unstable();
+    let within = |ms| times.iter().filter(|time| time.as_millis() < ms).count();
+    assert!(within(400) == 0 && (5..=13).contains(&within(1_500)), "{times:?}");
+    let last = times.last().expect("20");
+    assert!((Duration::from_millis(2_300)..Duration::from_secs(5)).contains(last), "{times:?}");
+}
+
 /// What comes back is what it was: its count is the old one, and those who were not told to leave yet stay.
 pub(crate) fn server_that_comes_back_has_its_old_count(engine: &str) {
     let pair = Pair::start();

@@ -32,7 +32,7 @@ pub(super) struct Manner {
     pub(super) gently: bool,
     /// So many a second; `None`: all at once.
     pub(super) rate: Option<u32>,
-    /// So long after the beginning, those are reset that had no quiet moment.
+    /// So long after each was told, or would have been, it is reset if it had no quiet moment.
     pub(super) timeout: Option<Duration>,
 }
 
@@ -106,6 +106,18 @@ impl Live {
     }
 
     async fn close_in_turn(&self, id: u64, targets: Vec<(u16, Key)>, manner: Manner) {
+        let reset = async {
+            if let (true, Some(timeout)) = (manner.gently, manner.timeout) {
+                tokio::time::sleep(timeout).await;
+                self.tell_in_turn(None, &targets, Manner { gently: false, ..manner }).await;
+            }
+        };
+        tokio::join!(self.tell_in_turn(Some(id), &targets, manner), reset);
+        self.state.lock().await.closings.running.retain(|closing| closing.id != id);
+    }
+
+    /// Tells sessions to end at the rate that is set, and how many were told to whoever asks for the state of `counted`.
+    async fn tell_in_turn(&self, counted: Option<u64>, targets: &[(u16, Key)], manner: Manner) {
         let began = self.clock.now();
         let mut told = 0;
         while told < targets.len() && self.has_reason(manner) {
@@ -123,7 +135,8 @@ impl Live {
                 self.end(&targets[told..due], manner).await;
                 told = due;
                 let mut state = self.state.lock().await;
-                if let Some(closing) = state.closings.running.iter_mut().find(|closing| closing.id == id) {
+                let mut running = state.closings.running.iter_mut();
+                if let Some(closing) = running.find(|closing| Some(closing.id) == counted) {
                     closing.told = told as u64;
                 }
             }
@@ -132,13 +145,6 @@ impl Live {
                 tokio::time::sleep(gap.max(BEAT)).await;
             }
         }
-        if let (true, Some(timeout)) = (manner.gently, manner.timeout) {
-            tokio::time::sleep(timeout.saturating_sub(self.clock.now().since(began))).await;
-            if self.has_reason(manner) {
-                self.end(&targets, Manner { gently: false, ..manner }).await;
-            }
-        }
-        self.state.lock().await.closings.running.retain(|closing| closing.id != id);
     }
 
     /// A server that is back keeps who was not told to leave.
