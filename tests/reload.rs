@@ -86,6 +86,8 @@ mod any {
             reload_is_taken_back_unless_it_is_confirmed
             confirmed_reload_stays
             rollback_takes_it_back_at_once
+            what_is_set_during_a_trial_outlives_its_rollback
+            rollback_brings_no_client_to_a_drained_server
             connect_errors_take_it_back_before_its_time
             what_is_set_by_hand_holds_over_reloads
             difference_is_what_a_reload_does;

@@ -4,6 +4,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::control::knocking::Knocking;
 use crate::control::servers::Pair;
 use tidegate::config::ServerState;
 
@@ -73,6 +74,44 @@ pub(crate) fn rollback_takes_it_back_at_once(engine: &str) {
     // The file is still the other one: the next reload goes by it.
     let said = run.ctl(&["reload"]).well();
     assert!(said.contains("listener m added"), "{said}");
+}
+
+/// It is the operator's last word, whatever becomes of the reload.
+pub(crate) fn what_is_set_during_a_trial_outlives_its_rollback(engine: &str) {
+    let pair = Pair::start();
+    let file = pair.both(engine);
+    let run = Run::start(&file);
+    run.ctl(&["drain", "p/a"]).well();
+    run.ctl(&["weight", "p/b", "3"]).well();
+    run.write(&file.clone().pool("p", &[pair.a(), pair.b().with("weight = 8")]));
+    run.ctl(&["reload", "--confirm", "60s"]).well();
+    run.ctl(&["ready", "p/a"]).well();
+    run.ctl(&["weight", "p/a", "4"]).well();
+    // What the file on trial says: an override only of the one before.
+    run.ctl(&["weight", "p/b", "8"]).well();
+    assert_eq!(run.server("b").file_weight, None);
+    run.ctl(&["rollback"]).well();
+    let [a, b] = [run.server("a"), run.server("b")];
+    assert_eq!((a.state.name(), a.weight, a.file_weight), ("ready", 4, Some(1)));
+    assert_eq!((b.state.name(), b.weight, b.file_weight), ("ready", 8, Some(1)));
+}
+
+/// Not for a moment is a server taken for ready that is drained before and after.
+pub(crate) fn rollback_brings_no_client_to_a_drained_server(engine: &str) {
+    let pair = Pair::start();
+    let file = pair.both(engine);
+    let run = Run::start(&file);
+    run.ctl(&["drain", "p/a"]).well();
+    let knocking = Knocking::start(run.gate.address_of("l"), 4, Duration::ZERO);
+    run.write(&file.clone().pool("p", &[pair.a().with("state = \"maint\""), pair.b()]));
+    for _ in 0..20 {
+        knocking.wait_for(20);
+        run.ctl(&["reload", "--confirm", "60s"]).well();
+        run.ctl(&["rollback"]).well();
+    }
+    knocking.all_were_served();
+    let attempts: u64 = run.server("a").attempts.values().sum();
+    assert_eq!((run.server("a").state.name(), attempts), ("drain", 0));
 }
 
 pub(crate) fn connect_errors_take_it_back_before_its_time(engine: &str) {

@@ -36,6 +36,9 @@ impl Control for Live {
         let over = state.overrides.entry((pool.to_owned(), server.to_owned())).or_default();
         let was = over.state.replace(to).unwrap_or(file);
         over.state = over.state.filter(|to| *to != file);
+        if let Some(trial) = &mut state.trial {
+            trial.set(pool, server, Override { state: Some(to), weight: None });
+        }
         let what = format!("server {pool}/{server}");
         Ok(self.changed(&mut state, &what, was.name(), to.name(), file.name()).await)
     }
@@ -47,6 +50,9 @@ impl Control for Live {
         let over = state.overrides.entry((pool.to_owned(), server.to_owned())).or_default();
         let was = over.weight.replace(to).unwrap_or(file);
         over.weight = over.weight.filter(|to| *to != file);
+        if let Some(trial) = &mut state.trial {
+            trial.set(pool, server, Override { weight: Some(to), state: None });
+        }
         let what = format!("server {pool}/{server}: weight");
         Ok(self.changed(&mut state, &what, was, to, file).await)
     }
@@ -105,7 +111,7 @@ impl Live {
     }
 
     /// Goes by what operators have set.
-    pub(super) async fn publish_overrides(&self, state: &mut State) {
+    async fn publish_overrides(&self, state: &mut State) {
         state.overrides.retain(|_, over| *over != Override::default());
         let before = self.published.current();
         let next = before.next(&state.config, before.connections.most(), &state.overrides, self.clock.now());

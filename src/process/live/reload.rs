@@ -102,11 +102,12 @@ impl Live {
         let (new, files) = source.read();
         state.history.files = stamps::of_with(files, &before);
         let new = new.map_err(|report| Refusal::new(RefusalKind::Invalid, report.to_string()))?;
-        let (previous, overrides) = (state.config.clone(), state.overrides.clone());
-        let effect = self.apply(state, new).await?;
+        let (previous, before) = (state.config.clone(), state.overrides.clone());
+        let overrides = kept(&before, &previous, &new);
+        let effect = self.apply(state, new, overrides).await?;
         if let Some(limit) = trial {
             let totals = trial::totals(&self.published.current());
-            state.trial = Some(Trial::new(previous, overrides, self.clock.now(), limit, totals));
+            state.trial = Some(Trial::new(previous, before, self.clock.now(), limit, totals));
         }
         Ok(effect)
     }
@@ -124,8 +125,13 @@ impl Live {
         Ok(effect::effect(&state.config, &new, &*snapshot))
     }
 
-    /// Goes by `new` from now on, or says why not and has changed nothing.
-    pub(super) async fn apply(&self, state: &mut State, new: Config) -> Result<Effect, Refusal> {
+    /// Goes by `new` and by `overrides` from now on, or says why not and has changed nothing.
+    pub(super) async fn apply(
+        &self,
+        state: &mut State,
+        new: Config,
+        overrides: Overrides,
+    ) -> Result<Effect, Refusal> {
         if self.crew.is_draining() {
             return Err(refuse(RefusalKind::Conflict, "the process is stopping", "start it again"));
         }
@@ -140,7 +146,6 @@ impl Live {
         let sockets = plan(state, &new, &sets).map_err(|error| conflict(&error))?;
         let before = self.published.current();
         let effect = effect::effect(&state.config, &new, &*before);
-        let overrides = kept(&state.overrides, &state.config, &new);
         self.add_sets(state, &sets, &new)?;
 
         // From here on nothing is refused any more.
@@ -305,8 +310,8 @@ fn allowed(old: &Config, new: &Config) -> Result<(), Refusal> {
     ))
 }
 
-/// What operators have set, but where the file says something else than before.
-fn kept(overrides: &Overrides, old: &Config, new: &Config) -> Overrides {
+/// What operators have set, but where the file says something else than before, or the same.
+pub(super) fn kept(overrides: &Overrides, old: &Config, new: &Config) -> Overrides {
     let find = |config: &Config, pool: &str, server: &str| {
         let pool = config.pools.iter().find(|one| one.name == pool)?;
         pool.servers.iter().find(|one| one.name == server).map(|server| (server.weight, server.state))

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::reload::kept;
 use super::{Live, refuse};
 use crate::config::Config;
 use crate::control::model::{Changed, Effect, Refusal, RefusalKind};
-use crate::snapshot::{Overrides, Snapshot};
+use crate::snapshot::{Override, Overrides, Snapshot};
 use crate::tally::Attempt;
 use crate::tick::Tick;
 
@@ -19,6 +20,7 @@ const FAILURES_MIN: u64 = 5;
 pub(super) struct Trial {
     /// What was in effect before.
     previous: Config,
+    /// What operators have set, before it and since.
     overrides: Overrides,
     ends: Tick,
     /// Attempts to connect at its beginning.
@@ -45,6 +47,13 @@ impl Trial {
 
     pub(super) fn left(&self, now: Tick) -> Duration {
         self.ends.since(now)
+    }
+
+    /// An operator sets something of a server while the trial runs: that holds after a rollback, too.
+    pub(super) fn set(&mut self, pool: &str, server: &str, change: Override) {
+        let over = self.overrides.entry((pool.to_owned(), server.to_owned())).or_default();
+        over.weight = change.weight.or(over.weight);
+        over.state = change.state.or(over.state);
     }
 
     /// Why it is over now.
@@ -104,12 +113,9 @@ impl Live {
 
     /// Goes by what was in effect before. A trial that cannot be taken back is one still.
     async fn take_back(&self, state: &mut super::State, mut trial: Trial) -> Result<Effect, Refusal> {
-        match self.apply(state, trial.previous.clone()).await {
-            Ok(effect) => {
-                state.overrides = trial.overrides;
-                self.publish_overrides(state).await;
-                Ok(effect)
-            }
+        let overrides = kept(&trial.overrides, &trial.previous, &trial.previous);
+        match self.apply(state, trial.previous.clone(), overrides).await {
+            Ok(effect) => Ok(effect),
             Err(refusal) => {
                 trial.ends = trial.ends.max(self.clock.now().after(AGAIN));
                 trial.before = totals(&self.published.current());
