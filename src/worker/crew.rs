@@ -14,7 +14,8 @@ use crate::snapshot::Limit;
 /// New connections that may be on their way to one worker; beyond that, whoever accepts one keeps it.
 const MAILBOX: usize = 256;
 
-/// The count of turns of a worker that will make no more.
+/// The counts of turns of a worker that makes none yet, and of one that will make no more.
+const NOT_YET: u64 = 0;
 const OVER: u64 = u64::MAX;
 
 /// How often it is looked whether a worker that was woken has turned.
@@ -48,7 +49,7 @@ struct Member<Socket> {
     waker: OnceLock<Arc<dyn Wake>>,
     /// The number of its thread.
     thread: OnceLock<u32>,
-    /// Its turns so far; only it writes here.
+    /// Its turns so far, its beginning being the first; only it writes here.
     turns: AtomicU64,
 }
 
@@ -96,7 +97,7 @@ impl<Socket> Crew<Socket> {
                     mailbox,
                     waker: OnceLock::new(),
                     thread: OnceLock::new(),
-                    turns: AtomicU64::new(0),
+                    turns: AtomicU64::new(NOT_YET),
                 };
                 (member, received)
             })
@@ -240,6 +241,11 @@ impl<Socket> Crew<Socket> {
         is_other
     }
 
+    /// A worker begins to turn: from now on it is silent when it does not. Before, it waits until its whole set is ready.
+    pub(super) fn begins(&self, worker: u16) {
+        self.turned(worker, false);
+    }
+
     /// A worker has made a turn, its last one if it is `over`.
     pub(super) fn turned(&self, worker: u16, over: bool) {
         let turns = &self.member(usize::from(worker)).turns;
@@ -247,13 +253,13 @@ impl<Socket> Crew<Socket> {
         turns.store(next, Ordering::Relaxed);
     }
 
-    /// Wakes every worker and waits until each has turned; those that have not after `patience`.
+    /// Wakes every worker that has begun, and waits until each has turned; those that have not after `patience`.
     #[must_use]
     pub fn silent(&self, patience: Duration) -> Vec<u16> {
         let turns = |member: &Member<Socket>| member.turns.load(Ordering::Relaxed);
         let before: Vec<u64> = self.members().map(turns).collect();
-        let mut silent: Vec<u16> =
-            (0..).zip(&before).filter(|(_, turns)| **turns != OVER).map(|(worker, _)| worker).collect();
+        let turns_now = (0..).zip(&before).filter(|(_, turns)| !matches!(**turns, NOT_YET | OVER));
+        let mut silent: Vec<u16> = turns_now.map(|(worker, _)| worker).collect();
         silent.iter().for_each(|worker| self.member(usize::from(*worker)).wake());
         for _ in 0..LOOKS {
             if silent.is_empty() {
@@ -376,16 +382,17 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_turn_is_silent_unless_it_has_ended() {
-        let (crew, _mailboxes) = Crew::<()>::new(1, 3);
-        let bells: [Arc<Bell>; 3] = Default::default();
+    fn who_does_not_turn_is_silent_unless_it_has_ended_or_not_begun() {
+        let (crew, _mailboxes) = Crew::<()>::new(1, 4);
+        let bells: [Arc<Bell>; 4] = Default::default();
         for (worker, bell) in (0..).zip(&bells) {
             crew.join(worker, Arc::clone(bell) as Arc<dyn Wake>);
         }
         crew.turned(0, false);
+        crew.begins(1);
         crew.turned(2, true);
         assert_eq!(crew.silent(Duration::from_millis(50)), [0, 1]);
-        assert_eq!(bells.each_ref().map(|bell| bell.0.load(Ordering::Relaxed)), [1, 1, 0]);
+        assert_eq!(bells.each_ref().map(|bell| bell.0.load(Ordering::Relaxed)), [1, 1, 0, 0]);
         let turns = |worker| {
             while bells[usize::from(worker)].0.load(Ordering::Relaxed) < 2 {
                 thread::yield_now();

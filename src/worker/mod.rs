@@ -156,6 +156,7 @@ impl<E: Engine> Worker<E> {
     /// # Errors
     /// The operating system's, when it is impossible to wait for sockets.
     pub fn run(mut self, clock: Clock) -> io::Result<()> {
+        self.setup.crew.begins(self.setup.number);
         if let Some(thread) = sys::thread_number() {
             self.setup.crew.set_thread(self.setup.number, thread);
         }
