@@ -183,6 +183,50 @@ fn the_watchdog_hears_nothing_while_a_worker_is_stuck() {
     gate.stop();
 }
 
+/// strace keeps one of two workers from coming back out of its wait: others are still served, and nobody waits for ever.
+#[test]
+fn a_reload_is_refused_while_a_worker_is_stuck() {
+    if !installed(&["strace"]) {
+        return;
+    }
+    let server = Server::echo();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("admin.sock");
+    let config = || {
+        let config = Config::new("mio").workers(2).server(server.address());
+        config.table("admin", &format!("socket = \"{}\"\nhttp = \"off\"", socket.display()))
+    };
+    let gate = Gate::start(&config());
+    let ctl = |arguments: &[&str]| {
+        let mut ctl = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let said = ctl.arg("ctl").args(arguments).arg("--socket").arg(&socket).output().unwrap();
+        let text = [said.stdout, said.stderr].concat();
+        (said.status.code(), String::from_utf8(text).unwrap())
+    };
+    let stuck = thread_of(&gate, "worker-1").to_string();
+    let delay = "inject=all:delay_enter=60000000";
+    let strace = Running::start(client("strace").args(["-qq", "-o", "/dev/null", "-e", delay, "-p", &stuck]));
+    let traced = || fs::read_to_string(format!("/proc/{}/task/{stuck}/status", gate.pid())).unwrap();
+    let began = Instant::now();
+    while traced().contains("TracerPid:\t0\n") {
+        assert!(began.elapsed() < PATIENCE, "strace does not come");
+        thread::sleep(Duration::from_millis(5));
+    }
+    fs::write(gate.file(), config().listener("maxconn = 5").to_string()).unwrap();
+    let (code, said) = ctl(&["reload"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("worker 1 (mio) has not answered for 5s") && said.contains("stuck"), "{said}");
+    let (code, said) = ctl(&["weight", "p/s0", "7"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("weight 1 -> 7; but worker 1 (mio) has not answered"), "{said}");
+    let (code, said) = ctl(&["status", "--json"]);
+    assert!(code == Some(0) && said.contains("\"generation\": 0"), "{said}");
+    drop(strace);
+    let (code, said) = ctl(&["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    gate.echo(1_000);
+}
+
 /// The number of a thread, by its name.
 fn thread_of(gate: &Gate, name: &str) -> u32 {
     let found = threads(gate).into_iter().find(|(_, found)| found == name);

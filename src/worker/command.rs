@@ -37,7 +37,7 @@ pub enum Command<Listener> {
         /// Whether it is watched now.
         reply: Reply<io::Result<()>>,
     },
-    /// Give listening sockets of a listener back, open.
+    /// Give listening sockets of a listener back, open. If nobody waits for them any more, it listens on them as before.
     Unlisten {
         /// The listener.
         id: ListenerId,

@@ -100,11 +100,18 @@ impl<E: Engine> Worker<E> {
     fn obey(&mut self, command: Command<E::Listener>) {
         match command {
             Command::Listen { id, socket, reply } => {
-                let _ = reply.send(self.listen(id, socket));
+                if let Err(Err(error)) = reply.send(self.listen(id, socket)) {
+                    self.cannot_listen(id, &error);
+                }
             }
             Command::Unlisten { id, which, reply } => {
                 let sockets = self.engine.unlisten(id, &|socket| which(id, socket), &mut self.events);
-                let _ = reply.send(sockets);
+                // Nobody waits for them any more, and closing them would reset who waits there.
+                for socket in reply.send(sockets).err().into_iter().flatten() {
+                    if let Err(error) = self.listen(id, socket) {
+                        self.cannot_listen(id, &error);
+                    }
+                }
             }
             Command::Close { which, reply } => {
                 self.close_those(&which);
@@ -137,6 +144,11 @@ impl<E: Engine> Worker<E> {
             self.close_those(&|_, _| true);
         }
         Ok(())
+    }
+
+    fn cannot_listen(&self, id: ListenerId, error: &io::Error) {
+        let name = &self.snapshot.listener(id).name;
+        log::error!("listener {name}: cannot watch a listening socket: {error}; it was closed");
     }
 
     /// Lets in who waits on these sockets, and closes them.

@@ -575,7 +575,12 @@ fn a_listening_socket_comes_and_goes_at_run_time() {
         Command::Unlisten { id: ListenerId(1), which, reply }
     });
     assert_eq!(given.iter().map(|one| one.local_addr().expect("open")).collect::<Vec<_>>(), [moved]);
-    command(&mut stage, 5, |reply| Command::Close { which: Box::new(|id, _| id == ListenerId(0)), reply });
+    // Nobody waits for the answer any more.
+    let unlisten = |reply| Command::Unlisten { id: ListenerId(0), which: Box::new(|_, _| true), reply };
+    stage.commands.send(unlisten(oneshot::channel().0)).expect("the worker is there");
+    command(&mut stage, 5, |reply| Command::Report { reply });
+    assert_eq!(stage.engine().listeners.len(), 2, "it goes on listening");
+    command(&mut stage, 6, |reply| Command::Close { which: Box::new(|id, _| id == ListenerId(0)), reply });
     assert_eq!(stage.engine().listeners.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [ListenerId(1)]);
 }
 

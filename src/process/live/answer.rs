@@ -7,7 +7,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::list::known_server;
-use super::{Live, State};
+use super::{Live, State, silence};
 use crate::config::{self, ServerState};
 use crate::control::model::{Changed, Closing, Connection, Effect, Filter, Refusal, Status};
 use crate::control::{Control, Cursor};
@@ -104,18 +104,21 @@ impl Live {
         is: impl Display,
         file: impl Display,
     ) -> Changed {
-        self.publish_overrides(state).await;
-        let changed = changed(what, &was.to_string(), &is.to_string(), &file.to_string());
+        let silent = self.publish_overrides(state).await;
+        let mut changed = changed(what, &was.to_string(), &is.to_string(), &file.to_string());
+        if !silent.is_empty() {
+            changed.what += &format!("; but {}, and goes by it as soon as it does", silence(state, &silent));
+        }
         log::info!("asked to: {}", changed.what);
         changed
     }
 
-    /// Goes by what operators have set.
-    async fn publish_overrides(&self, state: &mut State) {
+    /// Goes by what operators have set; workers that do not yet.
+    async fn publish_overrides(&self, state: &mut State) -> Vec<u16> {
         state.overrides.retain(|_, over| *over != Override::default());
         let before = self.published.current();
         let next = before.next(&state.config, before.connections.most(), &state.overrides, self.clock.now());
-        self.publish(state, Arc::new(next)).await;
+        self.publish(state, Arc::new(next)).await
     }
 }
 

@@ -15,6 +15,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::sync::{Mutex, oneshot};
 
@@ -36,6 +37,9 @@ use closing::Closings;
 pub(in crate::process) use hear::Ears;
 use reload::History;
 use trial::Trial;
+
+/// How long a worker is waited for. One that takes longer is stuck, or the machine has no time for it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where a configuration comes from, and what the command line changes of it.
 #[derive(Clone, Debug)]
@@ -236,7 +240,8 @@ impl Live {
         result
     }
 
-    /// Asks a worker, and waits for its answer; `None` when the worker has ended.
+    /// Asks a worker, and waits for its answer; `None` when the worker has ended, or does not answer in time: it will do
+    /// what it was asked as soon as it turns again.
     async fn ask<T>(
         &self,
         state: &State,
@@ -245,7 +250,32 @@ impl Live {
     ) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         self.tell(&state.hands[usize::from(worker)], worker, make(reply));
-        answer.await.ok()
+        if let Ok(answer) = tokio::time::timeout(PATIENCE, answer).await {
+            return answer.ok();
+        }
+        log::error!("{}; what it was asked waits until it does", silence(state, &[worker]));
+        None
+    }
+
+    /// Waits until every worker has done what it was asked before, and goes by the snapshot that is in effect; those that do
+    /// not answer in time.
+    async fn call_roll(&self, state: &State) -> Vec<u16> {
+        let ask = |(worker, hand): (u16, &Sender<Command<Listener>>)| {
+            let (reply, answer) = oneshot::channel();
+            self.tell(hand, worker, Command::Report { reply });
+            (worker, answer)
+        };
+        let mut asked: Vec<_> = (0..).zip(&state.hands).map(ask).collect();
+        let all = async {
+            for (_, answer) in &mut asked {
+                let _ = answer.await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, all).await.is_ok() {
+            return Vec::new();
+        }
+        asked.retain_mut(|(_, answer)| answer.try_recv() == Err(oneshot::error::TryRecvError::Empty));
+        asked.into_iter().map(|(worker, _)| worker).collect()
     }
 
     /// Gives a worker something to do.
@@ -264,6 +294,13 @@ impl Live {
     fn myself(&self) -> Arc<Self> {
         self.me.upgrade().expect("whoever calls this holds it")
     }
+}
+
+/// That these workers do not answer, in words.
+fn silence(state: &State, workers: &[u16]) -> String {
+    let name = |worker: &u16| format!("{worker} ({})", state.sets.engine_of(*worker).name());
+    let names: Vec<String> = workers.iter().map(name).collect();
+    format!("worker {} has not answered for {PATIENCE:?}", names.join(", "))
 }
 
 fn refuse(kind: RefusalKind, message: impl Into<String>, help: &str) -> Refusal {

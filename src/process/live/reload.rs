@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::closing::Manner;
 use super::stamps::{self, Stamp};
 use super::trial::{self, Trial};
-use super::{Bound, Live, Place, State, refuse};
+use super::{Bound, Live, Place, State, refuse, silence};
 use crate::cause::Cause;
 use crate::config::{self, Address, Config, OnRemoved, Tcp};
 use crate::control::effect::{self, Counts};
@@ -143,6 +143,7 @@ impl Live {
             state.sets.next(&new, |kind| engine::probe(kind, rings, each)).map_err(|e| conflict(&e))?;
         let room = room::check(&new, &sets, &self.cpus).map_err(|error| conflict(&error))?;
         let notes = options::check(&new).map_err(|error| conflict(&error))?;
+        self.expect_all(state).await?;
         let sockets = plan(state, &new, &sets).map_err(|error| conflict(&error))?;
         let before = self.published.current();
         let effect = effect::effect(&state.config, &new, &*before);
@@ -174,15 +175,29 @@ impl Live {
         Ok(effect)
     }
 
-    /// Has everybody go by another snapshot, and waits until they do.
-    pub(super) async fn publish(&self, state: &State, next: Arc<Snapshot>) {
+    /// That every worker answers now.
+    async fn expect_all(&self, state: &State) -> Result<(), Refusal> {
+        let silent = self.call_roll(state).await;
+        if silent.is_empty() {
+            return Ok(());
+        }
+        Err(refuse(
+            RefusalKind::Conflict,
+            silence(state, &silent),
+            "it is stuck, or the machine has no time for it: try again, or start the process again",
+        ))
+    }
+
+    /// Has everybody go by another snapshot, and waits until they do; those that do not in time.
+    pub(super) async fn publish(&self, state: &State, next: Arc<Snapshot>) -> Vec<u16> {
         // Before anybody writes a record with its ids.
         self.log.set_names(Arc::clone(&next));
         self.published.publish(next);
-        self.crew.attend();
-        for worker in 0..u16::try_from(state.hands.len()).expect("few workers") {
-            let _ = self.ask(state, worker, |reply| Command::Report { reply }).await;
+        let silent = self.call_roll(state).await;
+        if !silent.is_empty() {
+            log::error!("{}; it goes by what was set as soon as it does", silence(state, &silent));
         }
+        silent
     }
 
     /// Starts workers for engines that were not in use so far.
