@@ -67,6 +67,7 @@ mod any {
     const ENGINE: &str = "mio";
     rows! {
         servers:
+            client_that_reaches_a_removed_server_late_leaves_it
             close_rate_holds
             close_rate_holds_for_the_rest
             server_that_comes_back_keeps_who_was_not_told;

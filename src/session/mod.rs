@@ -437,6 +437,10 @@ impl Session {
             tally.connect.add(u64::try_from(cx.now.since(self.tried_at).as_millis()).unwrap_or(u64::MAX));
         }
         let mut watch = Watch::new(cx.now, Limits::new(self.listener, self.server, cx.snapshot));
+        if self.asked.is_some_and(Cause::is_of_server) {
+            // An attempt that was given up has reached that server after all.
+            self.leave.get_or_insert(cx.now);
+        }
         if let Some(leave) = self.leave {
             watch.look_by(leave.max(cx.now));
         }

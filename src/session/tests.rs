@@ -221,6 +221,21 @@ fn an_attempt_that_took_too_long_may_still_connect_while_nothing_else_is_tried()
 }
 
 #[test]
+fn an_attempt_that_reaches_a_server_it_was_to_leave_leaves_it() {
+    for ask in [Input::Leave(Cause::ServerRemoved, Tick(5_100)), Input::Kill(Cause::ServerRemoved)] {
+        let mut life = Life::new(&config(&[1]));
+        assert_eq!(life.at(5_001, Input::Deadline(None)), None);
+        assert_eq!(life.at(5_100, ask), None, "no other server is tried yet");
+        assert_eq!(life.at(5_500, Input::Dialed(Ok(()))), Some(Order::Relay));
+        let look = life.deadline().expect("it looks for a quiet moment");
+        assert!(look < 6_000, "{look}");
+        life.at(look, Input::Deadline(Some(sight([1, 1], None))));
+        let order = life.at(look + 1_000, Input::Deadline(Some(sight([1, 1], None))));
+        assert_eq!(order, Some(Order::Stop(End::Drained)));
+    }
+}
+
+#[test]
 fn an_attempt_that_took_too_long_is_not_counted_again_when_it_fails() {
     let mut life = Life::new(&config(&[1]));
     assert_eq!(life.at(5_001, Input::Deadline(None)), None);

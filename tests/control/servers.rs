@@ -307,6 +307,32 @@ pub(crate) fn client_on_its_way_to_a_removed_server_is_not_its(engine: &str) {
     }
 }
 
+/// An attempt that took too long counts nowhere, and may succeed after the server was removed; but with the engine
+/// `threads`, whose connect(2) has ended.
+pub(crate) fn client_that_reaches_a_removed_server_late_leaves_it(engine: &str) {
+    for policy in ["drain", "close"] {
+        let hole = crate::support::servers::BlackHole::new();
+        let pair = Pair::start();
+        let policy = format!("on_removed = \"{policy}\"");
+        let file = File::serving(engine, &[Member::new("hole", hole.address())])
+            .set("defaults.timeouts", "connect = \"1100ms\"")
+            .set("defaults.retry", "same_server_delay = \"5s\"")
+            .add("pool.p", &policy);
+        let run = Run::start(&file);
+        let mut client = Peer::client(std::net::TcpStream::connect(run.gate.address_of("l")).unwrap());
+        run.wait_for("the first attempt's end", |status| {
+            status.pools[0].servers[0].attempts.get("timeout") == Some(&1)
+        });
+        assert_eq!(run.server("hole").connections, 0);
+        run.reload(&file.pool("p", &[pair.b()]).add("pool.p", &policy));
+        let address = client.address();
+        let late = thread::spawn(move || hole.open());
+        assert_eq!(client.receive_to_end(), End::Fin);
+        drop((client, late.join().unwrap()));
+        assert_eq!(run.cause(address), "server_removed");
+    }
+}
+
 pub(crate) fn pool_of_a_listener_changes(engine: &str) {
     let pair = Pair::start();
     let file = File::serving(engine, &[pair.a()]).pool("q", &[pair.b()]);

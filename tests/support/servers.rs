@@ -89,7 +89,7 @@ impl Refusing {
 /// A port that never answers a SYN: its backlog is full.
 pub(crate) struct BlackHole {
     listener: Socket,
-    _backlog: Vec<TcpStream>,
+    backlog: Vec<TcpStream>,
 }
 
 impl BlackHole {
@@ -102,11 +102,18 @@ impl BlackHole {
             backlog.push(stream);
             assert!(backlog.len() < 16, "a backlog of 0 does not fill up");
         }
-        Self { listener, _backlog: backlog }
+        Self { listener, backlog }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    /// Answers from now on: the first client whose kernel asks again.
+    pub(crate) fn open(&self) -> Socket {
+        self.listener.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.backlog.iter().for_each(|_| drop(self.listener.accept().unwrap()));
+        self.listener.accept().expect("a client asks again").0
     }
 }
 

@@ -75,12 +75,15 @@ impl Live {
         Ok(self.begin_closing(&mut state, format!("rebalance {pool}"), targets, manner))
     }
 
-    /// Ends the sessions of a server that is not in the configuration any more.
-    pub(super) async fn close_removed(&self, why: String, manner: Manner) {
+    /// Ends the sessions of servers that are not in the configuration any more.
+    pub(super) async fn close_removed(&self, removed: Vec<(String, Manner)>) {
         let found = self.find(&Selection::default()).await;
-        let of_server = found.into_iter().filter(|found| found.row.server == manner.of).collect();
         let mut state = self.state.lock().await;
-        self.begin_closing(&mut state, why, targets(of_server), manner);
+        for (why, manner) in removed {
+            let of_server = found.iter().filter(|found| found.row.server == manner.of);
+            let targets = of_server.map(|found| (found.worker, found.key)).collect();
+            self.begin_closing(&mut state, why, targets, manner);
+        }
     }
 
     /// Tells sessions to end, those first that come first.

@@ -288,11 +288,13 @@ impl Live {
         }
     }
 
-    /// Ends the sessions of servers that were removed, as their pools say.
+    /// Ends the sessions of servers that were removed, as their pools say. A server without any may get one still: from an
+    /// attempt that took too long, counts nowhere, and goes on.
     fn end_removed(&self, before: &Snapshot, next: &Snapshot) {
         let both = (0..).map(ServerId).zip(before.servers.iter().zip(&next.servers));
+        let mut removed = Vec::new();
         for (id, (was, is)) in both {
-            if was.removed.is_some() || is.removed.is_none() || is.connections.count() == 0 {
+            if was.removed.is_some() || is.removed.is_none() {
                 continue;
             }
             let pool = next.pool(is.pool);
@@ -304,10 +306,12 @@ impl Live {
                 timeout: pool.drain_timeout,
             };
             if pool.on_removed != OnRemoved::Keep {
-                let why = format!("server {}/{} was removed", pool.name, is.name);
-                let live = self.myself();
-                tokio::spawn(async move { live.close_removed(why, manner).await });
+                removed.push((format!("server {}/{} was removed", pool.name, is.name), manner));
             }
+        }
+        if !removed.is_empty() {
+            let live = self.myself();
+            tokio::spawn(async move { live.close_removed(removed).await });
         }
     }
 }
