@@ -69,9 +69,11 @@ pub struct Listener {
     pub keepalive: Option<config::Keepalive>,
     /// Its connections, in all workers.
     pub connections: Limit,
+    /// Its clients that wait in a worker's lobby.
+    pub waiting: Limit,
     /// What is counted for it.
     pub tally: Arc<ListenerTally>,
-    /// It is not in the configuration any more: since when it was seen to have no connection, or the latest of all times.
+    /// It is not in the configuration any more: since when it was seen to have nobody, or the latest of all times.
     pub removed: Option<Tick>,
 }
 
@@ -267,11 +269,11 @@ impl Snapshot {
     pub fn next(&self, config: &config::Config, maxconn: u32, overrides: &Overrides, now: Tick) -> Self {
         let mut servers = self.servers.clone();
         for server in &mut servers {
-            server.removed = Some(at_rest_since(server.removed, &server.connections, now));
+            server.removed = Some(at_rest_since(server.removed, server.connections.count(), now));
         }
         let mut listeners = self.listeners.clone();
         for listener in &mut listeners {
-            listener.removed = Some(at_rest_since(listener.removed, &listener.connections, now));
+            listener.removed = Some(at_rest_since(listener.removed, listener.clients(), now));
         }
         let mut pools: Vec<Pool> = self.pools.iter().map(Pool::as_removed).collect();
         let mut places = Places::new(self, &servers, now);
@@ -421,6 +423,14 @@ impl<'a> Places<'a> {
     }
 }
 
+impl Listener {
+    /// Those whom it has accepted and who are still there.
+    #[must_use]
+    pub fn clients(&self) -> u32 {
+        self.connections.count() + self.waiting.count()
+    }
+}
+
 impl Pool {
     fn as_removed(&self) -> Self {
         Self {
@@ -438,10 +448,10 @@ impl Pool {
     }
 }
 
-/// Since when something that is not in the configuration has no connection; the latest of all times while it has.
-fn at_rest_since(before: Option<Tick>, connections: &Limit, now: Tick) -> Tick {
+/// Since when something that is not in the configuration has nobody; the latest of all times while it has.
+fn at_rest_since(before: Option<Tick>, count: u32, now: Tick) -> Tick {
     match before {
-        _ if connections.count() > 0 => NEVER,
+        _ if count > 0 => NEVER,
         Some(since) if since != NEVER => since,
         _ => now,
     }
@@ -493,9 +503,9 @@ fn put_listener(
     let own = all.iter().position(|one| *one.name == *listener.name);
     let index = own.or_else(|| all.iter().position(|one| is_free(one.removed, now))).unwrap_or(all.len());
     let most = listener.maxconn.map_or(u32::MAX, std::num::NonZeroU32::get);
-    let (connections, tally) = match own {
-        Some(index) => (all[index].connections.with_most(most), Arc::clone(&all[index].tally)),
-        None => (Limit::new(most), Arc::default()),
+    let (connections, waiting, tally) = match own.map(|index| &all[index]) {
+        Some(own) => (own.connections.with_most(most), own.waiting.clone(), Arc::clone(&own.tally)),
+        None => (Limit::new(most), Limit::new(u32::MAX), Arc::default()),
     };
     let listener = Listener {
         name: listener.name.as_str().into(),
@@ -506,6 +516,7 @@ fn put_listener(
         dead_peer: listener.tcp.dead_peer,
         keepalive: listener.tcp.keepalive,
         connections,
+        waiting,
         tally,
         removed: None,
     };

@@ -120,3 +120,18 @@ fn an_id_that_got_a_connection_again_is_not_free() {
     assert_eq!(server(&later, "z"), 2);
     assert_eq!(later.server(ServerId(0)).removed, Some(NEVER));
 }
+
+#[test]
+fn a_listener_whose_clients_wait_keeps_its_id() {
+    let pool: (&str, &[(&str, u16)]) = ("a", &[("x", 1)]);
+    let first = Snapshot::new(&config(&[pool, ("b", &[("y", 2)])]), 100);
+    let waiting = &first.listener(ListenerId(1)).waiting;
+    assert!(waiting.take());
+    let mut snapshot = next(&first, &[pool], 1_000);
+    snapshot = next(&snapshot, &[pool, ("c", &[("z", 3)])], 100_000);
+    assert_eq!(snapshot.listener_id("of-c"), Some(ListenerId(2)), "it would serve the clients of b");
+    waiting.give();
+    snapshot = next(&snapshot, &[pool], 200_000);
+    snapshot = next(&snapshot, &[pool, ("d", &[("z", 3)])], 261_000);
+    assert!(matches!(snapshot.listener_id("of-d"), Some(ListenerId(1 | 2))), "all are gone");
+}

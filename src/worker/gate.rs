@@ -27,7 +27,7 @@ pub struct Client<Socket> {
 pub(super) struct Gate<Socket> {
     /// Clients that were accepted in the same turn in which a limit was reached. Those that wait for the
     /// process's limit are at most as many as are accepted in a turn, since from then on listeners rest.
-    pub(super) lobby: VecDeque<Client<Socket>>,
+    lobby: VecDeque<Client<Socket>>,
     /// Listeners rest until then.
     retry: Option<Tick>,
 }
@@ -35,6 +35,24 @@ pub(super) struct Gate<Socket> {
 impl<Socket> Gate<Socket> {
     pub(super) fn new() -> Self {
         Self { lobby: VecDeque::new(), retry: None }
+    }
+
+    /// A client waits, and is one of its listener's, which keeps its id as long as it has any.
+    pub(super) fn wait(&mut self, snapshot: &Snapshot, client: Client<Socket>) {
+        let _ = snapshot.listener(client.listener).waiting.take();
+        self.lobby.push_back(client);
+    }
+
+    /// The client that has waited longest waits no more.
+    pub(super) fn next(&mut self, snapshot: &Snapshot) -> Option<Client<Socket>> {
+        let client = self.lobby.pop_front()?;
+        snapshot.listener(client.listener).waiting.give();
+        Some(client)
+    }
+
+    /// Those who wait, the longest first.
+    pub(super) fn lobby(&self) -> &VecDeque<Client<Socket>> {
+        &self.lobby
     }
 
     /// Listeners rest for a while.

@@ -198,7 +198,7 @@ impl<E: Engine> Worker<E> {
     #[cfg(feature = "sim")]
     #[must_use]
     pub fn census(&self) -> Census {
-        Census { slots: self.table.len(), timers: self.timers.len(), waiting: self.gate.lobby.len() }
+        Census { slots: self.table.len(), timers: self.timers.len(), waiting: self.gate.lobby().len() }
     }
 
     /// Its engine.
@@ -325,7 +325,7 @@ impl<E: Engine> Worker<E> {
         };
         match listener.at_maxconn {
             AtMaxconn::Wait => {
-                self.gate.lobby.push_back(client);
+                self.gate.wait(&self.snapshot, client);
                 self.gate.rest(self.now);
                 self.pause(full == Full::Process);
             }
@@ -337,10 +337,10 @@ impl<E: Engine> Worker<E> {
     fn pause(&mut self, all: bool) {
         for (index, listener) in self.snapshot.listeners.iter().enumerate() {
             let id = ListenerId(u16::try_from(index).expect("ids are dense"));
-            let waits = self.gate.lobby.iter().any(|waiting| waiting.listener == id);
+            let waits = self.gate.lobby().iter().any(|waiting| waiting.listener == id);
             self.engine.pause(id, waits || (all && listener.at_maxconn == AtMaxconn::Wait));
         }
-        self.setup.crew.set_waiting(self.setup.number, !self.gate.lobby.is_empty());
+        self.setup.crew.set_waiting(self.setup.number, !self.gate.lobby().is_empty());
     }
 
     /// Resets a client that has no connection yet, and tells of it.
@@ -464,15 +464,15 @@ impl<E: Engine> Worker<E> {
 
     /// Goes on accepting after a rest, those first who wait already.
     fn reopen(&mut self) {
-        let room = self.gate.lobby.front().is_some_and(|first| {
+        let room = self.gate.lobby().front().is_some_and(|first| {
             let snapshot = &self.snapshot;
             snapshot.connections.has_room() && snapshot.listener(first.listener).connections.has_room()
         });
         if !self.gate.reopens(self.now, room && !std::mem::take(&mut self.yields)) {
             return;
         }
-        for _ in 0..self.gate.lobby.len() {
-            if let Some(client) = self.gate.lobby.pop_front() {
+        for _ in 0..self.gate.lobby().len() {
+            if let Some(client) = self.gate.next(&self.snapshot) {
                 self.admit(client);
             }
         }
@@ -507,7 +507,7 @@ impl<E: Engine> Worker<E> {
         // What was handed over before the last listener closed is in the mailbox by the time that is seen.
         if self.has_closed() && !self.setup.crew.is_listening() {
             self.receive();
-            return self.table.is_empty() && self.gate.lobby.is_empty();
+            return self.table.is_empty() && self.gate.lobby().is_empty();
         }
         false
     }
@@ -541,7 +541,7 @@ impl<E: Engine> Worker<E> {
 
     fn kill(&mut self) {
         self.drain = Drain::Killed;
-        while let Some(client) = self.gate.lobby.pop_front() {
+        while let Some(client) = self.gate.next(&self.snapshot) {
             self.turn_away(client, Cause::Drain);
         }
         for key in self.table.keys() {

@@ -182,11 +182,13 @@ impl Stage {
     fn check(&self) {
         let open = self.worker.table.len();
         let counted = open + self.elsewhere as usize;
-        let waiting = self.worker.gate.lobby.iter().filter(|client| client.counted).count();
+        let waiting = self.worker.gate.lobby().iter().filter(|client| client.counted).count();
         let total = self.snapshot.connections.count() as usize;
         assert_eq!(total, counted + waiting, "a limit was taken or given twice");
         let of_listeners: u32 = self.snapshot.listeners.iter().map(|one| one.connections.count()).sum();
         assert_eq!(of_listeners as usize, counted);
+        let of_listeners: u32 = self.snapshot.listeners.iter().map(|one| one.waiting.count()).sum();
+        assert_eq!(of_listeners as usize, self.worker.gate.lobby().len());
         assert!(self.worker.events.is_empty());
         let next = self.worker.timers.next();
         assert!(next.is_none_or(|next| next > self.worker.now), "a timer is late: {next:?}");
@@ -273,19 +275,19 @@ fn a_socket_that_cannot_be_watched_gives_its_place_back() {
 fn at_the_limit_a_client_waits_until_another_has_left() {
     let mut stage = Stage::new(&config(None, "wait"), 1);
     stage.turn(1, [client(0), client(0), client(1)]);
-    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (1, 2));
+    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby().len()), (1, 2));
     assert_eq!(stage.engine().paused, [(ListenerId(0), true), (ListenerId(1), true)]);
     stage.engine().paused.clear();
     let first = stage.key();
     // The one who has waited longest is let in at once; the other still waits, and its listener rests.
     stage.turn(2, [Event::ClientLeft { key: first }]);
-    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (1, 1));
+    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby().len()), (1, 1));
     assert_eq!(stage.engine().paused, [(ListenerId(0), true), (ListenerId(1), true)]);
     let second = stage.key();
     assert_ne!(first, second);
     stage.engine().paused.clear();
     stage.turn(3, [Event::ClientLeft { key: second }]);
-    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (1, 0));
+    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby().len()), (1, 0));
     assert_eq!(stage.engine().paused, [(ListenerId(0), true), (ListenerId(1), true)]);
     let third = stage.key();
     stage.turn(4, [Event::ClientLeft { key: third }]);
@@ -298,19 +300,19 @@ fn room_that_another_worker_made_is_found_within_fifty_milliseconds() {
     let mut stage = Stage::new(&config(None, "wait"), 1);
     stage.take_elsewhere();
     stage.turn(0, [client(0)]);
-    assert_eq!((stage.worker.gate.lobby.len(), stage.worker.gate.retry()), (1, Some(Tick(51))));
+    assert_eq!((stage.worker.gate.lobby().len(), stage.worker.gate.retry()), (1, Some(Tick(51))));
     stage.turn(51, []);
-    assert_eq!((stage.worker.gate.lobby.len(), stage.worker.gate.retry()), (1, Some(Tick(102))));
+    assert_eq!((stage.worker.gate.lobby().len(), stage.worker.gate.retry()), (1, Some(Tick(102))));
     stage.give_elsewhere();
     stage.turn(102, []);
-    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (1, 0));
+    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby().len()), (1, 0));
 }
 
 #[test]
 fn a_listener_has_a_limit_of_its_own() {
     let mut stage = Stage::new(&config(Some(1), "wait"), 10);
     stage.turn(1, [client(0), client(0), client(1)]);
-    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (2, 1));
+    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby().len()), (2, 1));
     assert_eq!(stage.engine().paused, [(ListenerId(0), true), (ListenerId(1), false)]);
 }
 
@@ -319,7 +321,7 @@ fn at_the_limit_a_client_is_reset_if_that_is_wanted() {
     let mut stage = Stage::new(&config(Some(1), "reject"), 10);
     let (socket, rejected) = pair();
     stage.turn(1, [client(0), accepted(0, socket)]);
-    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby.len()), (1, 0));
+    assert_eq!((stage.worker.table.len(), stage.worker.gate.lobby().len()), (1, 0));
     assert_reset(&rejected);
     assert_eq!(stage.engine().paused, []);
 }
@@ -501,7 +503,7 @@ fn a_thousand_random_turns_lose_no_place_and_no_timer() {
                 });
             }
             stage.turn(now, events);
-            let (open, waiting) = (stage.worker.table.len(), stage.worker.gate.lobby.len());
+            let (open, waiting) = (stage.worker.table.len(), stage.worker.gate.lobby().len());
             assert!(open <= 8 && (waiting == 0 || stage.worker.gate.retry().is_some()), "seed {seed}");
         }
         assert!(stage.worker.accepted > 50, "{} clients were served", stage.worker.accepted);

@@ -76,7 +76,7 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
     let mut shown: Vec<(usize, Listener)> = Vec::new();
     for one in &snapshot.listeners {
         let is_gone = one.removed.is_some();
-        if is_gone && one.connections.count() == 0 {
+        if is_gone && one.clients() == 0 {
             continue;
         }
         let index = in_file(&one.name).filter(|_| !is_gone);
