@@ -21,6 +21,14 @@ use crate::tick::Tick;
 /// records with it may be on their way.
 const ID_RESTS: Duration = Duration::from_secs(60);
 
+/// Too many listeners or pools got other names in a short time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "there is no number left for a new {0}: those of what earlier reloads removed rest for {ID_RESTS:?}, and while \
+     connections belong to them"
+)]
+pub struct NoIds(&'static str);
+
 /// A listener: an index into [`Snapshot::listeners`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ListenerId(pub u16);
@@ -261,12 +269,21 @@ impl Snapshot {
             accept_failures: Arc::default(),
             dial_failures: Arc::default(),
         };
-        none.next(config, maxconn, &Overrides::new(), Tick(0))
+        let first = none.next(config, maxconn, &Overrides::new(), Tick(0));
+        first.expect("configuration limits the number of listeners and pools")
     }
 
     /// The one for another configuration, with the ids and the counts of this one.
-    #[must_use]
-    pub fn next(&self, config: &config::Config, maxconn: u32, overrides: &Overrides, now: Tick) -> Self {
+    ///
+    /// # Errors
+    /// What was removed a short time ago has too many of the 65,536 ids of listeners, or of pools.
+    pub fn next(
+        &self,
+        config: &config::Config,
+        maxconn: u32,
+        overrides: &Overrides,
+        now: Tick,
+    ) -> Result<Self, NoIds> {
         let mut servers = self.servers.clone();
         for server in &mut servers {
             server.removed = Some(at_rest_since(server.removed, server.connections.count(), now));
@@ -276,10 +293,10 @@ impl Snapshot {
             listener.removed = Some(at_rest_since(listener.removed, listener.clients(), now));
         }
         let mut pools: Vec<Pool> = self.pools.iter().map(Pool::as_removed).collect();
-        let mut places = Places::new(self, &servers, now);
+        let mut places = Places::new(self, &servers, &listeners, now);
         let mut ids = Vec::with_capacity(config.pools.len());
         for pool in &config.pools {
-            let id = places.pool(&pool.name, pools.len());
+            let id = places.pool(&pool.name, pools.len())?;
             let mut members = Vec::with_capacity(pool.servers.len());
             for server in &pool.servers {
                 let key = (pool.name.clone(), server.name.clone());
@@ -305,9 +322,10 @@ impl Snapshot {
         }
         for listener in &config.listeners {
             let timeouts = config.timeouts.but(&listener.timeouts).but(&config.pools[listener.pool].timeouts);
-            put_listener(&mut listeners, ids[listener.pool], listener, timeouts, now);
+            let index = places.listener(&listener.name, listeners.len())?;
+            put_listener(&mut listeners, index, ids[listener.pool], listener, timeouts);
         }
-        Self {
+        Ok(Self {
             listeners,
             pools,
             servers,
@@ -316,7 +334,7 @@ impl Snapshot {
             connections: self.connections.with_most(maxconn),
             accept_failures: Arc::clone(&self.accept_failures),
             dial_failures: Arc::clone(&self.dial_failures),
-        }
+        })
     }
 
     /// Chooses among `members`; who had the last turn is remembered.
@@ -355,14 +373,14 @@ impl Snapshot {
     #[must_use]
     pub fn listener_id(&self, name: &str) -> Option<ListenerId> {
         let index = self.listeners.iter().position(|one| one.removed.is_none() && *one.name == *name);
-        index.map(|index| ListenerId(dense(index)))
+        index.and_then(dense).map(ListenerId)
     }
 
     /// The id of a pool that is in the configuration.
     #[must_use]
     pub fn pool_named(&self, name: &str) -> Option<PoolId> {
         let index = self.pools.iter().position(|pool| !pool.removed && *pool.name == *name);
-        index.map(|index| PoolId(dense(index)))
+        index.and_then(dense).map(PoolId)
     }
 
     /// The servers of a pool with their ids, those that were removed too.
@@ -377,15 +395,19 @@ struct Places<'a> {
     free_pools: Vec<usize>,
     servers: HashMap<(PoolId, &'a str), Vec<usize>>,
     free_servers: Vec<usize>,
+    listeners: HashMap<&'a str, usize>,
+    free_listeners: Vec<usize>,
 }
 
 impl<'a> Places<'a> {
-    /// The places of `before`, whose servers are as `servers` by now: one may have got a connection again.
-    fn new(before: &'a Snapshot, servers: &[Server], now: Tick) -> Self {
+    /// The places of `before`, whose servers and listeners are as these by now: one may have got a connection again.
+    fn new(before: &'a Snapshot, servers: &[Server], listeners: &[Listener], now: Tick) -> Self {
+        let (free_listeners, kept): (Vec<usize>, Vec<usize>) =
+            (0..listeners.len()).partition(|index| is_free(listeners[*index].removed, now));
         let is_free = |server: &Server| is_free(server.removed, now);
         let mut is_used: Vec<bool> = before.pools.iter().map(|pool| !pool.removed).collect();
         let holders = servers.iter().filter(|server| !is_free(server)).map(|server| server.pool);
-        for pool in holders.chain(before.listeners.iter().map(|listener| listener.pool)) {
+        for pool in holders.chain(kept.iter().map(|index| listeners[*index].pool)) {
             is_used[usize::from(pool.0)] = true;
         }
         let mut named: HashMap<_, Vec<usize>> = HashMap::new();
@@ -406,13 +428,23 @@ impl<'a> Places<'a> {
                 .collect(),
             servers: named,
             free_servers,
+            listeners: kept.into_iter().map(|index| (&*before.listeners[index].name, index)).collect(),
+            free_listeners,
         }
     }
 
     /// The id that a pool has, or gets.
-    fn pool(&mut self, name: &str, count: usize) -> PoolId {
+    fn pool(&mut self, name: &str, count: usize) -> Result<PoolId, NoIds> {
         let own = self.pools.get(name).copied();
-        PoolId(dense(own.or_else(|| self.free_pools.pop()).unwrap_or(count)))
+        let index = own.or_else(|| self.free_pools.pop()).unwrap_or(count);
+        dense(index).map(PoolId).ok_or(NoIds("pool"))
+    }
+
+    /// The place that a listener has, or gets: an id, too.
+    fn listener(&mut self, name: &str, count: usize) -> Result<usize, NoIds> {
+        let own = self.listeners.get(name).copied();
+        let index = own.or_else(|| self.free_listeners.pop()).unwrap_or(count);
+        dense(index).map(|_| index).ok_or(NoIds("listener"))
     }
 
     /// The place of a server. One with another address is another server: connections to the old one belong to that.
@@ -495,15 +527,14 @@ fn put_server(
 
 fn put_listener(
     all: &mut Vec<Listener>,
+    index: usize,
     pool: PoolId,
     listener: &config::Listener,
     timeouts: config::Timeouts,
-    now: Tick,
 ) {
-    let own = all.iter().position(|one| *one.name == *listener.name);
-    let index = own.or_else(|| all.iter().position(|one| is_free(one.removed, now))).unwrap_or(all.len());
+    let own = all.get(index).filter(|one| *one.name == *listener.name);
     let most = listener.maxconn.map_or(u32::MAX, std::num::NonZeroU32::get);
-    let (connections, waiting, tally) = match own.map(|index| &all[index]) {
+    let (connections, waiting, tally) = match own {
         Some(own) => (own.connections.with_most(most), own.waiting.clone(), Arc::clone(&own.tally)),
         None => (Limit::new(most), Limit::new(u32::MAX), Arc::default()),
     };
@@ -523,8 +554,9 @@ fn put_listener(
     put(all, index, listener);
 }
 
-fn dense(index: usize) -> u16 {
-    u16::try_from(index).expect("configuration limits the number of listeners and pools")
+/// The id that an index is; there are as many as 16 bits can tell apart.
+fn dense(index: usize) -> Option<u16> {
+    u16::try_from(index).ok()
 }
 
 #[cfg(test)]

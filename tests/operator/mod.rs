@@ -168,6 +168,6 @@ impl Operator {
         let limits = Limits { idle, half_close, connect, connect_total, maxconn };
         net.with(|world| world.change_limits(limits));
         let next = self.published.current().next(&self.config, maxconn, &Overrides::new(), now);
-        self.published.publish(Arc::new(next));
+        self.published.publish(Arc::new(next.expect("everything has its id already")));
     }
 }

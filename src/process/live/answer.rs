@@ -118,6 +118,7 @@ impl Live {
         state.overrides.retain(|_, over| *over != Override::default());
         let before = self.published.current();
         let next = before.next(&state.config, before.connections.most(), &state.overrides, self.clock.now());
+        let next = next.expect("everything has its id already");
         self.publish(state, Arc::new(next)).await
     }
 }

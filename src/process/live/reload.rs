@@ -147,6 +147,11 @@ impl Live {
         let sockets = plan(state, &new, &sets).map_err(|error| conflict(&error))?;
         let before = self.published.current();
         let effect = effect::effect(&state.config, &new, &*before);
+        let mut next = before.next(&new, room.maxconn, &overrides, self.clock.now()).map_err(|error| {
+            conflict(&error).help("reload again in a minute, or keep the names of what stays")
+        })?;
+        next.buffer_share = Some(room::buffer_share(&new.process, sets.workers()));
+        let next = Arc::new(next);
         self.add_sets(state, &sets, &new)?;
 
         // From here on nothing is refused any more.
@@ -154,9 +159,6 @@ impl Live {
         notes.iter().for_each(|note| log::warn!("{note}"));
         let was = std::mem::replace(&mut state.sets, sets);
         self.close(state, &sockets.gone).await;
-        let mut next = before.next(&new, room.maxconn, &overrides, self.clock.now());
-        next.buffer_share = Some(room::buffer_share(&new.process, state.sets.workers()));
-        let next = Arc::new(next);
         let old = std::mem::replace(&mut state.config, new);
         state.overrides = overrides;
         self.publish(state, Arc::clone(&next)).await;
