@@ -10,8 +10,11 @@ use crate::config::{self, Address};
 use crate::sys;
 use crate::sys::net::{self, Listener};
 
-/// How often, and with what pause, an address is looked at that is in use by nobody who can be seen.
-const LOOKS: u32 = 20;
+/// How often an address is looked at again that is in use by nobody who can be seen: when the process starts, since the one
+/// before it may just have been killed, and in a reload, which others would have to wait for.
+pub(super) const LOOKS_AT_START: u32 = 20;
+pub(super) const LOOKS_IN_RELOAD: u32 = 0;
+/// The pause before each.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// An address that is listened on.
@@ -33,16 +36,17 @@ pub(super) struct Bound {
 pub struct BindError(String);
 
 /// Binds addresses of listeners, once for each of the `each` workers that serve it: all of them, or none. Whether another
-/// process has an address is tried first for all, so that the message names all that are not free. What is handed over
-/// is bound already.
+/// process has an address is tried first for all, again so many `looks`, so that the message names all that are not free.
+/// What is handed over is bound already.
 pub(super) fn all(
     wanted: &[(&config::Listener, &Address)],
     each: u16,
+    looks: u32,
     handed: &Handed,
 ) -> Result<Vec<Bound>, BindError> {
     let mut problems = String::new();
     for (listener, at) in wanted.iter().filter(|(_, at)| at.ip().is_none_or(|at| at.port() != 0)) {
-        if let Err(error) = probe(listener, at) {
+        if let Err(error) = probe(listener, at, looks) {
             explain(&mut problems, listener, at, &error);
         }
     }
@@ -72,7 +76,7 @@ pub(super) fn all(
 
 /// Whether an address is free. One that nobody is seen to hold is waited for: the kernel closes the sockets of a killed
 /// process that had an io_uring a moment after the process is gone, and a restart must not fail by that.
-fn probe(listener: &config::Listener, at: &Address) -> io::Result<()> {
+fn probe(listener: &config::Listener, at: &Address, looks: u32) -> io::Result<()> {
     let is_in_use =
         |result: &io::Result<()>| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
     let mut result = net::probe(at, &listener.tcp);
@@ -80,7 +84,7 @@ fn probe(listener: &config::Listener, at: &Address) -> io::Result<()> {
     if !cfg!(target_os = "linux") || !is_in_use(&result) || sys::holder_of(at).is_some() {
         return result;
     }
-    for _ in 0..LOOKS {
+    for _ in 0..looks {
         if !is_in_use(&result) {
             break;
         }

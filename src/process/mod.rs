@@ -114,7 +114,7 @@ pub fn run(config: Config, source: Option<(Source, Vec<PathBuf>)>) -> Result<(),
     let handed = Handed::new(handed_over.sockets);
     let wanted: Vec<_> =
         config.listeners.iter().flat_map(|one| one.bind.iter().map(move |at| (one, at))).collect();
-    let bound = bind::all(&wanted, each, &handed)?;
+    let bound = bind::all(&wanted, each, bind::LOOKS_AT_START, &handed)?;
     let admin = config.admin.as_ref().map(serve::Bound::new).transpose()?;
     let mut snapshot = Snapshot::new(&config, room.maxconn);
     snapshot.buffer_share = Some(room::buffer_share(&config.process, sets.workers()));

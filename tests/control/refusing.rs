@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
@@ -106,6 +106,29 @@ pub(crate) fn refused_reload_changes_nothing(engine: &str) {
     assert!(run.ctl(&["reload"]).refused().contains("cannot read"));
     goes_on(&mut session);
     run.session();
+}
+
+/// A start waits for what a killed process has left; a reload would have everybody wait.
+pub(crate) fn busy_addresses_are_refused_at_once(engine: &str) {
+    let pair = Pair::start();
+    let file = pair.both(engine);
+    let run = Run::start(&file);
+    let mut busy = Vec::new();
+    let mut more = file;
+    for number in 0..5 {
+        // Bound, and not listening: no holder can be named.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let at = place();
+        socket.bind(&at.into()).unwrap();
+        more = more.listen(&format!("m{number}"), at, "p");
+        busy.push((socket, at));
+    }
+    run.write(&more);
+    let began = Instant::now();
+    let said = run.ctl(&["reload"]).refused();
+    let took = began.elapsed();
+    assert!(busy.iter().all(|(_, at)| said.contains(&format!("cannot listen on {at}"))), "{said}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }
 
 pub(crate) fn hang_up_reloads(engine: &str) {

@@ -387,7 +387,7 @@ fn plan(state: &State, new: &Config, sets: &Sets) -> Result<Sockets, bind::BindE
     let gone = state.places.iter().filter(|place| !is_wanted(place));
     let gone = gone.map(|place| (place.listener.clone(), place.at.clone())).collect();
     let each = state.sets.each();
-    let new = bind::all(&wanted, each, &state.handed)?;
+    let new = bind::all(&wanted, each, bind::LOOKS_IN_RELOAD, &state.handed)?;
     Ok(Sockets { new, moved, gone })
 }
 
