@@ -115,7 +115,7 @@ pub(crate) fn busy_addresses_are_refused_at_once(engine: &str) {
     let run = Run::start(&file);
     let mut busy = Vec::new();
     let mut more = file;
-    for number in 0..5 {
+    for number in 0..10 {
         // Bound, and not listening: no holder can be named.
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         let at = place();
@@ -128,7 +128,7 @@ pub(crate) fn busy_addresses_are_refused_at_once(engine: &str) {
     let said = run.ctl(&["reload"]).refused();
     let took = began.elapsed();
     assert!(busy.iter().all(|(_, at)| said.contains(&format!("cannot listen on {at}"))), "{said}");
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(took < Duration::from_secs(9), "{took:?}: ten of a second each");
 }
 
 pub(crate) fn hang_up_reloads(engine: &str) {
