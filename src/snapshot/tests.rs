@@ -169,3 +169,31 @@ fn more_names_in_a_minute_than_there_are_ids_are_refused_and_later_they_are_not(
     let later = next(&later, &more, 200_000).expect("the ids have rested");
     assert!(later.listeners.len() <= 1 << 16 && later.pools.len() <= 1 << 16);
 }
+
+#[test]
+fn of_two_limits_the_pools_holds() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    for (tables, idle, half_close, connect) in [
+        ("", seconds(3_600), seconds(300), seconds(5)),
+        ("[listener.web.timeouts]\nidle = \"1s\"", seconds(1), seconds(300), seconds(5)),
+        ("[pool.web.timeouts]\nidle = \"2s\"\nconnect = \"3s\"", seconds(2), seconds(300), seconds(3)),
+        (
+            "[listener.web.timeouts]\nidle = \"1s\"\nhalf_close = \"7s\"\n[pool.web.timeouts]\nidle = \"off\"\n\
+             [defaults.timeouts]\nconnect = \"off\"",
+            None,
+            seconds(7),
+            None,
+        ),
+    ] {
+        let text = format!(
+            "[listener.web]\nbind = [\"127.0.0.1:1\"]\npool = \"web\"\n\
+             [[pool.web.server]]\nname = \"s\"\naddr = \"127.0.0.1:2\"\n{tables}"
+        );
+        let config = parse(&text, "test").unwrap_or_else(|report| panic!("{report}"));
+        let snapshot = Snapshot::new(&config, 10);
+        let timeouts = snapshot.listeners[0].timeouts;
+        let found = (timeouts.idle, timeouts.half_close, timeouts.connect);
+        assert_eq!(found, (idle, half_close, connect), "{tables}");
+        assert_eq!(snapshot.pools[0].connect, connect, "{tables}");
+    }
+}
