@@ -434,7 +434,9 @@ fn trap_44_sockets_have_the_options_they_need() {
         assert!(socket.tcp_nodelay().unwrap());
         assert!(socket.out_of_band_inline().unwrap());
         assert!(socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+        // In the last quarter of what is configured.
+        let idle = socket.tcp_keepalive_time().unwrap().as_secs();
+        assert!((45..=60).contains(&idle), "{idle}");
         checked += 1;
     }
     assert_eq!(checked, 2, "the client's and the server's");

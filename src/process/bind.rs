@@ -81,7 +81,7 @@ fn probe(listener: &config::Listener, at: &Address, looks: u32) -> io::Result<()
         |result: &io::Result<()>| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
     let mut result = net::probe(at, &listener.tcp);
     // Looked for once: that takes its time where there are many sockets.
-    if !cfg!(target_os = "linux") || !is_in_use(&result) || sys::holder_of(at).is_some() {
+    if !cfg!(target_os = "linux") || looks == 0 || !is_in_use(&result) || sys::holder_of(at).is_some() {
         return result;
     }
     for _ in 0..looks {

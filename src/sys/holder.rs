@@ -14,13 +14,17 @@ pub fn holder_of(at: &Address) -> Option<String> {
         Address::Unix(path) => inodes_of_path(path),
         Address::Handed(_) => return None,
     };
+    // All descriptors of the host are many.
+    if inodes.is_empty() {
+        return None;
+    }
+    let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     for entry in std::fs::read_dir("/proc").ok()?.flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
         let Ok(descriptors) = std::fs::read_dir(entry.path().join("fd")) else { continue };
         let holds = descriptors.flatten().any(|descriptor| {
-            std::fs::read_link(descriptor.path()).is_ok_and(|target| {
-                inodes.iter().any(|inode| target.as_os_str() == format!("socket:[{inode}]").as_str())
-            })
+            std::fs::read_link(descriptor.path())
+                .is_ok_and(|target| links.iter().any(|link| target.as_os_str() == link.as_str()))
         });
         if holds {
             let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
