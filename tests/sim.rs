@@ -128,6 +128,7 @@ fn configuration(plan: &Plan) -> Config {
             on_removed: OnRemoved::Drain,
             drain_timeout: None,
             close_rate: 100,
+            source: tidegate::config::Source::System,
             timeouts: tidegate::config::OwnTimeouts::default(),
             tcp: tidegate::config::Tcp::default(),
             retry,

@@ -8,7 +8,7 @@ use super::tables::LEVELS;
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
     AcceptBalance, Access, AccessFormat, Admin, AtMaxconn, Balance, Config, CpuAffinity, EngineKind,
-    Listener, LogFormat, LogOutput, OnRemoved, OwnTimeouts, Pool, Process, Retry, Tcp, name_in,
+    Listener, LogFormat, LogOutput, OnRemoved, OwnTimeouts, Pool, Process, Retry, Source, Tcp, name_in,
 };
 
 /// The whole configuration with every default written out, as TOML that [`parse`](super::parse) reads back
@@ -183,6 +183,12 @@ impl Lines {
         self.key("on_removed", quoted(name_in(&OnRemoved::NAMES, &pool.on_removed)));
         self.key("drain_timeout", duration_or_off(pool.drain_timeout));
         self.key("close_rate", quoted(&format!("{}/s", pool.close_rate)));
+        let source: &[String] = match &pool.source {
+            Source::System => &[],
+            Source::Addresses(all) => &all.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            Source::Client => &["client".to_owned()],
+        };
+        self.key("source", array(source));
         for server in &pool.servers {
             self.header(&format!("[[pool.{}.server]]", bare(&pool.name)));
             self.key("name", quoted(&server.name));
@@ -424,10 +430,21 @@ mod tests {
             .prop_map(|(name, addr, weight, state)| Server { name, addr, weight, state });
         let removed = prop::sample::select(OnRemoved::NAMES.map(|(_, removed)| removed).to_vec());
         let closing = (removed, option::of(some_duration()), 1..=1_000_000_u32);
-        let own = (some_own_timeouts(), some_defaults().prop_map(|(_, tcp, _)| tcp).boxed(), some_retry());
+        let source = prop_oneof![
+            Just(Source::System),
+            Just(Source::Client),
+            Just(Source::Addresses(vec![[192, 0, 2, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()])),
+        ];
+        let own =
+            (source, some_own_timeouts(), some_defaults().prop_map(|(_, tcp, _)| tcp).boxed(), some_retry());
         ("[A-Za-z0-9_.-]{1,64}", closing, own, prop::collection::vec(server, 1..4))
             .prop_map(
-                |(name, (on_removed, drain_timeout, close_rate), (timeouts, tcp, retry), mut servers)| {
+                |(
+                    name,
+                    (on_removed, drain_timeout, close_rate),
+                    (source, timeouts, tcp, retry),
+                    mut servers,
+                )| {
                     for (index, server) in servers.iter_mut().enumerate() {
                         server.name += &index.to_string();
                     }
@@ -438,6 +455,7 @@ mod tests {
                         on_removed,
                         drain_timeout,
                         close_rate,
+                        source,
                         timeouts,
                         tcp,
                         retry,
@@ -578,6 +596,7 @@ balance = "round_robin"
 on_removed = "drain"
 drain_timeout = "off"
 close_rate = "100/s"
+source = []
 
 [[pool.p.server]]
 name = "s"

@@ -19,6 +19,7 @@ mod template;
 mod tests;
 mod value;
 
+use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -600,6 +601,8 @@ pub struct Pool {
     pub drain_timeout: Option<Duration>,
     /// `close_rate`: connections that are closed in a second where many are to be.
     pub close_rate: u32,
+    /// `source`
+    pub source: Source,
     /// `[pool.NAME.timeouts]`
     pub timeouts: OwnTimeouts,
     /// `[pool.NAME.tcp]` over `[defaults.tcp]`: the sockets towards servers.
@@ -608,6 +611,25 @@ pub struct Pool {
     pub retry: Retry,
     /// `[[pool.NAME.server]]`: at least one.
     pub servers: Vec<Server>,
+}
+
+/// `source`: the own address of connections to servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// `[]`: the one that the system chooses.
+    #[default]
+    System,
+    /// One of these, by turns; the next where one has no port left. At most 255, and one at least for each server's
+    /// family.
+    Addresses(Vec<IpAddr>),
+    /// `["client"]`: the client's address, with a port of its own (`IP_TRANSPARENT`, ip(7)). The network has to lead
+    /// answers back here.
+    Client,
+}
+
+impl Source {
+    /// The most addresses that there may be.
+    pub const MOST: usize = 255;
 }
 
 /// `on_removed`: what becomes of the connections of a server that a reload removes.

@@ -96,6 +96,7 @@ fn least_pool() -> Pool {
         on_removed: OnRemoved::Drain,
         drain_timeout: None,
         close_rate: 100,
+        source: Source::System,
         timeouts: OwnTimeouts::default(),
         tcp: Tcp::default(),
         retry: Retry::default(),

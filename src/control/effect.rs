@@ -195,6 +195,9 @@ fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<Stri
     if rest(old) != rest(new) {
         out.push(format!("pool {name}: on_removed, drain_timeout or close_rate changed"));
     }
+    if old.source != new.source {
+        out.push(format!("pool {name}: source changed, for new connections"));
+    }
     for server in &new.servers {
         match old.servers.iter().find(|other| is_same(other, server)) {
             None => out.push(format!("server {name}/{} added: {}", server.name, server.addr)),

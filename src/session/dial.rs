@@ -18,6 +18,10 @@ pub(super) struct Dial {
     tried_count: u8,
     /// Attempts that reached a server or failed to; those that have to be made again are none.
     attempts: u8,
+    /// Source addresses that have no port left towards the server that is tried.
+    dry: u8,
+    /// The server that is tried next, from another address.
+    again: Option<ServerId>,
     /// How the last attempt failed.
     fault: Option<Fault>,
     phase: Phase,
@@ -36,8 +40,8 @@ enum Phase {
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Try this server.
-    Dial(ServerId),
+    /// Try this server, from the address whose turn it is: so many were tried before.
+    Dial(ServerId, u8),
     /// Wait for the deadline.
     Wait,
     /// No server can be had.
@@ -51,6 +55,8 @@ impl Dial {
             tried: [ServerId(0); TRIED_MAX],
             tried_count: 0,
             attempts: 0,
+            dry: 0,
+            again: None,
             fault: None,
             phase: Phase::Waiting(now),
             total_ends: connect_total.map(|limit| now.after(limit)),
@@ -75,9 +81,18 @@ impl Dial {
         }
     }
 
-    /// The attempt on `server` failed. [`Dial::next`] is due.
-    pub(super) fn failed(&mut self, server: ServerId, fault: Fault, now: Tick) {
+    /// The attempt on `server`, which can be reached from so many addresses, failed. [`Dial::next`] is due.
+    pub(super) fn failed(&mut self, server: ServerId, fault: Fault, sources: usize, now: Tick) {
         self.fault = Some(fault);
+        if fault == Fault::NoPorts && usize::from(self.dry) + 1 < sources {
+            // The server was not asked.
+            self.attempts -= 1;
+            self.dry += 1;
+            self.again = Some(server);
+            self.phase = Phase::Waiting(now);
+            return;
+        }
+        self.dry = 0;
         match fault.retry() {
             Retry::Same => {
                 self.attempts -= 1;
@@ -97,6 +112,7 @@ impl Dial {
 
     /// The attempt that runs is given up, for no fault of its server. [`Dial::next`] is due.
     pub(super) fn withdraw(&mut self, now: Tick) {
+        (self.dry, self.again) = (0, None);
         if self.is_attempting() {
             self.attempts -= 1;
             self.phase = Phase::Waiting(now);
@@ -116,11 +132,12 @@ impl Dial {
         let tried = &self.tried[..usize::from(self.tried_count)];
         let seed = id ^ (u64::from(self.attempts) << 56);
         let load = |server: ServerId| snapshot.server(server).connections.count();
-        if let Some(server) = snapshot.pool(pool).balancer.pick(tried, seed, load) {
+        let again = self.again.take();
+        if let Some(server) = again.or_else(|| snapshot.pool(pool).balancer.pick(tried, seed, load)) {
             let attempt_ends = snapshot.pool(pool).connect.map(|limit| now.after(limit));
             self.attempts += 1;
             self.phase = Phase::Attempting(attempt_ends.into_iter().chain(self.total_ends).min());
-            return Next::Dial(server);
+            return Next::Dial(server, self.dry);
         }
         if tried.is_empty() {
             return Next::GiveUp(self.cause());

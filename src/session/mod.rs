@@ -17,11 +17,11 @@ mod watch;
 pub use record::Record;
 pub use watch::Sight;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 pub use crate::cause::Cause;
-use crate::config::Event;
+use crate::config::{Event, Source};
 use crate::relay::{Dir, End, Fault, Progress, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::tally::Attempt;
@@ -65,6 +65,8 @@ pub enum Order {
     Dial {
         /// Which.
         to: ServerId,
+        /// From this address; `None`: from the one that the system chooses.
+        from: Option<IpAddr>,
     },
     /// Move bytes both ways. Answer: [`crate::engine::Event::Ended`].
     Relay,
@@ -377,7 +379,7 @@ impl Session {
         if !dial.is_attempting() {
             return None;
         }
-        dial.failed(server, fault, cx.now);
+        dial.failed(server, fault, cx.snapshot.sources(server).count(), cx.now);
         cx.snapshot.server(server).tally.attempts[Attempt::from(Err(fault)) as usize].add(1);
         self.uncount(cx.snapshot);
         self.dial(cx)
@@ -389,7 +391,7 @@ impl Session {
         let next = dial.next(self.id, pool, cx.snapshot, cx.now);
         self.tries = dial.attempts();
         match next {
-            Next::Dial(server) => {
+            Next::Dial(server, turn) => {
                 if let Some(before) = self.server.filter(|before| *before != server) {
                     cx.snapshot.server(before).tally.redispatched.add(1);
                     self.redispatched = true;
@@ -397,11 +399,23 @@ impl Session {
                 }
                 self.tried_at = cx.now;
                 self.count(server, cx);
-                Some(Order::Dial { to: server })
+                Some(Order::Dial { to: server, from: self.source(server, turn, cx.snapshot) })
             }
             Next::Wait => None,
             Next::GiveUp(cause) => Some(self.give_up(cause)),
         }
+    }
+
+    /// Where the attempt comes from that is the `turn`-th, from 0, at this server. Each connection begins with another
+    /// one of the addresses.
+    fn source(&self, server: ServerId, turn: u8, snapshot: &Snapshot) -> Option<IpAddr> {
+        let pool = snapshot.pool(snapshot.server(server).pool);
+        if pool.source == Source::Client {
+            return self.client.map(|client| client.ip());
+        }
+        let mut sources = snapshot.sources(server);
+        let count = sources.clone().count() as u64;
+        sources.nth((self.id.wrapping_add(turn.into()).checked_rem(count)?) as usize)
     }
 
     /// A reason to leave that was the last server's holds no more.

@@ -27,7 +27,6 @@ mod reason;
 pub mod sigio;
 pub mod signals;
 mod socket;
-#[cfg(all(feature = "lab", target_os = "linux"))]
 mod source;
 pub mod supervisor;
 mod unacknowledged;

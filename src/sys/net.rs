@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::calls::{self, Call};
 use super::options;
 use super::pipe::{Pipe, Spliced};
 pub use super::socket::{Listener, Stream};
+use super::source::bind_source;
 use super::unacknowledged::unacknowledged;
 pub use super::waiting::{
     connect, interrupt_connect, interrupt_read, is_hung_up, limit_writes, recv_now, recv_waiting,
@@ -84,6 +85,17 @@ pub struct Path {
     pub quiet_ms: u32,
 }
 
+/// How a server is connected to.
+#[derive(Clone, Copy, Debug)]
+pub struct Leg<'a> {
+    /// The options of the socket.
+    pub tcp: &'a Tcp,
+    /// The own address of the connection; `None`: the system chooses it.
+    pub from: Option<IpAddr>,
+    /// That address may be another host's: the client's (`IP_TRANSPARENT`, ip(7)).
+    pub is_clients: bool,
+}
+
 /// The calls that a readiness engine makes on sockets: the kernel as its parameter, so that the simulator can
 /// stand in for it. Closing is dropping.
 pub trait Net {
@@ -132,13 +144,13 @@ pub trait Net {
     ///
     /// # Errors
     /// The fault, when there can be none.
-    fn socket(&self, to: SocketAddr, tcp: &Tcp) -> Result<Self::Stream, Fault>;
+    fn socket(&self, to: SocketAddr, leg: Leg<'_>) -> Result<Self::Stream, Fault>;
 
     /// Begins to connect. `true`: the connection is there already, as loopback often has it.
     ///
     /// # Errors
     /// The fault, when it is known at once.
-    fn dial(&self, to: &Address, tcp: &Tcp) -> Result<(Self::Stream, bool), Fault>;
+    fn dial(&self, to: &Address, leg: Leg<'_>) -> Result<(Self::Stream, bool), Fault>;
 
     /// Whether a connect that [`Net::dial`] began has ended: `Ok(false)` while it has not. An event alone
     /// proves nothing.
@@ -272,12 +284,12 @@ impl Net for Os {
         }
     }
 
-    fn socket(&self, to: SocketAddr, tcp: &Tcp) -> Result<Stream, Fault> {
-        let socket = socket(to, tcp).map_err(|error| fault(&error))?;
+    fn socket(&self, to: SocketAddr, leg: Leg<'_>) -> Result<Stream, Fault> {
+        let socket = departing(to, leg).map_err(|error| fault(&error))?;
         Ok(Stream::Tcp(TcpStream::from_std(socket.into())))
     }
 
-    fn dial(&self, to: &Address, tcp: &Tcp) -> Result<(Stream, bool), Fault> {
+    fn dial(&self, to: &Address, leg: Leg<'_>) -> Result<(Stream, bool), Fault> {
         let to = match to {
             Address::Ip(to) => *to,
             #[cfg(unix)]
@@ -287,7 +299,7 @@ impl Net for Os {
             // The configuration has none for a server.
             Address::Handed(_) => return Err(fault(&ErrorKind::Unsupported.into())),
         };
-        let socket = socket(to, tcp).map_err(|error| fault(&error))?;
+        let socket = departing(to, leg).map_err(|error| fault(&error))?;
         let connecting = match calls::made(Call::Connect, number(&socket), || socket.connect(&to.into())) {
             Ok(()) => false,
             Err(error) if is_under_way(&error) => true,
@@ -590,6 +602,18 @@ fn is_under_way(error: &io::Error) -> bool {
     {
         error.kind() == ErrorKind::WouldBlock
     }
+}
+
+/// A socket for a connection to `to`, which comes from where it should.
+fn departing(to: SocketAddr, leg: Leg<'_>) -> io::Result<Socket> {
+    let socket = socket(to, leg.tcp)?;
+    if let Some(from) = leg.from {
+        if leg.is_clients {
+            options::allow_foreign_source(&socket, to.is_ipv6())?;
+        }
+        bind_source(&socket, from)?;
+    }
+    Ok(socket)
 }
 
 /// A socket for that address, with its options.

@@ -253,7 +253,7 @@ fn a_connection_goes_its_way_and_leaves_nothing_behind() {
     stage.turn(2, [Event::Dialed { key, result: Ok(()) }]);
     stage.turn(3, [Event::Ended { key, end: End::Clean, moved: [5, 6], unsent: false }]);
     let to = crate::snapshot::ServerId(0);
-    assert_eq!(stage.orders(), [Order::Dial { to }, Order::Relay, Order::Close]);
+    assert_eq!(stage.orders(), [Order::Dial { to, from: None }, Order::Relay, Order::Close]);
     assert!(stage.worker.table.is_empty());
     stage.turn(4, [Event::Closed { key }, Event::Dialed { key, result: Ok(()) }]);
     assert_eq!(stage.orders(), [], "a late event finds nobody");
