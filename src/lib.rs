@@ -41,6 +41,7 @@ pub mod engine;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub mod lab;
 pub mod logging;
+pub mod path;
 pub mod process;
 pub mod relay;
 mod say;

@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub pools: Vec<Pool>,
     /// The servers of all pools, by [`ServerId`].
     pub servers: Vec<Server>,
+    /// When the system is asked about paths.
+    pub metrics: config::Metrics,
     /// How the process ends.
     pub drain: config::Drain,
     /// Bytes that the buffers of each worker may have together; `None`: as many as its engine was given.
@@ -256,6 +258,7 @@ impl Snapshot {
             listeners: Vec::new(),
             pools: Vec::new(),
             servers: Vec::new(),
+            metrics: config.metrics,
             drain: config.process.drain,
             buffer_share: None,
             connections: Limit::new(maxconn),
@@ -313,6 +316,7 @@ impl Snapshot {
             listeners,
             pools,
             servers,
+            metrics: config.metrics,
             drain: config.process.drain,
             buffer_share: self.buffer_share,
             connections: self.connections.with_most(maxconn),

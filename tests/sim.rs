@@ -113,6 +113,7 @@ fn configuration(plan: &Plan) -> Config {
         },
         log: tidegate::config::Log::default(),
         access: tidegate::config::Access::default(),
+        metrics: tidegate::config::Metrics::default(),
         timeouts: Timeouts {
             connect: plan.connect.map(wait),
             connect_total: plan.connect_total.map(wait),

@@ -15,7 +15,7 @@ use super::{
 /// to an equal one. References such as `${NAME}` have become what they stood for.
 #[must_use]
 pub fn dump(config: &Config) -> String {
-    let Config { process, admin, log, access, timeouts, tcp, retry, listeners, pools } = config;
+    let Config { process, admin, log, access, metrics, timeouts, tcp, retry, listeners, pools } = config;
     let mut out = Lines(String::new());
     out.key("config_version", 1);
     out.process(process);
@@ -27,6 +27,9 @@ pub fn dump(config: &Config) -> String {
     out.key("output", quoted(&log.output.to_string()));
     out.key("format", quoted(name_in(&LogFormat::NAMES, &log.format)));
     out.access(access);
+    out.header("[metrics]");
+    out.key("tcp_info", quoted(metrics.tcp_info.name()));
+    out.key("tcp_info_sample_every", duration(metrics.tcp_info_sample_every));
     out.timeouts("[defaults.timeouts]", &OwnTimeouts::from(*timeouts));
     out.tcp("[defaults.tcp]", tcp);
     out.retry("[defaults.retry]", *retry);
@@ -253,7 +256,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::{
-        Address, Drain, Event, Keepalive, Log, Server, ServerState, Splice, Timeouts, Uring, parse,
+        Address, Drain, Event, Keepalive, Log, Metrics, Server, ServerState, Splice, TcpInfo, Timeouts,
+        Uring, parse,
     };
     use super::*;
 
@@ -491,6 +495,9 @@ mod tests {
                 (ip, path, handed, engine, backlog, maxconn),
             ) = parts;
             let wait = backlog.is_none();
+            let tcp_info = if wait { TcpInfo::Off } else { TcpInfo::Sample };
+            let metrics =
+                Metrics { tcp_info, tcp_info_sample_every: process.drain.grace + Duration::from_secs(1) };
             let listener = Listener {
                 name: other.name.clone(),
                 bind: vec![(ip, 80).into(), path, (ip, 0).into(), handed],
@@ -506,7 +513,18 @@ mod tests {
             let listeners = vec![listener];
             let differ = one.name != other.name;
             let pools = vec![one, other];
-            differ.then_some(Config { process, admin, log, access, timeouts, tcp, retry, listeners, pools })
+            differ.then_some(Config {
+                process,
+                admin,
+                log,
+                access,
+                metrics,
+                timeouts,
+                tcp,
+                retry,
+                listeners,
+                pools,
+            })
         })
     }
 
@@ -559,6 +577,10 @@ events = ["close"]
 update_every = "off"
 skip_empty = true
 sample = 1.0
+
+[metrics]
+tcp_info = "close"
+tcp_info_sample_every = "10s"
 
 [defaults.timeouts]
 connect = "5s"

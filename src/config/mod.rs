@@ -99,6 +99,8 @@ pub struct Config {
     pub log: Log,
     /// `[log.access]`
     pub access: Access,
+    /// `[metrics]`
+    pub metrics: Metrics,
     /// `[defaults.timeouts]`
     pub timeouts: Timeouts,
     /// `[defaults.tcp]`
@@ -384,6 +386,44 @@ impl AccessFormat {
     fn name(&self) -> &'static str {
         let is_alike = |format: &Self| mem::discriminant(format) == mem::discriminant(self);
         Self::NAMES.iter().find(|(_, format)| is_alike(format)).map_or("", |(name, _)| name)
+    }
+}
+
+/// `[metrics]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// `tcp_info`
+    pub tcp_info: TcpInfo,
+    /// `tcp_info_sample_every`: with `tcp_info = "sample"`, how often connections that are there are asked about; a second
+    /// or more.
+    pub tcp_info_sample_every: Duration,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { tcp_info: TcpInfo::Close, tcp_info_sample_every: Duration::from_secs(10) }
+    }
+}
+
+/// `metrics.tcp_info`: when the system is asked about the network on both sides of a connection (`TCP_INFO`, tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpInfo {
+    /// Never.
+    Off,
+    /// When it has ended.
+    Close,
+    /// Then, and now and then before.
+    Sample,
+}
+
+impl TcpInfo {
+    const NAMES: [(&'static str, Self); 3] =
+        [("off", Self::Off), ("close", Self::Close), ("sample", Self::Sample)];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        name_in(&Self::NAMES, &self)
     }
 }
 

@@ -344,6 +344,7 @@ impl Reader {
             admin: draft.admin.map(|draft| draft.admin),
             log: draft.log,
             access: draft.access,
+            metrics: draft.metrics,
             timeouts: Timeouts::default().but(&draft.timeouts),
             tcp,
             retry,

@@ -143,6 +143,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             skip_empty: true,
             sample: 1.0,
         },
+        metrics: Metrics { tcp_info: TcpInfo::Close, tcp_info_sample_every: seconds(10) },
         timeouts: Timeouts {
             connect: Some(seconds(5)),
             connect_total: Some(seconds(10)),
@@ -341,7 +342,13 @@ fn errors_at_the_top() {
         ("include = [\"a.toml\"]", "1:11 `include` needs a file", ""),
         ("colour = 1", "1:1 unknown key `colour` before the first table", "known here: `config_version`, "),
         ("[proces]", "1:2 unknown table [proces]", "did you mean `process`?"),
-        ("[metrics]\nper_server = true", "1:2 [metrics] is not supported yet by this version", ""),
+        ("[metrics]\nper_server = true", "2:1 `per_server` in [metrics] is not supported yet", ""),
+        ("[dns]\nttl_min = \"1s\"", "1:2 [dns] is not supported yet by this version", ""),
+        (
+            "[metrics]\ntcp_info_sample_every = \"10ms\"",
+            "2:25 samples are a second or more apart",
+            "write \"1s\"",
+        ),
         ("process = 1", "1:11 expected a table [process], found the number 1", ""),
         ("log.access = true", "1:14 expected a table [log.access], found true", ""),
         ("worker_processes = 4", "1:1 unknown key `worker_processes`", "here it is `workers` in [process]"),

@@ -78,7 +78,7 @@ fn settings(old: &Config, new: &Config, out: &mut Vec<String>) {
     const LATER: &str = ", for new connections";
     let limit = |limit: Option<Duration>| limit.map_or_else(|| "off".to_owned(), duration_text);
     let shown = |config: &Config| {
-        let Config { timeouts, retry, tcp, process, log, .. } = config;
+        let Config { timeouts, retry, tcp, process, log, metrics, .. } = config;
         [
             ("defaults.timeouts.idle", limit(timeouts.idle), TOO),
             ("defaults.timeouts.half_close", limit(timeouts.half_close), TOO),
@@ -91,6 +91,8 @@ fn settings(old: &Config, new: &Config, out: &mut Vec<String>) {
             ("process.engine", process.engine.name().to_owned(), ""),
             ("process.engine_fallback", process.engine_fallback.to_string(), ""),
             ("process.watch", process.watch.to_string(), ""),
+            ("metrics.tcp_info", metrics.tcp_info.name().to_owned(), ""),
+            ("metrics.tcp_info_sample_every", format!("{:?}", metrics.tcp_info_sample_every), ""),
             ("log.level", log.level.as_str().to_ascii_lowercase(), ""),
         ]
     };

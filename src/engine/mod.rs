@@ -31,11 +31,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{self, Address, Keepalive};
+use crate::path::Path;
 use crate::relay::{End, Fault};
 use crate::session::{Order, Sight};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::calls::{self, Call};
-use crate::sys::net::{Leg, Path};
+use crate::sys::net::Leg;
 use crate::table::Key;
 
 /// What an engine tells a worker.

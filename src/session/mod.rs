@@ -22,6 +22,7 @@ use std::time::Duration;
 
 pub use crate::cause::Cause;
 use crate::config::{Event, Source};
+use crate::path::Path;
 use crate::relay::{Dir, End, Fault, Progress, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::tally::Attempt;
@@ -116,6 +117,8 @@ pub struct Session {
     tried_at: Tick,
     /// Bytes that are counted already, by [`Dir::index`].
     counted_bytes: [u64; 2],
+    /// Retransmits and segments of the client's path and the server's that are counted already.
+    counted_paths: [[u32; 2]; 2],
     state: State,
 }
 
@@ -173,6 +176,7 @@ impl Session {
             asked: None,
             tried_at: cx.now,
             counted_bytes: [0; 2],
+            counted_paths: [[0; 2]; 2],
             state: State::Dialing(Dial::new(cx.now, cx.snapshot.listener(listener).timeouts.connect_total)),
         };
         let order = session.dial(cx).expect("the first server is tried, or there is none, at once");
@@ -335,6 +339,23 @@ impl Session {
         }
     }
 
+    /// Counts what the system told of the client's path and the server's since the last time.
+    pub fn count_paths(&mut self, paths: [Option<Path>; 2], snapshot: &Snapshot) {
+        let client = &snapshot.listener(self.listener).tally.paths;
+        let server = self.server.map(|server| &snapshot.server(server).tally.paths);
+        for (side, tally) in [Some(client), server].into_iter().enumerate() {
+            let (Some(tally), Some(path)) = (tally, paths[side]) else { continue };
+            if path.rtt_us > 0 {
+                tally.add_rtt(path.rtt_us);
+            }
+            let counted = &mut self.counted_paths[side];
+            let seen = [path.retransmits, path.sent];
+            tally.retransmits.add(seen[0].saturating_sub(counted[0]).into());
+            tally.segments.add(seen[1].saturating_sub(counted[1]).into());
+            *counted = seen;
+        }
+    }
+
     /// Whether its relay is known to have been quiet for a while: since it was last looked at.
     #[must_use]
     pub fn is_idle(&self, now: Tick, sight: Sight) -> bool {
@@ -369,6 +390,7 @@ impl Session {
             bytes_in: moved[Dir::Up.index()],
             bytes_out: moved[Dir::Down.index()],
             cause: Some(cause),
+            paths: [None; 2],
         }
     }
 
@@ -388,7 +410,7 @@ impl Session {
     fn dial(&mut self, cx: Context<'_>) -> Option<Order> {
         let State::Dialing(dial) = &mut self.state else { return None };
         let pool = cx.snapshot.listener(self.listener).pool;
-        let next = dial.next(self.id, pool, cx.snapshot, cx.now);
+        let next = dial.next(self.id, (pool, self.server), cx.snapshot, cx.now);
         self.tries = dial.attempts();
         match next {
             Next::Dial(server, turn) => {

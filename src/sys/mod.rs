@@ -29,6 +29,8 @@ pub mod signals;
 mod socket;
 mod source;
 pub mod supervisor;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod tcp_info;
 mod unacknowledged;
 #[cfg(unix)]
 mod unix;

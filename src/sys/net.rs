@@ -15,12 +15,15 @@ use super::options;
 use super::pipe::{Pipe, Spliced};
 pub use super::socket::{Listener, Stream};
 use super::source::bind_source;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::tcp_info;
 use super::unacknowledged::unacknowledged;
 pub use super::waiting::{
     connect, interrupt_connect, interrupt_read, is_hung_up, limit_writes, recv_now, recv_waiting,
     send_waiting, set_blocking,
 };
 use crate::config::{Address, Keepalive, Tcp};
+use crate::path::Path;
 use crate::relay::Fault;
 
 /// A proof that an operation on a socket can do nothing until an event says otherwise. Only this room
@@ -72,17 +75,6 @@ pub enum Accepted<Stream> {
     Gone,
     /// None can be taken now.
     Failed(Fault),
-}
-
-/// What the system knows of the way to a peer (`TCP_INFO`, tcp(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Path {
-    /// The smoothed round-trip time, in microseconds.
-    pub rtt_us: u32,
-    /// Segments that were sent again since the connection began.
-    pub retransmits: u32,
-    /// Milliseconds since a byte was last sent or received.
-    pub quiet_ms: u32,
 }
 
 /// How a server is connected to.
@@ -362,74 +354,19 @@ impl Net for Os {
 
     fn silence(stream: &Stream) -> Option<Duration> {
         match stream {
-            Stream::Tcp(socket) => silence(socket),
-            #[cfg(unix)]
-            Stream::Unix(_) => None,
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Stream::Tcp(socket) => tcp_info::silence(socket),
+            _ => None,
         }
     }
 
     fn path(stream: &Stream) -> Option<Path> {
         match stream {
             #[cfg(any(target_os = "linux", target_os = "android"))]
-            Stream::Tcp(socket) => tcp_info(socket).map(|info| Path {
-                rtt_us: info.tcpi_rtt,
-                retransmits: info.tcpi_total_retrans,
-                quiet_ms: info.tcpi_last_data_recv.min(info.tcpi_last_data_sent),
-            }),
+            Stream::Tcp(socket) => tcp_info::path(socket),
             _ => None,
         }
     }
-}
-
-/// [`Net::silence`] from `TCP_INFO`, tcp(7).
-///
-/// A live peer that takes no bytes for the moment (its window is shut) answers each probe, however rare
-/// they become: for it no probe is without an answer. So silence alone proves nothing, but with two probes
-/// or retransmissions unanswered it does. Where nothing is unacknowledged the probes are those of
-/// keep-alive, which has limits of its own.
-fn silence(stream: &TcpStream) -> Option<Duration> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    {
-        let info = tcp_info(stream)?;
-        let asked_again = info.tcpi_retransmits.max(info.tcpi_probes) >= 2;
-        (asked_again && unacknowledged(stream) > 0).then(|| silence_of(&info))
-    }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    {
-        let _ = stream;
-        None
-    }
-}
-
-/// `TCP_INFO`, tcp(7).
-#[cfg(any(target_os = "linux", target_os = "android"))]
-#[expect(unsafe_code, reason = "an option that rustix lacks")]
-fn tcp_info(stream: &TcpStream) -> Option<libc::tcp_info> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: tcp_info is plain integers, for which all bytes zero are a value.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut length = libc::socklen_t::try_from(size_of_val(&info)).ok()?;
-    calls::happened(Call::Getsockopt, stream.as_raw_fd(), 0);
-    // SAFETY: the descriptor is open because `stream` is borrowed; the kernel writes at most `length`
-    // bytes to `info`, which is ours and that long, and sets `length` to what it wrote.
-    let done = unsafe {
-        let info = (&raw mut info).cast();
-        libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info, &raw mut length)
-    };
-    (done == 0).then_some(info)
-}
-
-/// How long a peer that was asked again has been silent. Its last acknowledgement may be older than the bytes
-/// that it owes one for: after an hour of quiet it has not been silent for an hour.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn silence_of(info: &libc::tcp_info) -> Duration {
-    let mut millis = u64::from(info.tcpi_last_ack_recv);
-    if info.tcpi_retransmits > 0 {
-        // Each wait is twice the one before, so all that are over add up to the one that runs less the first.
-        let waits_micros = info.tcpi_rto - (info.tcpi_rto >> info.tcpi_backoff.min(31));
-        millis = millis.min(u64::from(waits_micros / 1_000) + u64::from(info.tcpi_last_data_sent));
-    }
-    Duration::from_millis(millis)
 }
 
 /// Binds and listens. With `shared`, other sockets of this process may listen on the same port, and the

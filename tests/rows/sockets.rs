@@ -9,6 +9,7 @@ use crate::support::gate::{Config, Gate};
 use crate::support::link::{FAR, Link, Namespace};
 use crate::support::peer::{End, Peer, got};
 use crate::support::servers::{Server, listen};
+use crate::support::stage::Stage;
 
 /// The address of whoever connects next.
 fn next_peer(listener: &TcpListener) -> (Peer, SocketAddr) {
@@ -163,4 +164,68 @@ pub(crate) fn a_pools_limits_and_tries_are_its_own(engine: &'static str) {
     assert_eq!(client.receive_to_end(), End::Fin);
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_eq!(gate.access(client.address()).cause, "idle_timeout");
+}
+
+/// However a connection ends, its line tells of both sides; and of neither where that is switched off.
+pub(crate) fn access_line_tells_of_both_paths(engine: &'static str) {
+    let (stage, gate) = Stage::through(Config::new(engine));
+    for reset_by in [None, Some(0), Some(1)] {
+        let [mut client, mut server] = stage.pair();
+        client.send(1_000);
+        server.receive(1_000);
+        server.send(1_000);
+        client.receive(1_000);
+        let address = client.address();
+        match reset_by {
+            None => {
+                client.finish();
+                assert_eq!(server.receive_to_end(), End::Fin);
+                server.finish();
+                assert_eq!(client.receive_to_end(), End::Fin);
+            }
+            Some(0) => {
+                client.abort();
+                assert_eq!(server.receive_to_end(), End::Reset);
+            }
+            Some(_) => {
+                server.abort();
+                assert_eq!(client.receive_to_end(), End::Reset);
+            }
+        }
+        let access = gate.access(address);
+        for rtt in [access.rtt_client_us, access.rtt_server_us] {
+            assert!((1..1_000_000).contains(&rtt.expect("it is known")), "{access:?}");
+        }
+        assert!(access.verdict.as_ref().is_some_and(|it| it.starts_with("client path ")), "{access:?}");
+        assert!(access.retrans_client.is_some() && access.retrans_server.is_some(), "{access:?}");
+    }
+    let (stage, gate) = Stage::through(Config::new(engine).table("metrics", "tcp_info = \"off\""));
+    let [client, server] = stage.pair();
+    let address = client.address();
+    drop((client, server));
+    let access = gate.access(address);
+    assert_eq!((access.rtt_client_us, access.rtt_server_us, access.verdict), (None, None, None));
+}
+
+/// Nothing that the far end sends arrives for a while.
+pub(crate) fn verdict_names_the_side_that_loses(engine: &'static str) {
+    let Some(link) = Link::new() else { return };
+    let listener = link.far(|| listen(FAR).unwrap());
+    let gate = link.near(|| Gate::start(&Config::new(engine).server(listener.local_addr().unwrap())));
+    let mut client = link.near(|| gate.connect());
+    let (mut server, _) = next_peer(&listener);
+    client.send(1);
+    server.receive(1);
+    link.cut();
+    client.send(1_000);
+    thread::sleep(Duration::from_millis(2_500));
+    link.mend();
+    client.finish();
+    assert_eq!(server.receive_to_end(), End::Fin);
+    server.finish();
+    assert_eq!(client.receive_to_end(), End::Fin);
+    let access = gate.access(client.address());
+    assert_eq!(access.verdict.as_deref(), Some("client path clean, server path lossy"), "{access:?}");
+    assert_eq!(access.retrans_client, Some(0));
+    assert!(access.retrans_server >= Some(3), "{access:?}");
 }

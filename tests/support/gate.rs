@@ -176,6 +176,11 @@ pub(crate) struct Access {
     pub(crate) cause: String,
     pub(crate) closer: String,
     pub(crate) hap_ts: String,
+    pub(crate) rtt_client_us: Option<u32>,
+    pub(crate) rtt_server_us: Option<u32>,
+    pub(crate) retrans_client: Option<u32>,
+    pub(crate) retrans_server: Option<u32>,
+    pub(crate) verdict: Option<String>,
     pub(crate) engine: String,
     pub(crate) worker: u16,
 }
