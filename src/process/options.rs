@@ -66,8 +66,8 @@ fn try_source(out: &mut String, pool: &Pool) {
             let failed =
                 pool.servers.iter().find_map(|server| options::try_foreign_source(is_v6(server)).err());
             let Some(error) = failed else { return };
-            let help = "it takes CAP_NET_ADMIN or CAP_NET_RAW: start it as root, or with AmbientCapabilities=CAP_NET_RAW \
-                        in the systemd unit; `process.user` keeps it where this is set at the start";
+            let help = "it takes CAP_NET_ADMIN or CAP_NET_RAW: start it as root, or with CAP_NET_RAW in \
+                        AmbientCapabilities= and CapabilityBoundingSet= of the systemd unit; `process.user` keeps it where this is set at the start";
             ("client".to_owned(), error, help)
         }
     };
@@ -115,8 +115,8 @@ fn reason(option: &str, error: &io::Error) -> (String, String) {
         ),
         "mark" if is(Errno::PERM) => (
             "it takes CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17".to_owned(),
-            "start it as root, or with AmbientCapabilities=CAP_NET_RAW in the systemd unit; `process.user` keeps it \
-             where `mark` is set at the start"
+            "start it as root, or with CAP_NET_RAW in AmbientCapabilities= and CapabilityBoundingSet= of the systemd unit; \
+             `process.user` keeps it where `mark` is set at the start"
                 .to_owned(),
         ),
         "interface" if is(Errno::NODEV) => {
@@ -124,7 +124,8 @@ fn reason(option: &str, error: &io::Error) -> (String, String) {
         }
         "interface" if is(Errno::PERM) => (
             "it takes CAP_NET_RAW".to_owned(),
-            "start it as root, or with AmbientCapabilities=CAP_NET_RAW in the systemd unit".to_owned(),
+            "start it as root, or with CAP_NET_RAW in AmbientCapabilities= and CapabilityBoundingSet= of the systemd unit"
+                .to_owned(),
         ),
         _ => (error.to_string(), "leave it out, or ask why this system refuses it".to_owned()),
     }

@@ -120,3 +120,31 @@ fn an_id_that_got_a_connection_again_is_not_free() {
     assert_eq!(server(&later, "z"), 2);
     assert_eq!(later.server(ServerId(0)).removed, Some(NEVER));
 }
+
+/// The pool's, then the listener's, then the default.
+#[test]
+fn of_two_limits_the_pools_holds() {
+    const LEAST: &str = "[listener.web]\nbind = [\"127.0.0.1:1\"]\npool = \"web\"\n\
+        [pool.web]\nserver = [{ name = \"a\", addr = \"127.0.0.1:2\" }]";
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    for (tables, idle, half_close, connect) in [
+        ("", seconds(3_600), seconds(300), seconds(5)),
+        ("[listener.web.timeouts]\nidle = \"1s\"", seconds(1), seconds(300), seconds(5)),
+        ("[pool.web.timeouts]\nidle = \"2s\"\nconnect = \"3s\"", seconds(2), seconds(300), seconds(3)),
+        (
+            "[listener.web.timeouts]\nidle = \"1s\"\nhalf_close = \"7s\"\n[pool.web.timeouts]\nidle = \"off\"\n\
+             [defaults.timeouts]\nconnect = \"off\"",
+            None,
+            seconds(7),
+            None,
+        ),
+    ] {
+        let text = format!("{LEAST}\n{tables}");
+        let config = parse(&text, "test").unwrap_or_else(|report| panic!("{report}"));
+        let snapshot = Snapshot::new(&config, 10);
+        let timeouts = snapshot.listeners[0].timeouts;
+        let found = (timeouts.idle, timeouts.half_close, timeouts.connect);
+        assert_eq!(found, (idle, half_close, connect), "{tables}");
+        assert_eq!(snapshot.pools[0].connect, connect, "{tables}");
+    }
+}

@@ -55,7 +55,6 @@ pub use net::{Net, Os, WouldBlock};
 pub use pipe::Pipe;
 pub use pool::{Lease, Pool};
 pub use reason::why_not_bound;
-#[cfg(all(feature = "lab", target_os = "linux"))]
 pub use source::bind_source;
 #[cfg(unix)]
 pub use unix::{SocketFile, listen_with_mode};

@@ -39,30 +39,6 @@ fn a_listener_and_a_pool_have_their_own_options_over_the_defaults() {
     assert_eq!(config.tcp, defaults);
 }
 
-/// The pool's, then the listener's, then the default.
-#[test]
-fn of_two_limits_the_pools_holds() {
-    let seconds = |seconds| Some(Duration::from_secs(seconds));
-    for (tables, idle, half_close, connect) in [
-        ("", seconds(3_600), seconds(300), seconds(5)),
-        ("[listener.web.timeouts]\nidle = \"1s\"", seconds(1), seconds(300), seconds(5)),
-        ("[pool.web.timeouts]\nidle = \"2s\"\nconnect = \"3s\"", seconds(2), seconds(300), seconds(3)),
-        (
-            "[listener.web.timeouts]\nidle = \"1s\"\nhalf_close = \"7s\"\n[pool.web.timeouts]\nidle = \"off\"\n\
-             [defaults.timeouts]\nconnect = \"off\"",
-            None,
-            seconds(7),
-            None,
-        ),
-    ] {
-        let snapshot = crate::snapshot::Snapshot::new(&with(tables), 10);
-        let timeouts = snapshot.listeners[0].timeouts;
-        let found = (timeouts.idle, timeouts.half_close, timeouts.connect);
-        assert_eq!(found, (idle, half_close, connect), "{tables}");
-        assert_eq!(snapshot.pools[0].connect, connect, "{tables}");
-    }
-}
-
 #[test]
 fn wrong_options_are_refused_with_what_would_be_right() {
     assert_errors(&[
