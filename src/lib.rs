@@ -22,6 +22,7 @@
 //! | [`sys`] | the only room that talks to the operating system, and the only one with `unsafe` |
 //! | [`config`] | `proxy.toml` as the user writes it, and every error in it at once |
 //! | [`cause`] | why a connection ended |
+//! | [`path`] | pure: what the network was like on the way to a peer, and what that means in words |
 //! | [`relay`] | pure: the two directions of a connection, counted |
 //!
 //! `docs/ARCHITECTURE.md` in the repository tells the reasons.
@@ -41,6 +42,7 @@ pub mod engine;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub mod lab;
 pub mod logging;
+pub mod path;
 pub mod process;
 pub mod relay;
 mod say;

@@ -5,6 +5,7 @@
 //! same id. What was removed keeps its id, too, as long as connections belong to it and a while longer.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub pools: Vec<Pool>,
     /// The servers of all pools, by [`ServerId`].
     pub servers: Vec<Server>,
+    /// When the system is asked about paths.
+    pub metrics: config::Metrics,
     /// How the process ends.
     pub drain: config::Drain,
     /// Bytes that the buffers of each worker may have together; `None`: as many as its engine was given.
@@ -106,6 +109,8 @@ pub struct Pool {
     pub retry: config::Retry,
     /// Options of the sockets towards its servers.
     pub tcp: config::Tcp,
+    /// Where those come from.
+    pub source: config::Source,
     /// It is not in the configuration any more.
     pub removed: bool,
 }
@@ -263,6 +268,7 @@ impl Snapshot {
             listeners: Vec::new(),
             pools: Vec::new(),
             servers: Vec::new(),
+            metrics: config.metrics,
             drain: config.process.drain,
             buffer_share: None,
             connections: Limit::new(maxconn),
@@ -315,6 +321,7 @@ impl Snapshot {
                 connect: config.timeouts.but(&pool.timeouts).connect,
                 retry: pool.retry,
                 tcp: pool.tcp.clone(),
+                source: pool.source.clone(),
                 removed: false,
             };
             put(&mut pools, usize::from(id.0), pool);
@@ -329,6 +336,7 @@ impl Snapshot {
             listeners,
             pools,
             servers,
+            metrics: config.metrics,
             drain: config.process.drain,
             buffer_share: self.buffer_share,
             connections: self.connections.with_most(maxconn),
@@ -381,6 +389,17 @@ impl Snapshot {
     pub fn pool_named(&self, name: &str) -> Option<PoolId> {
         let index = self.pools.iter().position(|pool| !pool.removed && *pool.name == *name);
         index.and_then(dense).map(PoolId)
+    }
+
+    /// The source addresses of a pool that a server of it can be reached from.
+    pub fn sources(&self, server: ServerId) -> impl Iterator<Item = IpAddr> + Clone {
+        let server = self.server(server);
+        let all: &[IpAddr] = match &self.pool(server.pool).source {
+            config::Source::Addresses(all) => all,
+            config::Source::System | config::Source::Client => &[],
+        };
+        let to = server.addr.ip();
+        all.iter().copied().filter(move |from| to.is_some_and(|to| to.is_ipv4() == from.is_ipv4()))
     }
 
     /// The servers of a pool with their ids, those that were removed too.
@@ -475,6 +494,7 @@ impl Pool {
             connect: self.connect,
             retry: self.retry,
             tcp: self.tcp.clone(),
+            source: self.source.clone(),
             removed: true,
         }
     }

@@ -8,6 +8,10 @@ use crate::relay::Fault;
 /// Upper bounds of the buckets of a [`Times`], in milliseconds.
 pub const BOUNDS_MS: [u32; 12] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000];
 
+/// Upper bounds of the buckets of a [`Paths`], in microseconds.
+pub const RTT_BOUNDS_US: [u32; 12] =
+    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000];
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -57,6 +61,28 @@ impl Times {
     }
 }
 
+/// What the system told of paths.
+#[derive(Debug, Default)]
+pub struct Paths {
+    /// Round-trip times by [`RTT_BOUNDS_US`]; the last is for those beyond.
+    pub rtt: [Count; RTT_BOUNDS_US.len() + 1],
+    /// All of them together, in microseconds.
+    pub rtt_sum_us: Count,
+    /// Segments that were sent again.
+    pub retransmits: Count,
+    /// Segments with data that were sent, again or for the first time.
+    pub segments: Count,
+}
+
+impl Paths {
+    /// Counts a round-trip time.
+    pub fn add_rtt(&self, us: u32) {
+        let place = RTT_BOUNDS_US.iter().position(|bound| us <= *bound).unwrap_or(RTT_BOUNDS_US.len());
+        self.rtt[place].add(1);
+        self.rtt_sum_us.add(us.into());
+    }
+}
+
 /// A listener's.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -65,6 +91,8 @@ pub struct ListenerTally {
     pub accepted: Count,
     /// Bytes by [`crate::relay::Dir::index`].
     pub bytes: [Count; 2],
+    /// Its clients' paths.
+    pub paths: Paths,
     /// Connections that have ended, and clients that were turned away, by [`Cause::index`].
     pub closed: [Count; Cause::ALL.len()],
 }
@@ -81,6 +109,8 @@ pub struct ServerTally {
     pub redispatched: Count,
     /// Bytes by [`crate::relay::Dir::index`].
     pub bytes: [Count; 2],
+    /// Paths to it.
+    pub paths: Paths,
 }
 
 /// How an attempt to connect ended.

@@ -104,6 +104,14 @@ macro_rules! table {
                 no_server_answers
                 client_leaves_while_dialing
                 client_sends_and_resets_while_dialing;
+            sockets:
+                sources_have_their_turns
+                ports_run_out_at_one_source_after_the_other
+                server_sees_the_clients_address
+                user_timeout_ends_what_nobody_acknowledges
+                a_pools_limits_and_tries_are_its_own
+                access_line_tells_of_both_paths
+                verdict_names_the_side_that_loses;
             timeouts:
                 idle_connection_is_closed
                 trickle_up_is_not_idle

@@ -71,6 +71,7 @@ fn the_facade_and_the_recorders_write_and_then_rest() {
         bytes_in: 1,
         bytes_out: 2,
         cause: Some(Cause::Done),
+        paths: [None; 2],
     });
     recorders[0].flush();
 

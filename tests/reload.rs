@@ -49,7 +49,8 @@ macro_rules! table {
                     options_hold_for_new_connections
                     process_maxconn_falls_and_rises
                     both_limits_fall_while_a_client_waits
-                    listener_maxconn_falls_and_rises;
+                    listener_maxconn_falls_and_rises
+                    paths_of_connections_that_go_on_are_sampled;
                 ending:
                     kill_by_server
                     kill_by_source_age_and_number

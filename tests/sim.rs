@@ -113,6 +113,7 @@ fn configuration(plan: &Plan) -> Config {
         },
         log: tidegate::config::Log::default(),
         access: tidegate::config::Access::default(),
+        metrics: tidegate::config::Metrics::default(),
         timeouts: Timeouts {
             connect: plan.connect.map(wait),
             connect_total: plan.connect_total.map(wait),
@@ -128,6 +129,7 @@ fn configuration(plan: &Plan) -> Config {
             on_removed: OnRemoved::Drain,
             drain_timeout: None,
             close_rate: 100,
+            source: tidegate::config::Source::System,
             timeouts: tidegate::config::OwnTimeouts::default(),
             tcp: tidegate::config::Tcp::default(),
             retry,

@@ -8,14 +8,14 @@ use super::tables::LEVELS;
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
     AcceptBalance, Access, AccessFormat, Admin, AtMaxconn, Balance, Config, CpuAffinity, EngineKind,
-    Listener, LogFormat, LogOutput, OnRemoved, OwnTimeouts, Pool, Process, Retry, Tcp, name_in,
+    Listener, LogFormat, LogOutput, OnRemoved, OwnTimeouts, Pool, Process, Retry, Source, Tcp, name_in,
 };
 
 /// The whole configuration with every default written out, as TOML that [`parse`](super::parse) reads back
 /// to an equal one. References such as `${NAME}` have become what they stood for.
 #[must_use]
 pub fn dump(config: &Config) -> String {
-    let Config { process, admin, log, access, timeouts, tcp, retry, listeners, pools } = config;
+    let Config { process, admin, log, access, metrics, timeouts, tcp, retry, listeners, pools } = config;
     let mut out = Lines(String::new());
     out.key("config_version", 1);
     out.process(process);
@@ -27,6 +27,9 @@ pub fn dump(config: &Config) -> String {
     out.key("output", quoted(&log.output.to_string()));
     out.key("format", quoted(name_in(&LogFormat::NAMES, &log.format)));
     out.access(access);
+    out.header("[metrics]");
+    out.key("tcp_info", quoted(metrics.tcp_info.name()));
+    out.key("tcp_info_sample_every", duration(metrics.tcp_info_sample_every));
     out.timeouts("[defaults.timeouts]", &OwnTimeouts::from(*timeouts));
     out.tcp("[defaults.tcp]", tcp);
     out.retry("[defaults.retry]", *retry);
@@ -183,6 +186,12 @@ impl Lines {
         self.key("on_removed", quoted(name_in(&OnRemoved::NAMES, &pool.on_removed)));
         self.key("drain_timeout", duration_or_off(pool.drain_timeout));
         self.key("close_rate", quoted(&format!("{}/s", pool.close_rate)));
+        let source: &[String] = match &pool.source {
+            Source::System => &[],
+            Source::Addresses(all) => &all.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            Source::Client => &["client".to_owned()],
+        };
+        self.key("source", array(source));
         for server in &pool.servers {
             self.header(&format!("[[pool.{}.server]]", bare(&pool.name)));
             self.key("name", quoted(&server.name));
@@ -247,7 +256,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::{
-        Address, Drain, Event, Keepalive, Log, Server, ServerState, Splice, Timeouts, Uring, parse,
+        Address, Drain, Event, Keepalive, Log, Metrics, Server, ServerState, Splice, TcpInfo, Timeouts,
+        Uring, parse,
     };
     use super::*;
 
@@ -424,10 +434,21 @@ mod tests {
             .prop_map(|(name, addr, weight, state)| Server { name, addr, weight, state });
         let removed = prop::sample::select(OnRemoved::NAMES.map(|(_, removed)| removed).to_vec());
         let closing = (removed, option::of(some_duration()), 1..=1_000_000_u32);
-        let own = (some_own_timeouts(), some_defaults().prop_map(|(_, tcp, _)| tcp).boxed(), some_retry());
+        let source = prop_oneof![
+            Just(Source::System),
+            Just(Source::Client),
+            Just(Source::Addresses(vec![[192, 0, 2, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()])),
+        ];
+        let own =
+            (source, some_own_timeouts(), some_defaults().prop_map(|(_, tcp, _)| tcp).boxed(), some_retry());
         ("[A-Za-z0-9_.-]{1,64}", closing, own, prop::collection::vec(server, 1..4))
             .prop_map(
-                |(name, (on_removed, drain_timeout, close_rate), (timeouts, tcp, retry), mut servers)| {
+                |(
+                    name,
+                    (on_removed, drain_timeout, close_rate),
+                    (source, timeouts, tcp, retry),
+                    mut servers,
+                )| {
                     for (index, server) in servers.iter_mut().enumerate() {
                         server.name += &index.to_string();
                     }
@@ -438,6 +459,7 @@ mod tests {
                         on_removed,
                         drain_timeout,
                         close_rate,
+                        source,
                         timeouts,
                         tcp,
                         retry,
@@ -473,6 +495,9 @@ mod tests {
                 (ip, path, handed, engine, backlog, maxconn),
             ) = parts;
             let wait = backlog.is_none();
+            let tcp_info = if wait { TcpInfo::Off } else { TcpInfo::Sample };
+            let metrics =
+                Metrics { tcp_info, tcp_info_sample_every: process.drain.grace + Duration::from_secs(1) };
             let listener = Listener {
                 name: other.name.clone(),
                 bind: vec![(ip, 80).into(), path, (ip, 0).into(), handed],
@@ -488,7 +513,18 @@ mod tests {
             let listeners = vec![listener];
             let differ = one.name != other.name;
             let pools = vec![one, other];
-            differ.then_some(Config { process, admin, log, access, timeouts, tcp, retry, listeners, pools })
+            differ.then_some(Config {
+                process,
+                admin,
+                log,
+                access,
+                metrics,
+                timeouts,
+                tcp,
+                retry,
+                listeners,
+                pools,
+            })
         })
     }
 
@@ -542,6 +578,10 @@ update_every = "off"
 skip_empty = true
 sample = 1.0
 
+[metrics]
+tcp_info = "close"
+tcp_info_sample_every = "10s"
+
 [defaults.timeouts]
 connect = "5s"
 connect_total = "10s"
@@ -578,6 +618,7 @@ balance = "round_robin"
 on_removed = "drain"
 drain_timeout = "off"
 close_rate = "100/s"
+source = []
 
 [[pool.p.server]]
 name = "s"

@@ -19,6 +19,7 @@ mod template;
 mod tests;
 mod value;
 
+use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -98,6 +99,8 @@ pub struct Config {
     pub log: Log,
     /// `[log.access]`
     pub access: Access,
+    /// `[metrics]`
+    pub metrics: Metrics,
     /// `[defaults.timeouts]`
     pub timeouts: Timeouts,
     /// `[defaults.tcp]`
@@ -386,6 +389,44 @@ impl AccessFormat {
     }
 }
 
+/// `[metrics]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// `tcp_info`
+    pub tcp_info: TcpInfo,
+    /// `tcp_info_sample_every`: with `tcp_info = "sample"`, how often connections that are there are asked about; a second
+    /// or more.
+    pub tcp_info_sample_every: Duration,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { tcp_info: TcpInfo::Close, tcp_info_sample_every: Duration::from_secs(10) }
+    }
+}
+
+/// `metrics.tcp_info`: when the system is asked about the network on both sides of a connection (`TCP_INFO`, tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpInfo {
+    /// Never.
+    Off,
+    /// When it has ended.
+    Close,
+    /// Then, and now and then before.
+    Sample,
+}
+
+impl TcpInfo {
+    const NAMES: [(&'static str, Self); 3] =
+        [("off", Self::Off), ("close", Self::Close), ("sample", Self::Sample)];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        name_in(&Self::NAMES, &self)
+    }
+}
+
 /// `[defaults.timeouts]`; `None` is `"off"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -600,6 +641,8 @@ pub struct Pool {
     pub drain_timeout: Option<Duration>,
     /// `close_rate`: connections that are closed in a second where many are to be.
     pub close_rate: u32,
+    /// `source`
+    pub source: Source,
     /// `[pool.NAME.timeouts]`
     pub timeouts: OwnTimeouts,
     /// `[pool.NAME.tcp]` over `[defaults.tcp]`: the sockets towards servers.
@@ -608,6 +651,25 @@ pub struct Pool {
     pub retry: Retry,
     /// `[[pool.NAME.server]]`: at least one.
     pub servers: Vec<Server>,
+}
+
+/// `source`: the own address of connections to servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// `[]`: the one that the system chooses.
+    #[default]
+    System,
+    /// One of these, by turns; the next where one has no port left. At most 255, and one at least for each server's
+    /// family.
+    Addresses(Vec<IpAddr>),
+    /// `["client"]`: the client's address, with a port of its own (`IP_TRANSPARENT`, ip(7)). The network has to lead
+    /// answers back here.
+    Client,
+}
+
+impl Source {
+    /// The most addresses that there may be.
+    pub const MOST: usize = 255;
 }
 
 /// `on_removed`: what becomes of the connections of a server that a reload removes.

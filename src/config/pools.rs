@@ -1,6 +1,7 @@
 //! `[listener.NAME]` and `[pool.NAME]`, and what they say of each other.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use super::tables::count_or;
 use super::value::{self, Fault, Parsed};
 use super::{
     AcceptBalance, Address, AtMaxconn, Balance, CLOSE_RATE, Config, EngineKind, Listener, OnRemoved,
-    OwnTimeouts, Pool, Retry, Server, ServerState, Tcp, Timeouts, address, known,
+    OwnTimeouts, Pool, Retry, Server, ServerState, Source, Tcp, Timeouts, address, known,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -66,6 +67,41 @@ fn engine_or_inherit(value: &DeValue<'_>) -> Parsed<Option<EngineKind>> {
     let names = EngineKind::NAMES.map(|(name, kind)| (name, Some(kind)));
     let names: Vec<_> = std::iter::once(("inherit", None)).chain(names).collect();
     value::choice(value, &names, &[])
+}
+
+/// Elsewhere there is no such option, or it has no meaning with a port that is chosen later.
+fn only_where_transparent(source: Source) -> Parsed<Source> {
+    if cfg!(target_os = "linux") {
+        return Ok(source);
+    }
+    let fault = Fault::new("on this system a connection cannot come from its client's address");
+    Err(fault.help("leave it out; send_proxy tells a server who the client is"))
+}
+
+/// One address of this host.
+fn source_address(value: &DeValue<'_>, others: &[IpAddr]) -> Parsed<IpAddr> {
+    let text = value::text(value)?;
+    if text == "client" {
+        let fault = Fault::new("\"client\" stands alone: a connection has one source");
+        return Err(fault.help("write source = [\"client\"]"));
+    }
+    let Ok(address) = text.parse::<IpAddr>() else {
+        let fault = Fault::new(format!("expected an IP address, or \"client\" alone, found {text:?}"));
+        return Err(match text.parse::<std::net::SocketAddr>() {
+            Ok(with_port) => {
+                fault.help(format!("write \"{}\": ports are chosen as they are free", with_port.ip()))
+            }
+            Err(_) => fault.help("write one that this host has, such as \"192.0.2.10\""),
+        });
+    };
+    if address.is_unspecified() || address.is_multicast() {
+        let fault = Fault::new(format!("no connection comes from {address}"));
+        return Err(fault.help("leave `source` out, and the system chooses"));
+    }
+    if others.contains(&address) {
+        return Err(Fault::new(format!("{address} is in the list twice")));
+    }
+    Ok(address)
 }
 
 impl Reader {
@@ -137,6 +173,7 @@ impl Reader {
             on_removed: OnRemoved::Drain,
             drain_timeout: None,
             close_rate: CLOSE_RATE,
+            source: Source::System,
             timeouts: OwnTimeouts::default(),
             tcp: Tcp::default(),
             retry: Retry::default(),
@@ -154,6 +191,7 @@ impl Reader {
                 "drain_timeout" => self.set(&mut pool.drain_timeout, value, value::duration_or_off),
                 "close_rate" => self.set(&mut pool.close_rate, value, value::rate),
                 "server" => self.servers(section, value, &mut pool.servers),
+                "source" => pool.source = self.source(value),
                 "timeouts" => self.with(section, key, value, "pool.NAME.timeouts", |reader, section| {
                     pool.timeouts = reader.timeouts(section);
                 }),
@@ -164,12 +202,52 @@ impl Reader {
                 _ => self.unread(section, key, value),
             }
         }
+        if let Some(at) = section.keys.get("source").map(|value| self.at(value.span().start)) {
+            self.check_source(at, &pool);
+        }
         self.require(
             section,
             "server",
             &format!("write [[{}.server]] with a `name` and an `addr`", section.path),
         );
         draft.pools.push(DraftPool { at: section.at, pool, tcp, retry });
+    }
+
+    fn source(&mut self, value: &Value<'_>) -> Source {
+        if value.get_ref().as_array().is_some_and(|items| items.is_empty()) {
+            return Source::System;
+        }
+        let items = self.list(value, "an array of addresses such as [\"192.0.2.10\"], or [\"client\"]");
+        if items.len() == 1 && matches!(items[0].get_ref(), DeValue::String(text) if text == "client") {
+            return self.take(&items[0], |_| only_where_transparent(Source::Client)).unwrap_or_default();
+        }
+        let mut addresses = Vec::new();
+        for item in items {
+            if let Some(address) = self.take(item, |item| source_address(item, &addresses)) {
+                addresses.push(address);
+            }
+        }
+        if addresses.len() > Source::MOST {
+            let message =
+                format!("there are {} addresses, and {} is the most", addresses.len(), Source::MOST);
+            self.problem(self.at(value.span().start), Fault::new(message));
+        }
+        if addresses.is_empty() { Source::System } else { Source::Addresses(addresses) }
+    }
+
+    /// Each server needs an address of its family.
+    fn check_source(&mut self, at: At, pool: &Pool) {
+        let Source::Addresses(sources) = &pool.source else { return };
+        let lacks = |server: &&Server| {
+            let to = server.addr.ip();
+            to.is_some_and(|to| sources.iter().all(|from| from.is_ipv4() != to.is_ipv4()))
+        };
+        if let Some(server) = pool.servers.iter().find(lacks) {
+            let family = if server.addr.ip().is_some_and(|to| to.is_ipv6()) { "IPv6" } else { "IPv4" };
+            let message =
+                format!("no source is of {family}, as the server {:?} ({}) is", server.name, server.addr);
+            self.problem(at, Fault::new(message).help(format!("add an {family} address of this host")));
+        }
     }
 
     fn servers(&mut self, section: &Section<'_>, value: &Value<'_>, servers: &mut Vec<Server>) {
@@ -266,6 +344,7 @@ impl Reader {
             admin: draft.admin.map(|draft| draft.admin),
             log: draft.log,
             access: draft.access,
+            metrics: draft.metrics,
             timeouts: Timeouts::default().but(&draft.timeouts),
             tcp,
             retry,

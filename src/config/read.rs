@@ -15,7 +15,7 @@ use super::recover::recover;
 use super::report::{Lines, Problem, Report, printable};
 use super::sockets::Edits;
 use super::value::{self, Fault, Parsed};
-use super::{Access, Config, Log, OwnTimeouts, Process, Retry, Tcp, known};
+use super::{Access, Config, Log, Metrics, OwnTimeouts, Process, Retry, Tcp, known};
 
 pub(super) type Key<'t> = Spanned<DeString<'t>>;
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -84,6 +84,7 @@ pub(super) struct Draft {
     pub(super) admin: Option<DraftAdmin>,
     pub(super) log: Log,
     pub(super) access: Access,
+    pub(super) metrics: Metrics,
     pub(super) timeouts: OwnTimeouts,
     pub(super) tcp: Edits<Tcp>,
     pub(super) retry: Edits<Retry>,
@@ -186,6 +187,7 @@ impl Reader {
                 "process" => self.with(&top, key, value, "process", |r, s| r.process(s, draft)),
                 "admin" => self.with(&top, key, value, "admin", |r, s| r.admin(s, draft)),
                 "log" => self.with(&top, key, value, "log", |r, s| r.log(s, draft)),
+                "metrics" => self.with(&top, key, value, "metrics", |r, s| r.metrics(s, draft)),
                 "defaults" => self.with(&top, key, value, "defaults", |r, s| r.defaults(s, draft)),
                 "listener" => self.named(key, value, "listener.NAME", |r, s| r.listener(s, draft)),
                 "pool" => self.named(key, value, "pool.NAME", |r, s| r.pool(s, draft)),

@@ -34,7 +34,7 @@ impl<T> fmt::Debug for Edits<T> {
 impl<T: 'static> Edits<T> {
     /// One more, if its value could be read.
     fn add<V: 'static>(&mut self, value: Option<V>, put: fn(&mut T, V)) {
-        self.0.extend(value.map(|value| Box::new(move |all: &mut T| put(all, value)) as Box<_>));
+        self.0.extend(value.map(|value| Box::new(move |all: &mut T| put(all, value)) as Edit<T>));
     }
 
     /// `base` with what is set.

@@ -11,7 +11,7 @@ use super::read::{At, Draft, Reader, Section, Value};
 use super::value::{self, Fault, Parsed};
 use super::{
     Access, AccessFormat, CpuAffinity, Drain, EngineKind, Event, LogFormat, LogOutput, MOST_WORKERS, Splice,
-    Template, Uring, known, template,
+    TcpInfo, Template, Uring, known, template,
 };
 
 /// How much is logged: each level with its name.
@@ -168,6 +168,29 @@ impl Reader {
         self.template(section, template, &mut access.format);
         if is_read {
             self.check_events(access, events_at, update_every_at);
+        }
+    }
+
+    pub(super) fn metrics(&mut self, section: &Section<'_>, draft: &mut Draft) {
+        let metrics = &mut draft.metrics;
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "tcp_info" => {
+                    self.set(&mut metrics.tcp_info, value, |v| value::choice(v, &TcpInfo::NAMES, &[]));
+                }
+                "tcp_info_sample_every" => {
+                    self.set(&mut metrics.tcp_info_sample_every, value, |v| {
+                        let every = value::duration(v)?;
+                        if every < Duration::from_secs(1) {
+                            return Err(
+                                Fault::new("samples are a second or more apart").help("write \"1s\" or more")
+                            );
+                        }
+                        Ok(every)
+                    });
+                }
+                _ => self.unread(section, key, value),
+            }
         }
     }
 

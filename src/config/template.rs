@@ -41,6 +41,16 @@ pub enum Field {
     Closer,
     /// HAProxy's two letters: see [`crate::session::Cause`].
     HapTs,
+    /// The round-trip time to the client, in microseconds; absent where the system does not tell, as the next ones.
+    RttClientUs,
+    /// To the server.
+    RttServerUs,
+    /// Segments that were sent to the client again.
+    RetransClient,
+    /// To the server.
+    RetransServer,
+    /// What both paths were like, in words: see [`crate::path::Verdict`].
+    Verdict,
     /// How its bytes were moved.
     Engine,
     /// Which worker carried it, from 0.
@@ -49,7 +59,7 @@ pub enum Field {
 
 impl Field {
     /// Each of them with its name, in the order of a JSON line.
-    pub const NAMES: [(&'static str, Self); 18] = [
+    pub const NAMES: [(&'static str, Self); 23] = [
         ("ts", Self::Ts),
         ("event", Self::Event),
         ("id", Self::Id),
@@ -66,6 +76,11 @@ impl Field {
         ("cause", Self::Cause),
         ("closer", Self::Closer),
         ("hap_ts", Self::HapTs),
+        ("rtt_client_us", Self::RttClientUs),
+        ("rtt_server_us", Self::RttServerUs),
+        ("retrans_client", Self::RetransClient),
+        ("retrans_server", Self::RetransServer),
+        ("verdict", Self::Verdict),
         ("engine", Self::Engine),
         ("worker", Self::Worker),
     ];

@@ -78,7 +78,7 @@ fn settings(old: &Config, new: &Config, out: &mut Vec<String>) {
     const LATER: &str = ", for new connections";
     let limit = |limit: Option<Duration>| limit.map_or_else(|| "off".to_owned(), duration_text);
     let shown = |config: &Config| {
-        let Config { timeouts, retry, tcp, process, log, .. } = config;
+        let Config { timeouts, retry, tcp, process, log, metrics, .. } = config;
         [
             ("defaults.timeouts.idle", limit(timeouts.idle), TOO),
             ("defaults.timeouts.half_close", limit(timeouts.half_close), TOO),
@@ -91,6 +91,8 @@ fn settings(old: &Config, new: &Config, out: &mut Vec<String>) {
             ("process.engine", process.engine.name().to_owned(), ""),
             ("process.engine_fallback", process.engine_fallback.to_string(), ""),
             ("process.watch", process.watch.to_string(), ""),
+            ("metrics.tcp_info", metrics.tcp_info.name().to_owned(), ""),
+            ("metrics.tcp_info_sample_every", format!("{:?}", metrics.tcp_info_sample_every), ""),
             ("log.level", log.level.as_str().to_ascii_lowercase(), ""),
         ]
     };
@@ -194,6 +196,9 @@ fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<Stri
     let rest = |pool: &Pool| (pool.on_removed, pool.drain_timeout, pool.close_rate);
     if rest(old) != rest(new) {
         out.push(format!("pool {name}: on_removed, drain_timeout or close_rate changed"));
+    }
+    if old.source != new.source {
+        out.push(format!("pool {name}: source changed, for new connections"));
     }
     for server in &new.servers {
         match old.servers.iter().find(|other| is_same(other, server)) {

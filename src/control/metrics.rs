@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
-use super::model::{Bytes, Histogram, Listener, Phase, Pool, Server, ServerState, Status, Worker};
+use super::model::{Bytes, Histogram, Listener, Paths, Phase, Pool, Server, ServerState, Status, Worker};
 
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,7 @@ pub fn render(status: &Status, format: Format) -> String {
     process(&mut page, status);
     listeners(&mut page, &status.listeners);
     servers(&mut page, &status.pools);
+    paths(&mut page, status);
     workers(&mut page, &status.workers);
     if format == Format::OpenMetrics {
         page.text.push_str("# EOF\n");
@@ -177,6 +178,30 @@ fn servers(page: &mut Page, pools: &[Pool]) {
     let bytes =
         all().flat_map(|(pool, it)| directions(&[("pool", &pool.name), ("server", &it.name)], it.bytes));
     page.family(counter("bytes"), "upstream_bytes", help, bytes);
+}
+
+/// What the system told of the network on both sides: of clients by listener, of servers each.
+fn paths(page: &mut Page, status: &Status) {
+    let clients =
+        status.listeners.iter().map(|it| (labels(&[("side", "client"), ("listener", &it.name)]), &it.paths));
+    let servers = status.pools.iter().flat_map(|pool| {
+        pool.servers
+            .iter()
+            .map(|it| (labels(&[("side", "server"), ("pool", &pool.name), ("server", &it.name)]), &it.paths))
+    });
+    let all: Vec<(String, &Paths)> = clients.chain(servers).collect();
+    let each = |value: fn(&Paths) -> Value| all.iter().map(move |(labels, it)| (labels.clone(), value(it)));
+    let help = "Round-trip times as the system had them at the end of connections, and of samples.";
+    page.family(
+        histogram("seconds"),
+        "tcp_rtt_seconds",
+        help,
+        each(|it| Value::Times(it.rtt_seconds.clone())),
+    );
+    let help = "Segments that were sent again.";
+    page.family(counter(""), "tcp_retransmits", help, each(|it| it.retransmits.into()));
+    let help = "Segments with data that were sent, again or for the first time.";
+    page.family(counter(""), "tcp_segments_sent", help, each(|it| it.segments.into()));
 }
 
 fn workers(page: &mut Page, all: &[Worker]) {

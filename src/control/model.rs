@@ -98,6 +98,9 @@ pub struct Listener {
     /// Bytes since the start, up from clients and down to them; those of connections that are there as they were when
     /// last looked at.
     pub bytes: Bytes,
+    /// What the system told of its clients' paths.
+    #[serde(default)]
+    pub paths: Paths,
     /// Connections that have ended, by cause; those that were rejected too.
     pub closed: BTreeMap<String, u64>,
     /// It is no longer in the configuration, and its connections have not ended.
@@ -149,8 +152,22 @@ pub struct Server {
     pub redispatched: u64,
     /// Bytes since the start, as a listener's.
     pub bytes: Bytes,
+    /// What the system told of the paths to it.
+    #[serde(default)]
+    pub paths: Paths,
     /// It is no longer in the configuration, and its connections have not ended.
     pub removed: bool,
+}
+
+/// What the system told of the network, of connections since the start (`metrics.tcp_info`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Paths {
+    /// Round-trip times, one of each connection at its end and of each sample.
+    pub rtt_seconds: Histogram,
+    /// Segments that were sent again.
+    pub retransmits: u64,
+    /// Segments with data that were sent, again or for the first time.
+    pub segments: u64,
 }
 
 /// Counts of times, by upper bound.

@@ -26,16 +26,17 @@ pub use threads::Threads;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Keepalive;
+use crate::config::{self, Address, Keepalive};
+use crate::path::Path;
 use crate::relay::{End, Fault};
 use crate::session::{Order, Sight};
-use crate::snapshot::{ListenerId, Snapshot};
+use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::calls::{self, Call};
-use crate::sys::net::Path;
+use crate::sys::net::Leg;
 use crate::table::Key;
 
 /// What an engine tells a worker.
@@ -123,6 +124,13 @@ impl Wake for crate::sys::sigio::Caller {
     fn wake(&self) -> io::Result<()> {
         self.call()
     }
+}
+
+/// Where a server is, and how it is connected to.
+fn leg(snapshot: &Snapshot, to: ServerId, from: Option<IpAddr>) -> (&Address, Leg<'_>) {
+    let server = snapshot.server(to);
+    let pool = snapshot.pool(server.pool);
+    (&server.addr, Leg { tcp: &pool.tcp, from, is_clients: pool.source == config::Source::Client })
 }
 
 /// A way to ask the kernel to move bytes. Built and used on its worker's own thread.

@@ -10,6 +10,7 @@ use super::Record;
 use super::stamp::{Now, Stamps};
 use super::tcplog::Tcplog;
 use crate::config::{AccessFormat, Field, Piece};
+use crate::path::{Path, Verdict};
 use crate::session::Cause;
 use crate::snapshot::{Listener, PoolId, Server, Snapshot};
 
@@ -27,13 +28,13 @@ impl AccessLines {
         match format {
             AccessFormat::HaproxyTcplog => Self::Tcplog(Tcplog::new(names, TimeZone::system())),
             AccessFormat::Json => {
-                Self::Fields(Fields::new(joined("{\"", "\":", ",\"", "}"), true, names, engines))
+                Self::Fields(Fields::new(joined("{\"", "\":", ",\"", "}"), Style::Json, names, engines))
             }
             AccessFormat::Logfmt => {
-                Self::Fields(Fields::new(joined("", "=", " ", ""), false, names, engines))
+                Self::Fields(Fields::new(joined("", "=", " ", ""), Style::Logfmt, names, engines))
             }
             AccessFormat::Template(template) => {
-                Self::Fields(Fields::new(template.pieces().to_vec(), false, names, engines))
+                Self::Fields(Fields::new(template.pieces().to_vec(), Style::Plain, names, engines))
             }
         }
     }
@@ -63,12 +64,23 @@ impl AccessLines {
     }
 }
 
+/// How values are written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Json,
+    Logfmt,
+    /// As they are: a template has its own quotes.
+    Plain,
+}
+
 /// JSON and logfmt are templates too, so that there is one way to write a line.
 #[derive(Debug)]
 pub(super) struct Fields {
     pieces: Vec<Piece>,
     /// What stands on both sides of a text.
     quote: &'static [u8],
+    /// The same for a text of several words.
+    sentence_quote: &'static [u8],
     /// What stands for a value that is not there.
     absent: &'static [u8],
     /// Listener and pool as they are written, by listener.
@@ -81,11 +93,12 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    fn new(pieces: Vec<Piece>, is_json: bool, names: &Snapshot, engines: Vec<&'static str>) -> Self {
+    fn new(pieces: Vec<Piece>, style: Style, names: &Snapshot, engines: Vec<&'static str>) -> Self {
         let mut fields = Self {
             pieces,
-            quote: if is_json { b"\"" } else { b"" },
-            absent: if is_json { b"null" } else { b"-" },
+            quote: if style == Style::Json { b"\"" } else { b"" },
+            sentence_quote: if style == Style::Plain { b"" } else { b"\"" },
+            absent: if style == Style::Json { b"null" } else { b"-" },
             listeners: Vec::new(),
             servers: Vec::new(),
             engines,
@@ -153,6 +166,18 @@ impl Fields {
             Field::Cause => self.write_of_cause(out, record, Cause::name),
             Field::Closer => self.write_of_cause(out, record, Cause::closer),
             Field::HapTs => self.write_of_cause(out, record, Cause::hap_ts),
+            Field::RttClientUs => self.write_of_path(out, record.paths[0], |path| path.rtt_us),
+            Field::RttServerUs => self.write_of_path(out, record.paths[1], |path| path.rtt_us),
+            Field::RetransClient => self.write_of_path(out, record.paths[0], |path| path.retransmits),
+            Field::RetransServer => self.write_of_path(out, record.paths[1], |path| path.retransmits),
+            Field::Verdict => match Verdict::of(record.paths) {
+                Some(verdict) => {
+                    out.extend_from_slice(self.sentence_quote);
+                    write!(out, "{verdict}").expect("a Vec takes every byte");
+                    out.extend_from_slice(self.sentence_quote);
+                }
+                None => out.extend_from_slice(self.absent),
+            },
             Field::Engine => self.write_text(out, self.engines[usize::from(record.worker)]),
             Field::Worker => write_number(out, record.worker.into()),
         }
@@ -161,6 +186,13 @@ impl Fields {
     fn write_of_cause(&self, out: &mut Vec<u8>, record: &Record, word: fn(Cause) -> &'static str) {
         match record.cause {
             Some(cause) => self.write_text(out, word(cause)),
+            None => out.extend_from_slice(self.absent),
+        }
+    }
+
+    fn write_of_path(&self, out: &mut Vec<u8>, path: Option<Path>, number: fn(Path) -> u32) {
+        match path {
+            Some(path) => write_number(out, number(path).into()),
             None => out.extend_from_slice(self.absent),
         }
     }
@@ -226,7 +258,7 @@ mod tests {
 
     #[test]
     fn json_has_every_field() {
-        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"close","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"connect_ms":3,"duration_ms":1123,"bytes_in":78,"bytes_out":18446744073709551615,"cause":"done","closer":"both","hap_ts":"--","engine":"mio","worker":1}"#;
+        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"close","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"connect_ms":3,"duration_ms":1123,"bytes_in":78,"bytes_out":18446744073709551615,"cause":"done","closer":"both","hap_ts":"--","rtt_client_us":18000,"rtt_server_us":240,"retrans_client":40,"retrans_server":0,"verdict":"client path lossy, server path clean","engine":"mio","worker":1}"#;
         let line = line(&AccessFormat::Json, &relayed());
         assert_eq!(line, expected);
         let value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();
@@ -236,7 +268,7 @@ mod tests {
 
     #[test]
     fn json_says_null_where_there_is_no_value() {
-        let expected = r#"{"ts":"2026-11-23T07:38:02.000Z","event":"close","id":"ffffffffffffffff","listener":"web","client":"[2001:db8::1]:40002","pool":"app","server":null,"server_addr":null,"tries":0,"connect_ms":null,"duration_ms":0,"bytes_in":0,"bytes_out":0,"cause":"maxconn","closer":"proxy","hap_ts":"PC","engine":"poll","worker":0}"#;
+        let expected = r#"{"ts":"2026-11-23T07:38:02.000Z","event":"close","id":"ffffffffffffffff","listener":"web","client":"[2001:db8::1]:40002","pool":"app","server":null,"server_addr":null,"tries":0,"connect_ms":null,"duration_ms":0,"bytes_in":0,"bytes_out":0,"cause":"maxconn","closer":"proxy","hap_ts":"PC","rtt_client_us":null,"rtt_server_us":null,"retrans_client":null,"retrans_server":null,"verdict":null,"engine":"poll","worker":0}"#;
         assert_eq!(line(&AccessFormat::Json, &rejected()), expected);
     }
 
@@ -245,7 +277,8 @@ mod tests {
         let expected = "ts=2026-11-23T07:38:00.123Z event=close id=00000000000000ff listener=web \
                         client=192.0.2.7:40001 pool=app server=beta server_addr=127.0.0.1:9002 tries=2 \
                         connect_ms=3 duration_ms=1123 bytes_in=78 bytes_out=18446744073709551615 cause=done \
-                        closer=both hap_ts=-- engine=mio worker=1";
+                        closer=both hap_ts=-- rtt_client_us=18000 rtt_server_us=240 retrans_client=40 \
+                        retrans_server=0 verdict=\"client path lossy, server path clean\" engine=mio worker=1";
         assert_eq!(line(&AccessFormat::Logfmt, &relayed()), expected);
     }
 
@@ -253,7 +286,8 @@ mod tests {
     fn logfmt_says_a_dash_where_there_is_no_value() {
         let expected = "ts=2026-11-23T07:38:02.000Z event=close id=ffffffffffffffff listener=web \
                         client=[2001:db8::1]:40002 pool=app server=- server_addr=- tries=0 connect_ms=- \
-                        duration_ms=0 bytes_in=0 bytes_out=0 cause=maxconn closer=proxy hap_ts=PC engine=poll \
+                        duration_ms=0 bytes_in=0 bytes_out=0 cause=maxconn closer=proxy hap_ts=PC rtt_client_us=- rtt_server_us=- retrans_client=- \
+                        retrans_server=- verdict=- engine=poll \
                         worker=0";
         assert_eq!(line(&AccessFormat::Logfmt, &rejected()), expected);
     }
@@ -261,12 +295,13 @@ mod tests {
     #[test]
     fn what_has_not_ended_has_no_cause() {
         let open = Record { event: Event::Open, bytes_in: 0, bytes_out: 0, cause: None, ..relayed() };
-        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"open","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"connect_ms":3,"duration_ms":1123,"bytes_in":0,"bytes_out":0,"cause":null,"closer":null,"hap_ts":null,"engine":"mio","worker":1}"#;
+        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"open","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"connect_ms":3,"duration_ms":1123,"bytes_in":0,"bytes_out":0,"cause":null,"closer":null,"hap_ts":null,"rtt_client_us":18000,"rtt_server_us":240,"retrans_client":40,"retrans_server":0,"verdict":"client path lossy, server path clean","engine":"mio","worker":1}"#;
         assert_eq!(line(&AccessFormat::Json, &open), expected);
         let update = Record { event: Event::Update, bytes_out: 9, ..open };
         let expected = "ts=2026-11-23T07:38:00.123Z event=update id=00000000000000ff listener=web \
                         client=192.0.2.7:40001 pool=app server=beta server_addr=127.0.0.1:9002 tries=2 \
-                        connect_ms=3 duration_ms=1123 bytes_in=0 bytes_out=9 cause=- closer=- hap_ts=- engine=mio \
+                        connect_ms=3 duration_ms=1123 bytes_in=0 bytes_out=9 cause=- closer=- hap_ts=- rtt_client_us=18000 \
+                        rtt_server_us=240 retrans_client=40 retrans_server=0 verdict=\"client path lossy, server path clean\" engine=mio \
                         worker=1";
         assert_eq!(line(&AccessFormat::Logfmt, &update), expected);
     }

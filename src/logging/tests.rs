@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{self, Access, AccessFormat, LogFormat};
+use crate::path::Path as NetworkPath;
 use crate::session::Cause;
 use crate::snapshot::{ListenerId, ServerId};
 use crate::tick::Tick;
@@ -46,6 +47,10 @@ pub(super) fn relayed() -> Record {
         bytes_in: 78,
         bytes_out: u64::MAX,
         cause: Some(Cause::Done),
+        paths: [
+            Some(NetworkPath { rtt_us: 18_000, retransmits: 40, sent: 1_000, ..NetworkPath::default() }),
+            Some(NetworkPath { rtt_us: 240, sent: 9, ..NetworkPath::default() }),
+        ],
     }
 }
 
@@ -66,6 +71,7 @@ pub(super) fn rejected() -> Record {
         bytes_in: 0,
         bytes_out: 0,
         cause: Some(Cause::Maxconn),
+        paths: [None; 2],
     }
 }
 

@@ -175,6 +175,8 @@ fn work(
             let live = Arc::clone(&live);
             tokio::spawn(async move { live.tell_updates(recorder, every).await });
         }
+        let sampled = Arc::clone(&live);
+        tokio::spawn(async move { sampled.sample_paths().await });
         if let Some(limit) = watchdog {
             let crew = live.crew();
             notifier.calm(limit, move |patience| crew.silent(patience)).map_err(RunError::Watchdog)?;

@@ -7,7 +7,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use crate::config::{Address, Config, Tcp};
+use crate::config::{Address, Config, Pool, Source, Tcp};
 use crate::sys::options::{self, Refused};
 
 /// Every option that sockets cannot have here, with the reason.
@@ -45,15 +45,40 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, OptionsError> {
             }
         }
     }
+    for pool in &config.pools {
+        try_source(&mut problems, pool);
+    }
     notes.dedup();
     if problems.is_empty() { Ok(notes) } else { Err(OptionsError(problems.trim_end().to_owned())) }
+}
+
+/// Whether connections can come from where a pool says.
+fn try_source(out: &mut String, pool: &Pool) {
+    let (source, error, help) = match &pool.source {
+        Source::System => return,
+        Source::Addresses(all) => {
+            let failed = all.iter().find_map(|at| options::try_source(*at).err().map(|error| (at, error)));
+            let Some((at, error)) = failed else { return };
+            (at.to_string(), error, "write addresses that this host has: `ip address` shows them")
+        }
+        Source::Client => {
+            let is_v6 = |server: &crate::config::Server| server.addr.ip().is_some_and(|at| at.is_ipv6());
+            let failed =
+                pool.servers.iter().find_map(|server| options::try_foreign_source(is_v6(server)).err());
+            let Some(error) = failed else { return };
+            let help = "it takes CAP_NET_ADMIN or CAP_NET_RAW: start it as root, or with CAP_NET_RAW in \
+                        AmbientCapabilities= and CapabilityBoundingSet= of the systemd unit; `process.user` keeps it where this is set at the start";
+            ("client".to_owned(), error, help)
+        }
+    };
+    let _ = writeln!(out, "pool {}: source = [{source:?}]: {error}\n  = help: {help}", pool.name);
 }
 
 /// Whether what is asked for takes CAP_NET_RAW for each connection.
 pub(super) fn need_net_raw(config: &Config) -> bool {
     let listeners = config.listeners.iter().map(|one| &one.tcp);
     let mut legs = listeners.chain(config.pools.iter().map(|one| &one.tcp));
-    legs.any(|tcp| tcp.mark.is_some())
+    legs.any(|tcp| tcp.mark.is_some()) || config.pools.iter().any(|pool| pool.source == Source::Client)
 }
 
 fn explain(out: &mut String, whose: &str, tcp: &Tcp, refused: &Refused) {
@@ -90,8 +115,8 @@ fn reason(option: &str, error: &io::Error) -> (String, String) {
         ),
         "mark" if is(Errno::PERM) => (
             "it takes CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17".to_owned(),
-            "start it as root, or with AmbientCapabilities=CAP_NET_RAW in the systemd unit; `process.user` keeps it \
-             where `mark` is set at the start"
+            "start it as root, or with CAP_NET_RAW in AmbientCapabilities= and CapabilityBoundingSet= of the systemd unit; \
+             `process.user` keeps it where `mark` is set at the start"
                 .to_owned(),
         ),
         "interface" if is(Errno::NODEV) => {
@@ -99,7 +124,8 @@ fn reason(option: &str, error: &io::Error) -> (String, String) {
         }
         "interface" if is(Errno::PERM) => (
             "it takes CAP_NET_RAW".to_owned(),
-            "start it as root, or with AmbientCapabilities=CAP_NET_RAW in the systemd unit".to_owned(),
+            "start it as root, or with CAP_NET_RAW in AmbientCapabilities= and CapabilityBoundingSet= of the systemd unit"
+                .to_owned(),
         ),
         _ => (error.to_string(), "leave it out, or ask why this system refuses it".to_owned()),
     }

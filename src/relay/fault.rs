@@ -14,7 +14,7 @@ pub enum Fault {
     /// Bytes were sent to a peer that had sent its FIN and takes none any more (EPIPE): unlike after a
     /// reset, what it sent was whole.
     Closed,
-    /// No free local port towards that address (EADDRNOTAVAIL).
+    /// No free local port towards that address, or the source address is not this host's any more (EADDRNOTAVAIL).
     NoPorts,
     /// No free descriptor (EMFILE, ENFILE).
     NoFiles,

@@ -18,6 +18,8 @@ pub(super) struct Dial {
     tried_count: u8,
     /// Attempts that reached a server or failed to; those that have to be made again are none.
     attempts: u8,
+    /// Source addresses that have no port left towards the server that was tried last, which is tried from another one.
+    dry: u8,
     /// How the last attempt failed.
     fault: Option<Fault>,
     phase: Phase,
@@ -36,8 +38,8 @@ enum Phase {
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Try this server.
-    Dial(ServerId),
+    /// Try this server, from the address whose turn it is: so many were tried before.
+    Dial(ServerId, u8),
     /// Wait for the deadline.
     Wait,
     /// No server can be had.
@@ -51,6 +53,7 @@ impl Dial {
             tried: [ServerId(0); TRIED_MAX],
             tried_count: 0,
             attempts: 0,
+            dry: 0,
             fault: None,
             phase: Phase::Waiting(now),
             total_ends: connect_total.map(|limit| now.after(limit)),
@@ -75,9 +78,17 @@ impl Dial {
         }
     }
 
-    /// The attempt on `server` failed. [`Dial::next`] is due.
-    pub(super) fn failed(&mut self, server: ServerId, fault: Fault, now: Tick) {
+    /// The attempt on `server`, which can be reached from so many addresses, failed. [`Dial::next`] is due.
+    pub(super) fn failed(&mut self, server: ServerId, fault: Fault, sources: usize, now: Tick) {
         self.fault = Some(fault);
+        if fault == Fault::NoPorts && usize::from(self.dry) + 1 < sources {
+            // The server was not asked.
+            self.attempts -= 1;
+            self.dry += 1;
+            self.phase = Phase::Waiting(now);
+            return;
+        }
+        self.dry = 0;
         match fault.retry() {
             Retry::Same => {
                 self.attempts -= 1;
@@ -97,14 +108,21 @@ impl Dial {
 
     /// The attempt that runs is given up, for no fault of its server. [`Dial::next`] is due.
     pub(super) fn withdraw(&mut self, now: Tick) {
+        self.dry = 0;
         if self.is_attempting() {
             self.attempts -= 1;
             self.phase = Phase::Waiting(now);
         }
     }
 
-    /// Decides what to do for connection `id` now that no attempt runs.
-    pub(super) fn next(&mut self, id: u64, pool: PoolId, snapshot: &Snapshot, now: Tick) -> Next {
+    /// Decides what to do for connection `id` now that no attempt runs; the one before was on server `last`.
+    pub(super) fn next(
+        &mut self,
+        id: u64,
+        (pool, last): (PoolId, Option<ServerId>),
+        snapshot: &Snapshot,
+        now: Tick,
+    ) -> Next {
         let Phase::Waiting(until) = self.phase else { return Next::Wait };
         let retry = snapshot.pool(pool).retry;
         if self.attempts >= retry.tries || self.total_ends.is_some_and(|ends| ends <= now.max(until)) {
@@ -116,11 +134,12 @@ impl Dial {
         let tried = &self.tried[..usize::from(self.tried_count)];
         let seed = id ^ (u64::from(self.attempts) << 56);
         let load = |server: ServerId| snapshot.server(server).connections.count();
-        if let Some(server) = snapshot.pool(pool).balancer.pick(tried, seed, load) {
+        let again = last.filter(|_| self.dry > 0);
+        if let Some(server) = again.or_else(|| snapshot.pool(pool).balancer.pick(tried, seed, load)) {
             let attempt_ends = snapshot.pool(pool).connect.map(|limit| now.after(limit));
             self.attempts += 1;
             self.phase = Phase::Attempting(attempt_ends.into_iter().chain(self.total_ends).min());
-            return Next::Dial(server);
+            return Next::Dial(server, self.dry);
         }
         if tried.is_empty() {
             return Next::GiveUp(self.cause());
@@ -128,7 +147,7 @@ impl Dial {
         // No other server is left: the same ones again, after a pause.
         self.tried_count = 0;
         self.phase = Phase::Waiting(now.after(retry.same_server_delay));
-        self.next(id, pool, snapshot, now)
+        self.next(id, (pool, last), snapshot, now)
     }
 
     /// The cause of giving up: how the last attempt failed.

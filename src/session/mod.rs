@@ -17,11 +17,12 @@ mod watch;
 pub use record::Record;
 pub use watch::Sight;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 pub use crate::cause::Cause;
-use crate::config::Event;
+use crate::config::{Event, Source};
+use crate::path::Path;
 use crate::relay::{Dir, End, Fault, Progress, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::tally::Attempt;
@@ -65,6 +66,8 @@ pub enum Order {
     Dial {
         /// Which.
         to: ServerId,
+        /// From this address; `None`: from the one that the system chooses.
+        from: Option<IpAddr>,
     },
     /// Move bytes both ways. Answer: [`crate::engine::Event::Ended`].
     Relay,
@@ -114,6 +117,8 @@ pub struct Session {
     tried_at: Tick,
     /// Bytes that are counted already, by [`Dir::index`].
     counted_bytes: [u64; 2],
+    /// Retransmits and segments of the client's path and the server's that are counted already.
+    counted_paths: [[u32; 2]; 2],
     state: State,
 }
 
@@ -171,6 +176,7 @@ impl Session {
             asked: None,
             tried_at: cx.now,
             counted_bytes: [0; 2],
+            counted_paths: [[0; 2]; 2],
             state: State::Dialing(Dial::new(cx.now, cx.snapshot.listener(listener).timeouts.connect_total)),
         };
         let order = session.dial(cx).expect("the first server is tried, or there is none, at once");
@@ -333,6 +339,23 @@ impl Session {
         }
     }
 
+    /// Counts what the system told of the client's path and the server's since the last time.
+    pub fn count_paths(&mut self, paths: [Option<Path>; 2], snapshot: &Snapshot) {
+        let client = &snapshot.listener(self.listener).tally.paths;
+        let server = self.server.map(|server| &snapshot.server(server).tally.paths);
+        for (side, tally) in [Some(client), server].into_iter().enumerate() {
+            let (Some(tally), Some(path)) = (tally, paths[side]) else { continue };
+            if path.rtt_us > 0 {
+                tally.add_rtt(path.rtt_us);
+            }
+            let counted = &mut self.counted_paths[side];
+            let seen = [path.retransmits, path.sent];
+            tally.retransmits.add(seen[0].saturating_sub(counted[0]).into());
+            tally.segments.add(seen[1].saturating_sub(counted[1]).into());
+            *counted = seen;
+        }
+    }
+
     /// Whether its relay is known to have been quiet for a while: since it was last looked at.
     #[must_use]
     pub fn is_idle(&self, now: Tick, sight: Sight) -> bool {
@@ -367,6 +390,7 @@ impl Session {
             bytes_in: moved[Dir::Up.index()],
             bytes_out: moved[Dir::Down.index()],
             cause: Some(cause),
+            paths: [None; 2],
         }
     }
 
@@ -377,7 +401,7 @@ impl Session {
         if !dial.is_attempting() {
             return None;
         }
-        dial.failed(server, fault, cx.now);
+        dial.failed(server, fault, cx.snapshot.sources(server).count(), cx.now);
         cx.snapshot.server(server).tally.attempts[Attempt::from(Err(fault)) as usize].add(1);
         self.uncount(cx.snapshot);
         self.dial(cx)
@@ -386,10 +410,10 @@ impl Session {
     fn dial(&mut self, cx: Context<'_>) -> Option<Order> {
         let State::Dialing(dial) = &mut self.state else { return None };
         let pool = cx.snapshot.listener(self.listener).pool;
-        let next = dial.next(self.id, pool, cx.snapshot, cx.now);
+        let next = dial.next(self.id, (pool, self.server), cx.snapshot, cx.now);
         self.tries = dial.attempts();
         match next {
-            Next::Dial(server) => {
+            Next::Dial(server, turn) => {
                 if let Some(before) = self.server.filter(|before| *before != server) {
                     cx.snapshot.server(before).tally.redispatched.add(1);
                     self.redispatched = true;
@@ -397,11 +421,23 @@ impl Session {
                 }
                 self.tried_at = cx.now;
                 self.count(server, cx);
-                Some(Order::Dial { to: server })
+                Some(Order::Dial { to: server, from: self.source(server, turn, cx.snapshot) })
             }
             Next::Wait => None,
             Next::GiveUp(cause) => Some(self.give_up(cause)),
         }
+    }
+
+    /// Where the attempt comes from that is the `turn`-th, from 0, at this server. Each connection begins with another
+    /// one of the addresses.
+    fn source(&self, server: ServerId, turn: u8, snapshot: &Snapshot) -> Option<IpAddr> {
+        let pool = snapshot.pool(snapshot.server(server).pool);
+        if pool.source == Source::Client {
+            return self.client.map(|client| client.ip());
+        }
+        let mut sources = snapshot.sources(server);
+        let count = sources.clone().count() as u64;
+        sources.nth((self.id.wrapping_add(turn.into()).checked_rem(count)?) as usize)
     }
 
     /// A reason to leave that was the last server's holds no more.

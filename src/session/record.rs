@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::Cause;
 use crate::config::Event;
+use crate::path::Path;
 use crate::snapshot::{ListenerId, ServerId};
 use crate::tick::Tick;
 
@@ -38,4 +39,6 @@ pub struct Record {
     pub bytes_out: u64,
     /// Why it ended; `None` as long as it has not.
     pub cause: Option<Cause>,
+    /// What the system told of the client's path and of the server's then.
+    pub paths: [Option<Path>; 2],
 }

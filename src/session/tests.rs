@@ -23,6 +23,7 @@ fn config(weights: &[u16]) -> Config {
         admin: None,
         log: config::Log::default(),
         access: config::Access::default(),
+        metrics: config::Metrics::default(),
         timeouts: config::Timeouts::default(),
         tcp: config::Tcp::default(),
         retry: config::Retry::default(),
@@ -44,6 +45,7 @@ fn config(weights: &[u16]) -> Config {
             on_removed: config::OnRemoved::Drain,
             drain_timeout: None,
             close_rate: 100,
+            source: Source::System,
             timeouts: config::OwnTimeouts::default(),
             tcp: config::Tcp::default(),
             retry: config::Retry::default(),
@@ -120,7 +122,7 @@ impl Life {
 
 /// The order to dial the `index`-th server.
 fn dial(index: u16) -> Option<Order> {
-    Some(Order::Dial { to: ServerId(index.into()) })
+    Some(Order::Dial { to: ServerId(index.into()), from: None })
 }
 
 #[test]
@@ -304,6 +306,43 @@ fn what_failed_last_is_the_cause() {
         let order = life.at(1, Input::Dialed(Err(fault)));
         life.assert_given_up(order, cause, 3);
     }
+}
+
+/// The session's number is 7: of two addresses it begins with the second, of three too.
+#[test]
+fn an_address_without_a_port_is_followed_by_the_next_and_then_by_the_next_server() {
+    let dry = Input::Dialed(Err(Fault::NoPorts));
+    let from = |to: u32, last: u8| {
+        Some(Order::Dial { to: ServerId(to), from: Some(Ipv4Addr::new(10, 0, 0, last).into()) })
+    };
+    let mut config = config(&[1, 1]);
+    let sources = ["10.0.0.0", "::1", "10.0.0.1"].map(|source| source.parse().expect("an address"));
+    config.pools[0].source = Source::Addresses(sources.to_vec());
+    config.pools[0].retry.tries = 2;
+    let mut life = Life::new(&config);
+    assert_eq!(Some(life.first), from(0, 1));
+    assert_eq!(life.at(1, dry), from(0, 0));
+    assert_eq!(life.record().tries, 1, "it is one attempt at that server");
+    assert_eq!(life.at(1, dry), from(1, 1));
+    let order = life.refused(1);
+    life.assert_given_up(order, Cause::ConnectRefused, 2);
+    let mut life = Life::new(&config);
+    for order in [from(0, 0), from(1, 1), from(1, 0)] {
+        assert_eq!(life.at(1, dry), order);
+    }
+    let order = life.at(1, dry);
+    life.assert_given_up(order, Cause::NoSourcePort, 2);
+}
+
+#[test]
+fn with_the_clients_address_there_is_one_and_a_client_without_has_none() {
+    let mut config = config(&[1]);
+    config.pools[0].source = Source::Client;
+    let life = Life::new(&config);
+    let to = ServerId(0);
+    assert_eq!(life.first, Order::Dial { to, from: Some(Ipv4Addr::LOCALHOST.into()) });
+    let cx = Context { now: Tick(0), snapshot: &life.snapshot };
+    assert_eq!(Session::new(8, ListenerId(0), None, cx).1, Order::Dial { to, from: None });
 }
 
 #[test]
@@ -566,5 +605,5 @@ proptest! {
 fn a_session_is_small() {
     let size = size_of::<Session>();
     println!("a session has {size} bytes");
-    assert!(size <= 200, "{size}");
+    assert!(size <= 208, "{size}");
 }

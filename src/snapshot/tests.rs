@@ -170,8 +170,11 @@ fn more_names_in_a_minute_than_there_are_ids_are_refused_and_later_they_are_not(
     assert!(later.listeners.len() <= 1 << 16 && later.pools.len() <= 1 << 16);
 }
 
+/// The pool's, then the listener's, then the default.
 #[test]
 fn of_two_limits_the_pools_holds() {
+    const LEAST: &str = "[listener.web]\nbind = [\"127.0.0.1:1\"]\npool = \"web\"\n\
+        [pool.web]\nserver = [{ name = \"a\", addr = \"127.0.0.1:2\" }]";
     let seconds = |seconds| Some(Duration::from_secs(seconds));
     for (tables, idle, half_close, connect) in [
         ("", seconds(3_600), seconds(300), seconds(5)),
@@ -185,10 +188,7 @@ fn of_two_limits_the_pools_holds() {
             None,
         ),
     ] {
-        let text = format!(
-            "[listener.web]\nbind = [\"127.0.0.1:1\"]\npool = \"web\"\n\
-             [[pool.web.server]]\nname = \"s\"\naddr = \"127.0.0.1:2\"\n{tables}"
-        );
+        let text = format!("{LEAST}\n{tables}");
         let config = parse(&text, "test").unwrap_or_else(|report| panic!("{report}"));
         let snapshot = Snapshot::new(&config, 10);
         let timeouts = snapshot.listeners[0].timeouts;

@@ -8,6 +8,8 @@
 pub enum Call {
     /// accept4(2).
     Accept,
+    /// bind(2).
+    Bind,
     /// close(2) of a socket.
     Close,
     /// connect(2).
@@ -71,8 +73,9 @@ const OLD_CALLS: bool = cfg!(target_arch = "x86_64");
 
 impl Call {
     /// All of them, each with its name as strace has it, or as the kernel calls the operation.
-    pub const NAMES: [(Self, &'static str); 29] = [
+    pub const NAMES: [(Self, &'static str); 30] = [
         (Self::Accept, "accept4"),
+        (Self::Bind, "bind"),
         (Self::Close, "close"),
         (Self::Connect, "connect"),
         (Self::EpollCtl, "epoll_ctl"),

@@ -27,9 +27,10 @@ mod reason;
 pub mod sigio;
 pub mod signals;
 mod socket;
-#[cfg(all(feature = "lab", target_os = "linux"))]
 mod source;
 pub mod supervisor;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod tcp_info;
 mod unacknowledged;
 #[cfg(unix)]
 mod unix;
@@ -54,7 +55,6 @@ pub use net::{Net, Os, WouldBlock};
 pub use pipe::Pipe;
 pub use pool::{Lease, Pool};
 pub use reason::why_not_bound;
-#[cfg(all(feature = "lab", target_os = "linux"))]
 pub use source::bind_source;
 #[cfg(unix)]
 pub use unix::{SocketFile, listen_with_mode};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -14,12 +14,16 @@ use super::calls::{self, Call};
 use super::options;
 use super::pipe::{Pipe, Spliced};
 pub use super::socket::{Listener, Stream};
+use super::source::bind_source;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::tcp_info;
 use super::unacknowledged::unacknowledged;
 pub use super::waiting::{
     connect, interrupt_connect, interrupt_read, is_hung_up, limit_writes, recv_now, recv_waiting,
     send_waiting, set_blocking,
 };
 use crate::config::{Address, Keepalive, Tcp};
+use crate::path::Path;
 use crate::relay::Fault;
 
 /// A proof that an operation on a socket can do nothing until an event says otherwise. Only this room
@@ -73,15 +77,15 @@ pub enum Accepted<Stream> {
     Failed(Fault),
 }
 
-/// What the system knows of the way to a peer (`TCP_INFO`, tcp(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Path {
-    /// The smoothed round-trip time, in microseconds.
-    pub rtt_us: u32,
-    /// Segments that were sent again since the connection began.
-    pub retransmits: u32,
-    /// Milliseconds since a byte was last sent or received.
-    pub quiet_ms: u32,
+/// How a server is connected to.
+#[derive(Clone, Copy, Debug)]
+pub struct Leg<'a> {
+    /// The options of the socket.
+    pub tcp: &'a Tcp,
+    /// The own address of the connection; `None`: the system chooses it.
+    pub from: Option<IpAddr>,
+    /// That address may be another host's: the client's (`IP_TRANSPARENT`, ip(7)).
+    pub is_clients: bool,
 }
 
 /// The calls that a readiness engine makes on sockets: the kernel as its parameter, so that the simulator can
@@ -132,13 +136,13 @@ pub trait Net {
     ///
     /// # Errors
     /// The fault, when there can be none.
-    fn socket(&self, to: SocketAddr, tcp: &Tcp) -> Result<Self::Stream, Fault>;
+    fn socket(&self, to: SocketAddr, leg: Leg<'_>) -> Result<Self::Stream, Fault>;
 
     /// Begins to connect. `true`: the connection is there already, as loopback often has it.
     ///
     /// # Errors
     /// The fault, when it is known at once.
-    fn dial(&self, to: &Address, tcp: &Tcp) -> Result<(Self::Stream, bool), Fault>;
+    fn dial(&self, to: &Address, leg: Leg<'_>) -> Result<(Self::Stream, bool), Fault>;
 
     /// Whether a connect that [`Net::dial`] began has ended: `Ok(false)` while it has not. An event alone
     /// proves nothing.
@@ -272,12 +276,12 @@ impl Net for Os {
         }
     }
 
-    fn socket(&self, to: SocketAddr, tcp: &Tcp) -> Result<Stream, Fault> {
-        let socket = socket(to, tcp).map_err(|error| fault(&error))?;
+    fn socket(&self, to: SocketAddr, leg: Leg<'_>) -> Result<Stream, Fault> {
+        let socket = departing(to, leg).map_err(|error| fault(&error))?;
         Ok(Stream::Tcp(TcpStream::from_std(socket.into())))
     }
 
-    fn dial(&self, to: &Address, tcp: &Tcp) -> Result<(Stream, bool), Fault> {
+    fn dial(&self, to: &Address, leg: Leg<'_>) -> Result<(Stream, bool), Fault> {
         let to = match to {
             Address::Ip(to) => *to,
             #[cfg(unix)]
@@ -287,7 +291,7 @@ impl Net for Os {
             // The configuration has none for a server.
             Address::Handed(_) => return Err(fault(&ErrorKind::Unsupported.into())),
         };
-        let socket = socket(to, tcp).map_err(|error| fault(&error))?;
+        let socket = departing(to, leg).map_err(|error| fault(&error))?;
         let connecting = match calls::made(Call::Connect, number(&socket), || socket.connect(&to.into())) {
             Ok(()) => false,
             Err(error) if is_under_way(&error) => true,
@@ -350,74 +354,19 @@ impl Net for Os {
 
     fn silence(stream: &Stream) -> Option<Duration> {
         match stream {
-            Stream::Tcp(socket) => silence(socket),
-            #[cfg(unix)]
-            Stream::Unix(_) => None,
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Stream::Tcp(socket) => tcp_info::silence(socket),
+            _ => None,
         }
     }
 
     fn path(stream: &Stream) -> Option<Path> {
         match stream {
             #[cfg(any(target_os = "linux", target_os = "android"))]
-            Stream::Tcp(socket) => tcp_info(socket).map(|info| Path {
-                rtt_us: info.tcpi_rtt,
-                retransmits: info.tcpi_total_retrans,
-                quiet_ms: info.tcpi_last_data_recv.min(info.tcpi_last_data_sent),
-            }),
+            Stream::Tcp(socket) => tcp_info::path(socket),
             _ => None,
         }
     }
-}
-
-/// [`Net::silence`] from `TCP_INFO`, tcp(7).
-///
-/// A live peer that takes no bytes for the moment (its window is shut) answers each probe, however rare
-/// they become: for it no probe is without an answer. So silence alone proves nothing, but with two probes
-/// or retransmissions unanswered it does. Where nothing is unacknowledged the probes are those of
-/// keep-alive, which has limits of its own.
-fn silence(stream: &TcpStream) -> Option<Duration> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    {
-        let info = tcp_info(stream)?;
-        let asked_again = info.tcpi_retransmits.max(info.tcpi_probes) >= 2;
-        (asked_again && unacknowledged(stream) > 0).then(|| silence_of(&info))
-    }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    {
-        let _ = stream;
-        None
-    }
-}
-
-/// `TCP_INFO`, tcp(7).
-#[cfg(any(target_os = "linux", target_os = "android"))]
-#[expect(unsafe_code, reason = "an option that rustix lacks")]
-fn tcp_info(stream: &TcpStream) -> Option<libc::tcp_info> {
-    use std::os::fd::AsRawFd;
-    // SAFETY: tcp_info is plain integers, for which all bytes zero are a value.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut length = libc::socklen_t::try_from(size_of_val(&info)).ok()?;
-    calls::happened(Call::Getsockopt, stream.as_raw_fd(), 0);
-    // SAFETY: the descriptor is open because `stream` is borrowed; the kernel writes at most `length`
-    // bytes to `info`, which is ours and that long, and sets `length` to what it wrote.
-    let done = unsafe {
-        let info = (&raw mut info).cast();
-        libc::getsockopt(stream.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, info, &raw mut length)
-    };
-    (done == 0).then_some(info)
-}
-
-/// How long a peer that was asked again has been silent. Its last acknowledgement may be older than the bytes
-/// that it owes one for: after an hour of quiet it has not been silent for an hour.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn silence_of(info: &libc::tcp_info) -> Duration {
-    let mut millis = u64::from(info.tcpi_last_ack_recv);
-    if info.tcpi_retransmits > 0 {
-        // Each wait is twice the one before, so all that are over add up to the one that runs less the first.
-        let waits_micros = info.tcpi_rto - (info.tcpi_rto >> info.tcpi_backoff.min(31));
-        millis = millis.min(u64::from(waits_micros / 1_000) + u64::from(info.tcpi_last_data_sent));
-    }
-    Duration::from_millis(millis)
 }
 
 /// Binds and listens. With `shared`, other sockets of this process may listen on the same port, and the
@@ -607,6 +556,18 @@ fn is_under_way(error: &io::Error) -> bool {
     {
         error.kind() == ErrorKind::WouldBlock
     }
+}
+
+/// A socket for a connection to `to`, which comes from where it should.
+fn departing(to: SocketAddr, leg: Leg<'_>) -> io::Result<Socket> {
+    let socket = socket(to, leg.tcp)?;
+    if let Some(from) = leg.from {
+        if leg.is_clients {
+            options::allow_foreign_source(&socket, to.is_ipv6())?;
+        }
+        bind_source(&socket, from)?;
+    }
+    Ok(socket)
 }
 
 /// A socket for that address, with its options.

@@ -140,13 +140,17 @@ pub(super) fn replace(socket: &Socket, before: &Tcp, tcp: &Tcp, is_v6: bool) -> 
         if before.interface != tcp.interface && before.interface.is_some() {
             socket.bind_device(None).map_err(to("interface"))?;
         }
-        for (option, was, is, lock) in [
-            ("sndbuf", before.sndbuf, tcp.sndbuf, SOCK_SNDBUF_LOCK),
-            ("rcvbuf", before.rcvbuf, tcp.rcvbuf, SOCK_RCVBUF_LOCK),
-        ] {
-            if was.is_some() && is.is_none() {
-                unlock_buffer(socket, lock).map_err(to(option))?;
-            }
+        if before.rcvbuf.is_some() && tcp.rcvbuf.is_none() {
+            tune_again(socket, SOCK_RCVBUF_LOCK, |new| {
+                socket.set_recv_buffer_size(new.recv_buffer_size()? / 2)
+            })
+            .map_err(to("rcvbuf"))?;
+        }
+        if before.sndbuf.is_some() && tcp.sndbuf.is_none() {
+            tune_again(socket, SOCK_SNDBUF_LOCK, |new| {
+                socket.set_send_buffer_size(new.send_buffer_size()? / 2)
+            })
+            .map_err(to("sndbuf"))?;
         }
     }
     set(socket, tcp, is_v6)
@@ -174,7 +178,7 @@ fn clamped(option: &'static str, asked: u32, told: usize) -> Option<Clamped> {
     (given < asked).then_some(Clamped { option, given })
 }
 
-/// Whether packets of this host can come from that address.
+/// Whether connections of this host can come from that address.
 ///
 /// # Errors
 /// The system's: AddrNotAvailable when it is another host's.
@@ -182,6 +186,30 @@ pub fn try_source(source: IpAddr) -> io::Result<()> {
     let at = SocketAddr::new(source, 0);
     let socket = new_socket(Domain::for_address(at), Some(Protocol::TCP))?;
     socket.bind(&at.into())
+}
+
+/// Whether connections of this host can come from addresses of others.
+///
+/// # Errors
+/// The system's: PermissionDenied without CAP_NET_ADMIN and CAP_NET_RAW.
+pub fn try_foreign_source(is_v6: bool) -> io::Result<()> {
+    let domain = if is_v6 { Domain::IPV6 } else { Domain::IPV4 };
+    allow_foreign_source(&new_socket(domain, Some(Protocol::TCP))?, is_v6)
+}
+
+/// Lets a socket be bound to an address that this host does not have (`IP_TRANSPARENT`, ip(7)).
+pub(super) fn allow_foreign_source(socket: &Socket, is_v6: bool) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let allow =
+            || if is_v6 { socket.set_ip_transparent_v6(true) } else { socket.set_ip_transparent_v4(true) };
+        calls::made(Call::Setsockopt, number(socket), allow)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (socket, is_v6);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// The class is in the upper six bits; the lower two tell of congestion (RFC 3168), and are the kernel's.
@@ -196,7 +224,13 @@ const SOCK_SNDBUF_LOCK: u32 = 1;
 #[cfg(target_os = "linux")]
 const SOCK_RCVBUF_LOCK: u32 = 2;
 
-/// Lets the kernel tune one of the buffers again (`SO_BUF_LOCK`, Linux 5.15).
+/// Gives one of the buffers the size that new sockets have, and lets the kernel tune it again (`SO_BUF_LOCK`, Linux 5.15).
+#[cfg(target_os = "linux")]
+fn tune_again(socket: &Socket, lock: u32, set: impl FnOnce(&Socket) -> io::Result<()>) -> io::Result<()> {
+    set(&new_socket(Domain::IPV4, Some(Protocol::TCP))?)?;
+    unlock_buffer(socket, lock)
+}
+
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "an option that neither rustix nor socket2 has")]
 fn unlock_buffer(socket: &Socket, lock: u32) -> io::Result<()> {

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use tokio::sync::oneshot;
 
 use crate::cause::Cause;
+use crate::path::Path;
 use crate::session::Doing;
 use crate::snapshot::{ListenerId, ServerId};
-use crate::sys::net::Path;
 use crate::table::Key;
 use crate::tick::Tick;
 
@@ -57,8 +57,8 @@ pub enum Command<Listener> {
     List {
         /// From this slot of the table on.
         from: u32,
-        /// Ask the kernel about both sides.
-        with_paths: bool,
+        /// What the system is asked about each.
+        ask: Ask,
         /// They.
         reply: Reply<Listing>,
     },
@@ -78,6 +78,17 @@ pub enum Command<Listener> {
         /// So it is.
         reply: Reply<()>,
     },
+}
+
+/// What the system is asked about a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Nothing.
+    Nothing,
+    /// About the paths on both sides.
+    Paths,
+    /// The same, and what it tells is counted as a sample.
+    Sample,
 }
 
 /// Some connections of a worker.
@@ -136,6 +147,6 @@ impl<Listener> Command<Listener> {
 }
 
 /// How many connections one turn looks at.
-pub(super) fn list_most(with_paths: bool) -> usize {
-    if with_paths { LIST_MOST_WITH_PATHS } else { LIST_MOST }
+pub(super) fn list_most(ask: Ask) -> usize {
+    if ask == Ask::Nothing { LIST_MOST } else { LIST_MOST_WITH_PATHS }
 }

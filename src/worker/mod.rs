@@ -9,7 +9,7 @@ mod obey;
 mod tests;
 mod timers;
 
-pub use command::{Command, Listing, Reply, Row, Which};
+pub use command::{Ask, Command, Listing, Reply, Row, Which};
 pub use crew::{Crew, Mailbox, Phase};
 pub use gate::Client;
 pub use timers::Timers;
@@ -21,9 +21,10 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use crate::balance;
-use crate::config::{self, AcceptBalance, AtMaxconn};
+use crate::config::{self, AcceptBalance, AtMaxconn, TcpInfo};
 use crate::engine::{Engine, Event, Slots};
 use crate::logging::Recorder;
+use crate::path::Path;
 use crate::relay::Fault;
 use crate::session::{Cause, Context, Input, Order, Record, Session};
 use crate::snapshot::{ListenerId, Published, Snapshot};
@@ -366,6 +367,7 @@ impl<E: Engine> Worker<E> {
             bytes_in: 0,
             bytes_out: 0,
             cause: Some(cause),
+            paths: [None; 2],
         });
     }
 
@@ -440,11 +442,23 @@ impl<E: Engine> Worker<E> {
         // Those who wait at other workers have their turn, too.
         self.yields |= self.setup.crew.wake_waiting(self.setup.number);
         conn.session.uncount(&self.snapshot);
-        let record = conn.session.record(self.setup.number, self.now);
+        // The sockets are there until this is over, and the system still tells of them.
+        let paths = self.ask_paths(&conn);
+        conn.session.count_paths(paths, &self.snapshot);
+        let record = Record { paths, ..conn.session.record(self.setup.number, self.now) };
         if let Some(cause) = record.cause {
             self.snapshot.listener(record.listener).tally.closed[cause.index()].add(1);
         }
         self.setup.recorder.push(record);
+    }
+
+    /// What the system tells of both sides at the end of a connection. A server that was not reached has no path.
+    fn ask_paths(&self, conn: &Conn<E::Io>) -> [Option<Path>; 2] {
+        if self.snapshot.metrics.tcp_info == TcpInfo::Off {
+            return [None; 2];
+        }
+        let [client, server] = self.engine.paths(&conn.io);
+        [client, server.filter(|_| conn.session.connect_ms().is_some())]
     }
 
     fn accept_failed(&mut self, listener: ListenerId, fault: Fault) {

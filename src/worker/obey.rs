@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::command::{WORK_PER_TURN, list_most};
-use super::{Command, Conn, Drain, Listing, Row, Worker};
+use super::{Ask, Command, Conn, Drain, Listing, Row, Worker};
 use crate::engine::Engine;
+use crate::path::Path;
 use crate::session::{Doing, Input};
 use crate::snapshot::{Listener, ListenerId, Pool, Snapshot};
-use crate::sys::net::Path;
 use crate::table::Key;
 use crate::tick::Tick;
 
@@ -117,8 +117,8 @@ impl<E: Engine> Worker<E> {
                 self.close_those(&which);
                 let _ = reply.send(());
             }
-            Command::List { from, with_paths, reply } => {
-                let _ = reply.send(self.list(from, with_paths));
+            Command::List { from, ask, reply } => {
+                let _ = reply.send(self.list(from, ask));
             }
             Command::End { keys, of, cause, gently } => {
                 for key in keys {
@@ -161,16 +161,19 @@ impl<E: Engine> Worker<E> {
     }
 
     /// Some connections as they are now. Their bytes are counted on this occasion.
-    fn list(&mut self, from: u32, with_paths: bool) -> Listing {
-        let (keys, next) = self.table.keys_from(from, list_most(with_paths));
-        let rows = keys.into_iter().filter_map(|key| self.row(key, with_paths)).collect();
+    fn list(&mut self, from: u32, ask: Ask) -> Listing {
+        let (keys, next) = self.table.keys_from(from, list_most(ask));
+        let rows = keys.into_iter().filter_map(|key| self.row(key, ask)).collect();
         Listing { rows, next }
     }
 
-    fn row(&mut self, key: Key, with_paths: bool) -> Option<Row> {
+    fn row(&mut self, key: Key, ask: Ask) -> Option<Row> {
         let Conn { session, io, .. } = self.table.get_mut(key)?;
         let sight = self.engine.look(io);
-        let paths = if with_paths { self.engine.paths(io) } else { [None; 2] };
+        let paths = if ask == Ask::Nothing { [None; 2] } else { self.engine.paths(io) };
+        if ask == Ask::Sample && session.doing() == Doing::Relaying {
+            session.count_paths(paths, &self.snapshot);
+        }
         if let Some(sight) = &sight {
             session.see(self.now, sight.progress);
             session.count_bytes(sight.progress.moved, &self.snapshot);

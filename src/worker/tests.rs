@@ -11,10 +11,10 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::config::{self, Config};
+use crate::path::Path;
 use crate::relay::{End, Progress, Side};
 use crate::session::{Doing, Order, Sight};
 use crate::snapshot::Overrides;
-use crate::sys::net::Path;
 
 /// Far more orders than any test needs: a worker that turns in circles is found out.
 const ORDERS_MAX: usize = 100_000;
@@ -73,7 +73,7 @@ impl Engine for Puppet {
     }
 
     fn paths(&self, _: &TcpStream) -> [Option<Path>; 2] {
-        [Some(Path { rtt_us: 5, retransmits: 1, quiet_ms: 3 }), None]
+        [Some(Path { rtt_us: 5, retransmits: 1, quiet_ms: 3, ..Path::default() }), None]
     }
 
     fn close_listeners(
@@ -255,7 +255,7 @@ fn a_connection_goes_its_way_and_leaves_nothing_behind() {
     stage.turn(2, [Event::Dialed { key, result: Ok(()) }]);
     stage.turn(3, [Event::Ended { key, end: End::Clean, moved: [5, 6], unsent: false }]);
     let to = crate::snapshot::ServerId(0);
-    assert_eq!(stage.orders(), [Order::Dial { to }, Order::Relay, Order::Close]);
+    assert_eq!(stage.orders(), [Order::Dial { to, from: None }, Order::Relay, Order::Close]);
     assert!(stage.worker.table.is_empty());
     stage.turn(4, [Event::Closed { key }, Event::Dialed { key, result: Ok(()) }]);
     assert_eq!(stage.orders(), [], "a late event finds nobody");
@@ -617,7 +617,8 @@ fn connections_are_told_of_in_pieces() {
     stage.turn(42, [Event::Closed { key: keys[7] }]);
     stage.engine().progress = Progress { moved: [70, 80], waiting_for: Some(Side::Server) };
     let list = |stage: &mut Stage, from, with_paths| {
-        command(stage, 50, |reply| Command::List { from, with_paths, reply })
+        let ask = if with_paths { Ask::Paths } else { Ask::Nothing };
+        command(stage, 50, |reply| Command::List { from, ask, reply })
     };
     let (mut seen, mut from, mut pieces) = (Vec::new(), Some(0), 0);
     while let Some(slot) = from {

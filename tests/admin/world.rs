@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidegate::control::model::{
-    Bytes, Configuration, Connection, Histogram, Listener, Phase, Pool, Process, Server, ServerState,
+    Bytes, Configuration, Connection, Histogram, Listener, Paths, Phase, Pool, Process, Server, ServerState,
     SessionState, Status, Worker,
 };
 
@@ -39,6 +39,7 @@ fn server(name: &str, state: ServerState, removed: bool) -> Server {
         connect_seconds: times(),
         redispatched: 2,
         bytes: bytes(),
+        paths: Paths { rtt_seconds: times(), retransmits: 7, segments: 900 },
         removed,
     }
 }
@@ -53,6 +54,7 @@ fn listener() -> Listener {
         maxconn: Some(100),
         accepted: 40,
         bytes: bytes(),
+        paths: Paths { rtt_seconds: times(), retransmits: 7, segments: 900 },
         closed: BTreeMap::from([("done".to_owned(), 30), ("maxconn".to_owned(), 4)]),
         removed: false,
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::control::servers::Pair;
 use crate::control::{Run, goes_on};
 use crate::support::peer::{End, Peer};
+use tidegate::control::model::Paths;
 
 pub(crate) fn idle_timeout_holds_for_who_is_there(engine: &str) {
     let pair = Pair::start();
@@ -177,4 +178,45 @@ pub(crate) fn retries_and_connect_change(engine: &str) {
     run.reload(&file.set("defaults.retry", "tries = 2"));
     let sessions = run.sessions(4);
     assert!(sessions.iter().all(|client| run.server_of(client) == "b"));
+}
+
+/// Off, then at their ends, then every second while they go on.
+pub(crate) fn paths_of_connections_that_go_on_are_sampled(engine: &str) {
+    let pair = Pair::start();
+    let file = pair.both(engine).set("metrics", "tcp_info = \"off\"");
+    let run = Run::start(&file);
+    let counts = || {
+        let status = run.status();
+        let (client, servers) = (&status.listeners[0].paths, &status.pools[0].servers);
+        let of_servers =
+            |value: fn(&Paths) -> u64| servers.iter().map(|server| value(&server.paths)).sum::<u64>();
+        [
+            [client.rtt_seconds.count, of_servers(|paths| paths.rtt_seconds.count)],
+            [client.segments, of_servers(|paths| paths.segments)],
+        ]
+    };
+    drop(run.session());
+    run.wait_for("no connection", |status| status.process.connections == 0);
+    assert_eq!(counts(), [[0; 2]; 2]);
+    run.reload(&file.clone().set("metrics", "tcp_info = \"close\""));
+    let mut client = run.session();
+    goes_on(&mut client);
+    assert_eq!(counts(), [[0; 2]; 2], "it has not ended");
+    drop(client);
+    run.wait_for("one more connection", |status| status.process.connections == 0);
+    let [rtts, segments] = counts();
+    assert_eq!(rtts, [1, 1]);
+    assert!(segments.iter().all(|count| (1..10).contains(count)), "{segments:?}");
+    let said = run.reload(&file.set("metrics", "tcp_info = \"sample\"\ntcp_info_sample_every = \"1s\""));
+    assert!(said.contains("metrics.tcp_info: close -> sample"), "{said}");
+    let mut client = run.session();
+    for _ in 0..20 {
+        goes_on(&mut client);
+    }
+    run.wait_for("three samples", |status| status.listeners[0].paths.rtt_seconds.count >= 4);
+    let [rtts, sampled] = counts();
+    assert_eq!(rtts[0], rtts[1]);
+    // What was sampled is not counted again.
+    let more = [0, 1].map(|side| sampled[side] - segments[side]);
+    assert!(more.iter().all(|count| (20..40).contains(count)), "{more:?}");
 }

@@ -9,7 +9,7 @@ use tidegate::config::Config;
 use tidegate::engine::sim::{Dice, Limits, MS, SimListener, SimNet, SimStream};
 use tidegate::snapshot::{ListenerId, Overrides, Published};
 use tidegate::tick::Tick;
-use tidegate::worker::{Command, Crew, Listing, Reply, Row};
+use tidegate::worker::{Ask, Command, Crew, Listing, Reply, Row};
 use tokio::sync::oneshot::{self, Receiver};
 
 /// Whoever looks on does nothing.
@@ -109,8 +109,9 @@ impl Operator {
     }
 
     fn list(&mut self) {
-        let (from, with_paths) = (self.dice.between(0, 40) as u32, self.dice.chance(500));
-        self.listing = Some(self.tell(|reply| Command::List { from, with_paths, reply }));
+        let from = self.dice.between(0, 40) as u32;
+        let ask = self.dice.pick(&[Ask::Nothing, Ask::Paths, Ask::Sample]);
+        self.listing = Some(self.tell(|reply| Command::List { from, ask, reply }));
     }
 
     /// Some of those that were listed last, of which some are gone by now.

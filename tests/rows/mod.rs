@@ -10,6 +10,7 @@ pub(crate) mod leaving;
 pub(crate) mod limits;
 pub(crate) mod resets;
 pub(crate) mod sets;
+pub(crate) mod sockets;
 pub(crate) mod splice;
 pub(crate) mod stuck;
 pub(crate) mod timeouts;

@@ -32,6 +32,7 @@ pub(crate) struct Config {
     access: String,
     listener: String,
     balance: &'static str,
+    pool: String,
     servers: Vec<String>,
     tables: String,
 }
@@ -48,6 +49,7 @@ impl Config {
             access: String::new(),
             listener: String::new(),
             balance: "round_robin",
+            pool: String::new(),
             servers: Vec::new(),
             tables: String::new(),
         }
@@ -112,6 +114,12 @@ impl Config {
         self
     }
 
+    /// One more line of `[pool.p]`.
+    pub(crate) fn pool(mut self, line: &str) -> Self {
+        self.pool = self.pool + line + "\n";
+        self
+    }
+
     /// `[defaults.timeouts]` with these lines.
     pub(crate) fn timeouts(self, lines: &str) -> Self {
         self.table("defaults.timeouts", lines)
@@ -126,7 +134,9 @@ impl Config {
 
 impl Display for Config {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { engine, fallback, workers, bind, process, access, listener, balance, tables, .. } = self;
+        let Self {
+            engine, fallback, workers, bind, process, access, listener, balance, pool, tables, ..
+        } = self;
         let servers = self.servers.join(", ");
         write!(
             out,
@@ -134,7 +144,7 @@ impl Display for Config {
              [process]\nworkers = {workers}\nengine = \"{engine}\"\nengine_fallback = {fallback}\n{process}\
              [log.access]\nskip_empty = false\n{access}\
              [listener.l]\nbind = [\"{bind}\"]\npool = \"p\"\n{listener}\
-             [pool.p]\nbalance = \"{balance}\"\nserver = [{servers}]\n\
+             [pool.p]\nbalance = \"{balance}\"\nserver = [{servers}]\n{pool}\
              {tables}"
         )
     }
@@ -166,6 +176,11 @@ pub(crate) struct Access {
     pub(crate) cause: String,
     pub(crate) closer: String,
     pub(crate) hap_ts: String,
+    pub(crate) rtt_client_us: Option<u32>,
+    pub(crate) rtt_server_us: Option<u32>,
+    pub(crate) retrans_client: Option<u32>,
+    pub(crate) retrans_server: Option<u32>,
+    pub(crate) verdict: Option<String>,
     pub(crate) engine: String,
     pub(crate) worker: u16,
 }

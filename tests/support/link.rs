@@ -60,6 +60,16 @@ impl Link {
         self.far.within(act)
     }
 
+    /// The namespace of the near end.
+    pub(crate) fn near_end(&self) -> &Namespace {
+        &self.near
+    }
+
+    /// That of the far end.
+    pub(crate) fn far_end(&self) -> &Namespace {
+        &self.far
+    }
+
     /// From now on everything that the far end sends is lost.
     pub(crate) fn cut(&self) {
         self.far.ip(&format!("route add blackhole {NEAR}/32")).expect("the cable can be cut");
@@ -71,12 +81,14 @@ impl Link {
     }
 }
 
-struct Namespace {
+/// A network of its own.
+pub(crate) struct Namespace {
     holder: Child,
 }
 
 impl Namespace {
-    fn new() -> io::Result<Self> {
+    /// One without a device that is up.
+    pub(crate) fn new() -> io::Result<Self> {
         let holder = Command::new("unshare").args(["--net", "sleep", "120"]).stderr(Stdio::null()).spawn()?;
         let mut namespace = Self { holder };
         let ours = fs::read_link("/proc/thread-self/ns/net")?;
@@ -91,12 +103,17 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// Its holder's process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.holder.id()
+    }
+
     fn path(&self) -> String {
         format!("/proc/{}/ns/net", self.holder.id())
     }
 
     /// Runs on a thread of its own, which moves into the namespace and ends there.
-    fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         let act = || {
             let namespace = File::open(self.path()).expect("its holder runs");
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
@@ -108,7 +125,8 @@ impl Namespace {
         })
     }
 
-    fn ip(&self, arguments: &str) -> io::Result<()> {
+    /// Runs ip(8) in it.
+    pub(crate) fn ip(&self, arguments: &str) -> io::Result<()> {
         let output = self.within(|| Command::new("ip").args(arguments.split(' ')).output())?;
         if output.status.success() {
             return Ok(());

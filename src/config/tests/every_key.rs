@@ -24,12 +24,12 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
             }
         }
     }
-    let tables = ".config_version .include .process .admin .log .defaults .listener .pool process.workers \
+    let tables = ".config_version .include .process .admin .log .metrics .defaults .listener .pool process.workers \
         process.cpu_affinity process.engine process.engine_fallback process.maxconn process.buffer_size process.buffer_budget process.splice process.user process.watch \
         process.drain process.uring process.drain.grace process.drain.idle_first process.drain.spread process.drain.hard_stop \
         process.uring.entries process.uring.buffers process.uring.multishot admin.socket admin.socket_mode admin.http admin.http_token_file admin.http_write log.level log.output log.format log.access log.access.output \
         log.access.format log.access.template log.access.events log.access.update_every log.access.skip_empty \
-        log.access.sample defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \
+        log.access.sample metrics.tcp_info metrics.tcp_info_sample_every defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \
         defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close \
         defaults.tcp.nodelay defaults.tcp.keepalive defaults.tcp.dead_peer defaults.tcp.user_timeout defaults.tcp.congestion \
         defaults.tcp.rcvbuf defaults.tcp.sndbuf defaults.tcp.dscp defaults.tcp.mark defaults.tcp.interface \
@@ -38,7 +38,7 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.engine listener.NAME.backlog listener.NAME.accept_balance \
         listener.NAME.maxconn listener.NAME.at_maxconn listener.NAME.timeouts listener.NAME.tcp \
         listener.NAME.timeouts.idle listener.NAME.timeouts.half_close pool.NAME.balance pool.NAME.server \
-        pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate pool.NAME.timeouts pool.NAME.tcp pool.NAME.retry pool.NAME.timeouts.connect \
+        pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate pool.NAME.source pool.NAME.timeouts pool.NAME.tcp pool.NAME.retry pool.NAME.timeouts.connect \
         pool.NAME.timeouts.connect_total pool.NAME.timeouts.idle pool.NAME.timeouts.half_close \
         pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight pool.NAME.server.state";
     assert_eq!(read, tables.split_whitespace().collect::<Vec<_>>());

@@ -39,7 +39,6 @@ fn a_listener_and_a_pool_have_their_own_options_over_the_defaults() {
     assert_eq!(config.tcp, defaults);
 }
 
-/// The pool's, then the listener's, then the default.
 #[test]
 fn wrong_options_are_refused_with_what_would_be_right() {
     assert_errors(&[

@@ -38,15 +38,17 @@ pub use selector::{Readiness, Report, Selector, Source, Trigger, Want};
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::pipes::Pipes;
-use super::{Engine, Event, Order, Pace, Sight, Slots, drive};
+use super::{Engine, Event, Order, Pace, Sight, Slots, drive, leg};
 use crate::config::Keepalive;
+use crate::path::Path;
 use crate::relay::{Dir, End, Fault, Op, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
-use crate::sys::net::{Accepted, Path};
+use crate::sys::net::Accepted;
 use crate::sys::{Net, Os, Pool};
 use crate::table::Key;
 use latch::Latch;
@@ -160,18 +162,22 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         self.workshop.pipes.out()
     }
 
-    fn dial(&mut self, key: Key, io: &mut Io<N>, to: ServerId, out: &mut VecDeque<Event<N::Stream>>) {
+    fn dial(
+        &mut self,
+        key: Key,
+        io: &mut Io<N>,
+        (to, from): (ServerId, Option<IpAddr>),
+        out: &mut VecDeque<Event<N::Stream>>,
+    ) {
         self.abandon(io);
         io.phase = Phase::Resting;
-        let server = self.snapshot.server(to);
-        let result = self.net.dial(&server.addr, &self.snapshot.pool(server.pool).tcp).and_then(
-            |(stream, connected)| {
-                let socket = io.server.insert(Socket::new(stream));
-                let token = key.token(Side::Server as usize == 1);
-                self.selector.add(Source::Stream(&mut socket.stream), token).map_err(|_| Fault::NoMemory)?;
-                Ok(connected)
-            },
-        );
+        let (to, leg) = leg(&self.snapshot, to, from);
+        let result = self.net.dial(to, leg).and_then(|(stream, connected)| {
+            let socket = io.server.insert(Socket::new(stream));
+            let token = key.token(Side::Server as usize == 1);
+            self.selector.add(Source::Stream(&mut socket.stream), token).map_err(|_| Fault::NoMemory)?;
+            Ok(connected)
+        });
         match result {
             Ok(true) => out.push_back(Event::Dialed { key, result: Ok(()) }),
             Ok(false) => io.phase = Phase::Dialing,
@@ -567,7 +573,7 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
 
     fn order(&mut self, key: Key, io: &mut Io<N>, order: Order, out: &mut VecDeque<Event<N::Stream>>) {
         match order {
-            Order::Dial { to } => self.dial(key, io, to, out),
+            Order::Dial { to, from } => self.dial(key, io, (to, from), out),
             Order::Relay => {
                 let room = u32::try_from(self.workshop.scratch.len()).expect("configuration limits it");
                 io.phase = Phase::Relaying(Relay::new(room));

@@ -83,7 +83,7 @@ impl Stage {
 fn a_client_that_resets_just_as_its_server_is_reached_is_a_reset_to_the_server() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let mut stage = Stage::new(&listener);
-    stage.order(Order::Dial { to: ServerId(0) });
+    stage.order(Order::Dial { to: ServerId(0), from: None });
     let (mut server, _) = listener.accept().expect("the proxy");
     stage.reset_by_client();
     // One turn hears of both, the server first, because that came first.
@@ -108,7 +108,7 @@ fn a_client_that_leaves_between_two_attempts_is_noticed() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let mut stage = Stage::new(&listener);
     drop(listener);
-    stage.order(Order::Dial { to: ServerId(0) });
+    stage.order(Order::Dial { to: ServerId(0), from: None });
     assert!(matches!(stage.event(), Some(Event::Dialed { result: Err(Fault::Refused), .. })));
     stage.reset_by_client();
     assert!(matches!(stage.event(), Some(Event::ClientLeft { .. })));

@@ -32,10 +32,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Readiness, Report, Selector, Source, Trigger, Want};
-use crate::config::{Address, Keepalive, Tcp};
+use crate::config::{Address, Keepalive};
 use crate::relay::Fault;
 use crate::sys::Net;
-use crate::sys::net::{Accepted, Received, Sent};
+use crate::sys::net::{Accepted, Leg, Received, Sent};
 use crate::sys::pipe::Spliced;
 
 /// The world that a run's sockets share.
@@ -231,7 +231,7 @@ impl Net for SimNet {
 
     fn scatter_probes(_: &SimStream, _: Option<Keepalive>) {}
 
-    fn socket(&self, to: SocketAddr, _: &Tcp) -> Result<SimStream, Fault> {
+    fn socket(&self, to: SocketAddr, _: Leg<'_>) -> Result<SimStream, Fault> {
         // The connect that follows at once begins here.
         let (conn, _) = self.with(|world| {
             world.pass_time();
@@ -241,7 +241,7 @@ impl Net for SimNet {
         Ok(self.stream(conn))
     }
 
-    fn dial(&self, to: &Address, _: &Tcp) -> Result<(SimStream, bool), Fault> {
+    fn dial(&self, to: &Address, _: Leg<'_>) -> Result<(SimStream, bool), Fault> {
         let Address::Ip(to) = *to else { unreachable!("the simulator's servers have IP addresses") };
         let (conn, connected) = self.with(|world| {
             world.pass_time();

@@ -12,6 +12,7 @@ mod carrier;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -19,12 +20,13 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::reactor::{Listening, take, vacant};
-use super::{Bounds, Engine, Event, Order, Sight, Slots};
+use super::{Bounds, Engine, Event, Order, Sight, Slots, leg};
 use crate::config::{Address, Keepalive};
+use crate::path::Path;
 use crate::relay::{Dir, End, Fault, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::calls::{self, Call};
-use crate::sys::net::{self, Listener, Path, Stream};
+use crate::sys::net::{self, Listener, Stream};
 use crate::sys::{Net, Os};
 use crate::table::Key;
 use carrier::{Budget, Shared};
@@ -139,7 +141,13 @@ impl Threads {
         Ok(())
     }
 
-    fn dial(&mut self, key: Key, io: &mut Io, to: ServerId, out: &mut VecDeque<Event<Stream>>) {
+    fn dial(
+        &mut self,
+        key: Key,
+        io: &mut Io,
+        to: (ServerId, Option<IpAddr>),
+        out: &mut VecDeque<Event<Stream>>,
+    ) {
         self.abandon(io);
         io.attempt += 1;
         match self.connect(key, io, to) {
@@ -152,20 +160,23 @@ impl Threads {
     }
 
     /// Has a thread connect.
-    fn connect(&mut self, key: Key, io: &mut Io, to: ServerId) -> Result<(), Fault> {
-        let server = self.snapshot.server(to);
-        let pool = self.snapshot.pool(server.pool);
-        let (to, tcp) = (&server.addr, &pool.tcp);
+    fn connect(
+        &mut self,
+        key: Key,
+        io: &mut Io,
+        (to, from): (ServerId, Option<IpAddr>),
+    ) -> Result<(), Fault> {
+        let limit = self.snapshot.pool(self.snapshot.server(to).pool).connect.unwrap_or(CONNECT_MAX);
+        let (to, leg) = leg(&self.snapshot, to, from);
         let (mut stream, to) = match to {
-            Address::Ip(to) => (Os.socket(*to, tcp)?, Some(*to)),
+            Address::Ip(to) => (Os.socket(*to, leg)?, Some(*to)),
             // A unix socket is connected at once or not at all.
-            Address::Unix(_) | Address::Handed(_) => (Os.dial(to, tcp)?.0, None),
+            Address::Unix(_) | Address::Handed(_) => (Os.dial(to, leg)?.0, None),
         };
         self.watch(&mut stream, key.token(true)).map_err(|_| Fault::NoMemory)?;
         net::set_blocking(&stream)?;
         let stream = Arc::clone(io.server.insert(Arc::new(stream)));
         let (post, attempt) = (self.post.clone(), io.attempt);
-        let limit = pool.connect.unwrap_or(CONNECT_MAX);
         let dial = move || {
             let result = to.map_or(Ok(()), |to| net::connect(&stream, to, limit));
             // Whoever closes the socket must find that it is the last to have it.
@@ -408,7 +419,7 @@ impl Engine for Threads {
 
     fn order(&mut self, key: Key, io: &mut Io, order: Order, out: &mut VecDeque<Event<Stream>>) {
         match order {
-            Order::Dial { to } => self.dial(key, io, to, out),
+            Order::Dial { to, from } => self.dial(key, io, (to, from), out),
             Order::Relay => self.relay(key, io, out),
             Order::Stop(End::Reset { by, fault }) => self.give_up(key, io, by, fault, out),
             Order::Stop(why) => self.stop(key, io, why, out),

@@ -23,16 +23,18 @@ pub use ring::{Answer, Completion, Ring};
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::reactor::{take, vacant};
-use super::{Bounds, Engine, Event, Order, Pace, Sight, Slots, drive};
+use super::{Bounds, Engine, Event, Order, Pace, Sight, Slots, drive, leg};
 use crate::config::{Address, Keepalive};
+use crate::path::Path;
 use crate::relay::{Dir, End, Fault, Output, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::Net;
-use crate::sys::net::{Accepted, Path};
+use crate::sys::net::Accepted;
 use crate::table::Key;
 use conn::{Lane, Phase, Receive, Watch, Wire, Works};
 use flight::{Owner, Part, Payload};
@@ -121,7 +123,13 @@ impl<R: Ring> Uring<R> {
         &self.works.pool
     }
 
-    fn dial(&mut self, key: Key, io: &mut Io<R::Net>, to: ServerId, out: &mut VecDeque<Event<StreamOf<R>>>) {
+    fn dial(
+        &mut self,
+        key: Key,
+        io: &mut Io<R::Net>,
+        to: (ServerId, Option<IpAddr>),
+        out: &mut VecDeque<Event<StreamOf<R>>>,
+    ) {
         self.abandon(io);
         match self.connect(key, io, to) {
             Ok(true) => out.push_back(Event::Dialed { key, result: Ok(()) }),
@@ -131,12 +139,16 @@ impl<R: Ring> Uring<R> {
     }
 
     /// Begins to connect; `true` when it is done already.
-    fn connect(&mut self, key: Key, io: &mut Io<R::Net>, to: ServerId) -> Result<bool, Fault> {
-        let server = self.snapshot.server(to);
-        let (to, tcp) = (&server.addr, &self.snapshot.pool(server.pool).tcp);
+    fn connect(
+        &mut self,
+        key: Key,
+        io: &mut Io<R::Net>,
+        (to, from): (ServerId, Option<IpAddr>),
+    ) -> Result<bool, Fault> {
+        let (to, leg) = leg(&self.snapshot, to, from);
         match to {
             Address::Ip(to) => {
-                let stream = io.server.insert(self.net.socket(*to, tcp)?);
+                let stream = io.server.insert(self.net.socket(*to, leg)?);
                 #[cfg(feature = "sim")]
                 self.works.ring.introduce(&io.client, Some(stream));
                 let address = Box::new(socket2::SockAddr::from(*to));
@@ -151,7 +163,7 @@ impl<R: Ring> Uring<R> {
             }
             // A unix socket is connected at once or not at all.
             Address::Unix(_) | Address::Handed(_) => {
-                let (stream, connected) = self.net.dial(to, tcp)?;
+                let (stream, connected) = self.net.dial(to, leg)?;
                 io.server = Some(stream);
                 Ok(connected)
             }
@@ -417,7 +429,7 @@ impl<R: Ring> Engine for Uring<R> {
 
     fn order(&mut self, key: Key, io: &mut Self::Io, order: Order, out: &mut VecDeque<Event<Self::Socket>>) {
         match order {
-            Order::Dial { to } => self.dial(key, io, to, out),
+            Order::Dial { to, from } => self.dial(key, io, (to, from), out),
             Order::Relay => {
                 io.phase = Phase::Relaying(Relay::new(self.works.read_size));
                 self.pump(key, io, out);

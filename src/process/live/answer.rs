@@ -12,6 +12,7 @@ use crate::config::{self, ServerState};
 use crate::control::model::{Changed, Closing, Connection, Effect, Filter, Refusal, Status};
 use crate::control::{Control, Cursor};
 use crate::snapshot::Override;
+use crate::worker::Ask;
 
 impl Control for Live {
     async fn status(&self) -> Status {
@@ -25,7 +26,8 @@ impl Control for Live {
         with_paths: bool,
     ) -> Result<(Vec<Connection>, Option<Cursor>), Refusal> {
         let selection = self.select(filter).await?;
-        let (found, next) = self.piece(&selection, after.unwrap_or_default(), with_paths).await;
+        let ask = if with_paths { Ask::Paths } else { Ask::Nothing };
+        let (found, next) = self.piece(&selection, after.unwrap_or_default(), ask).await;
         Ok((found.into_iter().map(|found| found.connection).collect(), next))
     }
 

@@ -4,12 +4,12 @@ use super::{Live, State, refuse};
 use crate::control::Cursor;
 use crate::control::model::{Bytes, Connection, Filter, Path, Refusal, RefusalKind, SessionState};
 use crate::control::select::Selection;
+use crate::path;
 use crate::relay::Dir;
 use crate::session::Doing;
 use crate::snapshot::Snapshot;
-use crate::sys::net;
 use crate::table::Key;
-use crate::worker::{Command, Row};
+use crate::worker::{Ask, Command, Row};
 
 /// A connection and where it is.
 pub(super) struct Found {
@@ -25,7 +25,7 @@ impl Live {
         &self,
         selection: &Selection,
         at: Cursor,
-        with_paths: bool,
+        ask: Ask,
     ) -> (Vec<Found>, Option<Cursor>) {
         let (hand, engine) = {
             let state = self.state.lock().await;
@@ -33,7 +33,7 @@ impl Live {
             (hand.clone(), state.sets.engine_of(at.worker).name())
         };
         let (reply, answer) = tokio::sync::oneshot::channel();
-        self.tell(&hand, at.worker, Command::List { from: at.slot, with_paths, reply });
+        self.tell(&hand, at.worker, Command::List { from: at.slot, ask, reply });
         // A worker that has ended has no connection.
         let listing = answer.await.unwrap_or_default();
         let snapshot = self.published.current();
@@ -53,7 +53,7 @@ impl Live {
     pub(super) async fn find(&self, selection: &Selection) -> Vec<Found> {
         let (mut all, mut next) = (Vec::new(), Some(Cursor::default()));
         while let Some(at) = next {
-            let (found, following) = self.piece(selection, at, false).await;
+            let (found, following) = self.piece(selection, at, Ask::Nothing).await;
             all.extend(found);
             next = following;
         }
@@ -112,7 +112,7 @@ fn shown(snapshot: &Snapshot, row: &Row, worker: u16, engine: &str) -> Connectio
     let listener = snapshot.listener(row.listener);
     let server = row.server.map(|id| snapshot.server(id));
     let pool = server.map_or(listener.pool, |server| server.pool);
-    let path = |path: Option<net::Path>| {
+    let path = |path: Option<path::Path>| {
         path.map(|path| Path { rtt_us: path.rtt_us, retransmits: path.retransmits })
     };
     let ms_since = |tick: crate::tick::Tick| row.now.0.saturating_sub(tick.0);

@@ -5,6 +5,7 @@ mod closing;
 mod hear;
 mod list;
 mod reload;
+mod samples;
 mod stamps;
 mod status;
 mod trial;

@@ -6,11 +6,11 @@ use super::{Live, State};
 use crate::cause::Cause;
 use crate::config::ServerState;
 use crate::control::model::{
-    Bytes, Configuration, Histogram, Listener, Phase, Pool, Process, Server, Status, Worker,
+    Bytes, Configuration, Histogram, Listener, Paths, Phase, Pool, Process, Server, Status, Worker,
 };
 use crate::snapshot::{self, PoolId, Snapshot};
 use crate::sys;
-use crate::tally::{Attempt, BOUNDS_MS, Count, Times};
+use crate::tally::{self, Attempt, BOUNDS_MS, Count, RTT_BOUNDS_US, Times};
 use crate::worker;
 
 impl Live {
@@ -92,6 +92,7 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
             maxconn: (most != u32::MAX).then_some(most),
             accepted: one.tally.accepted.get(),
             bytes: bytes(&one.tally.bytes),
+            paths: paths(&one.tally.paths),
             closed: by_name(Cause::ALL.into_iter().map(Cause::name).zip(&one.tally.closed)),
             removed: is_gone,
         };
@@ -146,6 +147,7 @@ fn server(one: &snapshot::Server, file: Option<&crate::config::Server>) -> Serve
         connect_seconds: histogram(&tally.connect),
         redispatched: tally.redispatched.get(),
         bytes: bytes(&tally.bytes),
+        paths: paths(&tally.paths),
         removed: one.removed.is_some(),
     }
 }
@@ -168,11 +170,24 @@ fn by_name<'a>(counts: impl Iterator<Item = (&'static str, &'a Count)>) -> BTree
     reason = "a sum of milliseconds that is not exact any more is a few centuries"
 )]
 fn histogram(times: &Times) -> Histogram {
-    let counts: Vec<u64> = times.buckets.iter().map(Count::get).collect();
-    let bounds = BOUNDS_MS.iter().map(|ms| f64::from(*ms) / 1e3);
+    of_buckets(&times.buckets, BOUNDS_MS.map(|ms| f64::from(ms) / 1e3), times.sum_ms.get() as f64 / 1e3)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "as above, and longer")]
+fn paths(paths: &tally::Paths) -> Paths {
+    let bounds = RTT_BOUNDS_US.map(|us| f64::from(us) / 1e6);
+    Paths {
+        rtt_seconds: of_buckets(&paths.rtt, bounds, paths.rtt_sum_us.get() as f64 / 1e6),
+        retransmits: paths.retransmits.get(),
+        segments: paths.segments.get(),
+    }
+}
+
+fn of_buckets(counts: &[Count], bounds: impl IntoIterator<Item = f64>, sum: f64) -> Histogram {
+    let counts: Vec<u64> = counts.iter().map(Count::get).collect();
     Histogram {
-        buckets: bounds.zip(counts.iter().copied()).collect(),
+        buckets: bounds.into_iter().zip(counts.iter().copied()).collect(),
         count: counts.iter().sum(),
-        sum: times.sum_ms.get() as f64 / 1e3,
+        sum,
     }
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::Live;
-use crate::config::Event;
+use crate::config::{Event, TcpInfo};
 use crate::control::Cursor;
 use crate::control::select::Selection;
 use crate::logging::Recorder;
 use crate::relay::Dir;
 use crate::session::{Doing, Record};
+use crate::worker::Ask;
 
 /// How soon to look again whether the log has room.
 const ROOM: Duration = Duration::from_millis(20);
@@ -19,9 +20,11 @@ impl Live {
         let every_ms = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
         loop {
             tokio::time::sleep(every).await;
+            let asks = self.published.current().metrics.tcp_info != TcpInfo::Off;
+            let asks = if asks { Ask::Paths } else { Ask::Nothing };
             let mut next = Some(Cursor::default());
             while let Some(at) = next {
-                let (found, following) = self.piece(&Selection::default(), at, false).await;
+                let (found, following) = self.piece(&Selection::default(), at, asks).await;
                 while recorder.room() < found.len() {
                     tokio::time::sleep(ROOM).await;
                 }
@@ -43,6 +46,7 @@ impl Live {
                             bytes_in: row.moved[Dir::Up.index()],
                             bytes_out: row.moved[Dir::Down.index()],
                             cause: None,
+                            paths: row.paths,
                         });
                     }
                 }
