@@ -13,7 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 pub use crate::balance::ServerId;
-use crate::balance::{Balancer, Rotate, TwoChoices};
+use crate::balance::{Balancer, BySource, LeastConnections, Rotate, TwoChoices};
 use crate::config::{self, AcceptBalance, AtMaxconn, OnRemoved, ServerState};
 use crate::tally::{ListenerTally, ServerTally};
 use crate::tick::Tick;
@@ -310,7 +310,7 @@ impl Snapshot {
                 let index = places.server(id, server, &servers);
                 members.push(put_server(&mut servers, index, id, server, over));
             }
-            let balancer = self.balancer(id, pool.balance, &members);
+            let balancer = self.balancer(id, pool.balance, &members, &servers);
             let pool = Pool {
                 name: pool.name.as_str().into(),
                 balance: pool.balance,
@@ -345,15 +345,32 @@ impl Snapshot {
         })
     }
 
-    /// Chooses among `members`; who had the last turn is remembered.
-    fn balancer(&self, pool: PoolId, balance: config::Balance, members: &[(ServerId, u16)]) -> Balancer {
+    /// Chooses among `members` of `servers`; what was there before and fits goes on: who had the last turn, or a table.
+    fn balancer(
+        &self,
+        pool: PoolId,
+        balance: config::Balance,
+        members: &[(ServerId, u16)],
+        servers: &[Server],
+    ) -> Balancer {
+        let before = self.pools.get(usize::from(pool.0)).map(|pool| &pool.balancer);
         match balance {
             config::Balance::TwoChoices => Balancer::TwoChoices(TwoChoices::new(members)),
+            config::Balance::Random => Balancer::Random(TwoChoices::new(members)),
+            config::Balance::LeastConnections => Balancer::LeastConnections(LeastConnections::new(members)),
             config::Balance::RoundRobin => {
                 let rotate = Rotate::new(members);
-                Balancer::RoundRobin(match self.pools.get(usize::from(pool.0)).map(|pool| &pool.balancer) {
+                Balancer::RoundRobin(match before {
                     Some(Balancer::RoundRobin(before)) => rotate.after(before),
                     _ => rotate,
+                })
+            }
+            config::Balance::Source(spread) => {
+                let named =
+                    || members.iter().map(|(id, weight)| (*id, *weight, &*servers[id.0 as usize].name));
+                Balancer::BySource(match before {
+                    Some(Balancer::BySource(before)) if before.is_over(named(), spread) => Arc::clone(before),
+                    _ => Arc::new(BySource::new(named(), spread)),
                 })
             }
         }

@@ -1,11 +1,18 @@
 //! Which server is next. Pure: no socket, no clock; what is shared are a cursor and counts that are touched
 //! once for each connection.
 
+mod least;
 mod rotate;
+mod source;
 mod two_choices;
 
+pub use least::LeastConnections;
 pub use rotate::Rotate;
+pub use source::BySource;
 pub use two_choices::TwoChoices;
+
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -24,16 +31,42 @@ pub enum Balancer {
     RoundRobin(Rotate),
     /// Of two drawn at random, the one with fewer connections.
     TwoChoices(TwoChoices),
+    /// One drawn at random.
+    Random(TwoChoices),
+    /// Of all, the one with the fewest connections.
+    LeastConnections(LeastConnections),
+    /// By the client's address. The next snapshot has the same one as long as the servers are the same.
+    BySource(Arc<BySource>),
+}
+
+/// What a pick has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pick {
+    /// This server.
+    Server(ServerId),
+    /// Every server that could be meant has as many connections as it takes.
+    Full,
+    /// No server takes connections.
+    None,
 }
 
 impl Balancer {
-    /// The next server that is not in `tried` (at most [`TRIED_MAX`]), or `None` when no such server takes
-    /// connections. `seed` differs from pick to pick; `load` tells a server's connections.
+    /// The next server for `client` that is not in `tried` (at most [`TRIED_MAX`]) and not full. `seed` differs from pick to
+    /// pick; `load` tells a server's connections, or `None` when it is full.
     #[must_use]
-    pub fn pick(&self, tried: &[ServerId], seed: u64, load: impl Fn(ServerId) -> u32) -> Option<ServerId> {
+    pub fn pick(
+        &self,
+        tried: &[ServerId],
+        seed: u64,
+        client: Option<IpAddr>,
+        load: impl Fn(ServerId) -> Option<u32>,
+    ) -> Pick {
         match self {
-            Self::RoundRobin(rotate) => rotate.pick(tried),
+            Self::RoundRobin(rotate) => rotate.pick(tried, |server| load(server).is_some()),
             Self::TwoChoices(choices) => choices.pick(tried, random(seed), load),
+            Self::Random(shares) => shares.pick_any(tried, random(seed), |server| load(server).is_some()),
+            Self::LeastConnections(least) => least.pick(tried, load),
+            Self::BySource(table) => table.pick(tried, (client, seed), load),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::ServerId;
+use super::{Pick, ServerId};
 
 /// The longest table. Weights whose cycle is longer are scaled to it, which shifts the share of a server
 /// by less than one connection in this many.
@@ -52,15 +52,17 @@ impl Rotate {
         self
     }
 
-    /// The next server that is not in `tried`, or `None` when there is none.
+    /// The next server that is not in `tried` and has room.
     #[must_use]
-    pub fn pick(&self, tried: &[ServerId]) -> Option<ServerId> {
+    pub fn pick(&self, tried: &[ServerId], has_room: impl Fn(ServerId) -> bool) -> Pick {
         if self.table.is_empty() {
-            return None;
+            return Pick::None;
         }
         let start = self.cursor.fetch_add(1, Ordering::Relaxed) as usize % self.table.len();
         let (before, from) = self.table.split_at(start);
-        from.iter().chain(before).find(|server| !tried.contains(server)).copied()
+        let mut left = from.iter().chain(before).filter(|server| !tried.contains(server)).peekable();
+        let none = if left.peek().is_some() { Pick::Full } else { Pick::None };
+        left.copied().find(|server| has_room(*server)).map_or(none, Pick::Server)
     }
 }
 
@@ -107,7 +109,12 @@ mod tests {
     fn order(weights: &[u16], picks: usize) -> Vec<u32> {
         let servers: Vec<_> = (10..).map(ServerId).zip(weights.iter().copied()).collect();
         let rotate = Rotate::new(&servers);
-        (0..picks).filter_map(|_| rotate.pick(&[])).map(|server| server.0 - 10).collect()
+        (0..picks)
+            .filter_map(|_| match rotate.pick(&[], |_| true) {
+                Pick::Server(server) => Some(server.0 - 10),
+                Pick::Full | Pick::None => None,
+            })
+            .collect()
     }
 
     #[test]
@@ -129,8 +136,11 @@ mod tests {
     #[test]
     fn a_tried_server_is_passed_over_and_none_is_left_when_all_are_tried() {
         let rotate = Rotate::new(&[(ServerId(0), 100), (ServerId(1), 1)]);
-        assert_eq!(rotate.pick(&[ServerId(0)]), Some(ServerId(1)));
-        assert_eq!(rotate.pick(&[ServerId(0), ServerId(1)]), None);
+        assert_eq!(rotate.pick(&[ServerId(0)], |_| true), Pick::Server(ServerId(1)));
+        assert_eq!(rotate.pick(&[], |server| server.0 == 1), Pick::Server(ServerId(1)));
+        assert_eq!(rotate.pick(&[], |_| false), Pick::Full);
+        assert_eq!(rotate.pick(&[ServerId(1)], |server| server.0 == 1), Pick::Full);
+        assert_eq!(rotate.pick(&[ServerId(0), ServerId(1)], |_| true), Pick::None);
     }
 
     #[test]

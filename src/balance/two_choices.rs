@@ -3,7 +3,7 @@
 //! M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (IEEE TPDS 12, 2001): almost as
 //! even as looking at all of them, and, unlike that, without everybody running to the same one.
 
-use super::ServerId;
+use super::{Pick, ServerId};
 
 /// The servers of a pool by weight.
 #[derive(Debug)]
@@ -29,17 +29,45 @@ impl TwoChoices {
     }
 
     /// Draws two servers that are not in `tried`, each as often as its weight says, and takes the one with
-    /// fewer connections for its weight; `None` when there is none. `random` has 64 random bits.
+    /// fewer connections for its weight. `random` has 64 random bits. Where both are full, which `load` tells by `None`,
+    /// it is the best of all that are not.
     #[must_use]
-    pub fn pick(&self, tried: &[ServerId], random: u64, load: impl Fn(ServerId) -> u32) -> Option<ServerId> {
+    pub fn pick(&self, tried: &[ServerId], random: u64, load: impl Fn(ServerId) -> Option<u32>) -> Pick {
         let mut out = Excluded::new(tried);
-        let one = self.draw(&out, random >> 32)?;
+        let Some(one) = self.draw(&out, random >> 32) else { return Pick::None };
         out.add(one);
-        let Some(other) = self.draw(&out, random & 0xffff_ffff) else { return Some(one) };
+        let drawn = [Some(one), self.draw(&out, random & 0xffff_ffff)];
+        let all = || self.servers.iter().copied().filter(|server| !tried.contains(server));
+        let best = self.best(drawn.into_iter().flatten(), &load).or_else(|| self.best(all(), &load));
+        best.map_or(Pick::Full, Pick::Server)
+    }
+
+    /// Draws one server that is not in `tried`, as often as its weight says. `random` has 64 random bits. Where it is full it
+    /// is the next of all that are not.
+    #[must_use]
+    pub fn pick_any(&self, tried: &[ServerId], random: u64, has_room: impl Fn(ServerId) -> bool) -> Pick {
+        let Some(one) = self.draw(&Excluded::new(tried), random >> 32) else { return Pick::None };
+        if has_room(one) {
+            return Pick::Server(one);
+        }
+        let (before, from) = self.servers.split_at(self.servers.partition_point(|server| server.0 < one.0));
+        let mut left = from.iter().chain(before).filter(|server| !tried.contains(server));
+        left.find(|server| has_room(**server)).map_or(Pick::Full, |server| Pick::Server(*server))
+    }
+
+    /// The first of those with the fewest connections for their weight; `None` when all are full.
+    fn best(
+        &self,
+        servers: impl Iterator<Item = ServerId>,
+        load: &impl Fn(ServerId) -> Option<u32>,
+    ) -> Option<ServerId> {
+        let loaded = servers.filter_map(|server| Some((server, load(server)?)));
         // Connections after this one, for each unit of weight, compared without dividing.
-        let cost =
-            |of: ServerId, against: ServerId| (u64::from(load(of)) + 1) * u64::from(self.weight(against));
-        Some(if cost(one, other) <= cost(other, one) { one } else { other })
+        let cost = |(_, load): (ServerId, u32), (against, _): (ServerId, u32)| {
+            (u64::from(load) + 1) * u64::from(self.weight(against))
+        };
+        let less = |one, other| if cost(one, other) <= cost(other, one) { one } else { other };
+        loaded.reduce(less).map(|(server, _)| server)
     }
 
     /// Draws one server by weight among those that are not excluded; `random` has 32 bits.
@@ -121,7 +149,7 @@ mod tests {
         let choices = TwoChoices::new(&from(5, weights));
         let mut shares = vec![0; weights.len()];
         for seed in 0..10_000 {
-            if let Some(server) = choices.pick(tried, random(seed), &load) {
+            if let Pick::Server(server) = choices.pick(tried, random(seed), |server| Some(load(server))) {
                 shares[(server.0 - 5) as usize] += 1;
             }
         }
@@ -154,17 +182,48 @@ mod tests {
         assert_eq!((shares[0], shares[1], shares[3]), (0, 0, 0));
         assert_eq!(shares[2], 10_000, "of the two that are left it has the greater weight");
         let choices = TwoChoices::new(&from(0, &[1, 0]));
-        assert_eq!(choices.pick(&[], 0, |_| 0), Some(ServerId(0)));
-        assert_eq!(choices.pick(&[ServerId(0)], u64::MAX, |_| 0), None);
-        assert_eq!(TwoChoices::new(&[]).pick(&[], 0, |_| 0), None);
+        assert_eq!(choices.pick(&[], 0, |_| Some(0)), Pick::Server(ServerId(0)));
+        assert_eq!(choices.pick(&[ServerId(0)], u64::MAX, |_| Some(0)), Pick::None);
+        assert_eq!(TwoChoices::new(&[]).pick(&[], 0, |_| Some(0)), Pick::None);
+    }
+
+    #[test]
+    fn one_is_drawn_by_weight_and_those_who_are_full_or_tried_are_passed_over() {
+        let choices = TwoChoices::new(&from(0, &[1, 0, 2, 1]));
+        let mut shares = [0; 4];
+        for seed in 0..100_000 {
+            if let Pick::Server(server) = choices.pick_any(&[], random(seed), |_| true) {
+                shares[server.0 as usize] += 1;
+            }
+        }
+        println!("random, weights 1, 0, 2 and 1: {shares:?} of 100,000");
+        assert!((24_500..25_500).contains(&shares[0]) && (49_400..50_600).contains(&shares[2]), "{shares:?}");
+        assert_eq!(shares[1], 0);
+        for seed in 0..100 {
+            let only_two = |server: ServerId| server.0 == 2;
+            assert_eq!(choices.pick_any(&[], random(seed), only_two), Pick::Server(ServerId(2)));
+            assert_eq!(choices.pick_any(&[ServerId(2)], random(seed), only_two), Pick::Full);
+        }
+        assert_eq!(choices.pick_any(&[0, 2, 3].map(ServerId), 0, |_| true), Pick::None);
+    }
+
+    #[test]
+    fn full_servers_are_passed_over_as_long_as_one_is_not() {
+        let choices = TwoChoices::new(&from(0, &[1, 4, 1, 2]));
+        for seed in 0..100 {
+            let only_two = |server: ServerId| (server.0 == 2).then_some(9);
+            assert_eq!(choices.pick(&[], random(seed), only_two), Pick::Server(ServerId(2)));
+            assert_eq!(choices.pick(&[ServerId(2)], random(seed), only_two), Pick::Full);
+            assert_eq!(choices.pick(&[], random(seed), |_| None), Pick::Full);
+        }
     }
 
     #[test]
     fn ids_need_neither_order_nor_neighbours() {
         let choices = TwoChoices::new(&[(ServerId(900), 1), (ServerId(3), 2), (ServerId(40), 0)]);
         for seed in 0..100 {
-            let picked = choices.pick(&[ServerId(3), ServerId(77)], random(seed), |_| 0);
-            assert_eq!(picked, Some(ServerId(900)), "77 was there before and is not known any more");
+            let picked = choices.pick(&[ServerId(3), ServerId(77)], random(seed), |_| Some(0));
+            assert_eq!(picked, Pick::Server(ServerId(900)), "77 was there before and is not known any more");
         }
     }
 
@@ -172,9 +231,8 @@ mod tests {
     fn draws_stay_in_range_at_the_extremes() {
         let choices = TwoChoices::new(&from(0, &[u16::MAX; 65_535]));
         for random in [0, u64::MAX, u64::from(u32::MAX), 1 << 63] {
-            let picked =
-                choices.pick(&[ServerId(0), ServerId(65_534)], random, |_| 0).expect("many are left");
-            assert!((1..65_534).contains(&picked.0));
+            let picked = choices.pick(&[ServerId(0), ServerId(65_534)], random, |_| Some(0));
+            assert!(matches!(picked, Pick::Server(ServerId(1..65_534))), "{picked:?}");
         }
     }
 

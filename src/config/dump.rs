@@ -8,7 +8,8 @@ use super::tables::LEVELS;
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
     AcceptBalance, Access, AccessFormat, Admin, AtMaxconn, Balance, Config, CpuAffinity, EngineKind,
-    Listener, LogFormat, LogOutput, OnRemoved, OwnTimeouts, Pool, Process, Retry, Source, Tcp, name_in,
+    Listener, LogFormat, LogOutput, OnRemoved, OwnTimeouts, Pool, Process, Retry, Source, Spread, Table, Tcp,
+    name_in,
 };
 
 /// The whole configuration with every default written out, as TOML that [`parse`](super::parse) reads back
@@ -182,7 +183,17 @@ impl Lines {
 
     fn pool(&mut self, pool: &Pool) {
         self.header(&format!("[pool.{}]", bare(&pool.name)));
-        self.key("balance", quoted(name_in(&Balance::NAMES, &pool.balance)));
+        self.key("balance", quoted(pool.balance.name()));
+        if let Balance::Source(Spread { table, ipv6_prefix, bound }) = pool.balance {
+            let table = match table {
+                Table::Maglev(size) => format!("method = \"maglev\", table = {size}"),
+                Table::Ring => "method = \"ring\"".to_owned(),
+            };
+            let bound =
+                bound.map_or_else(|| quoted("off"), |bound| format!("{}.{:02}", bound / 100, bound % 100));
+            let rest = format!("key = \"source\", ipv6_prefix = {ipv6_prefix}, bounded_load = {bound}");
+            self.key("hash", format!("{{ {table}, {rest} }}"));
+        }
         self.key("on_removed", quoted(name_in(&OnRemoved::NAMES, &pool.on_removed)));
         self.key("drain_timeout", duration_or_off(pool.drain_timeout));
         self.key("close_rate", quoted(&format!("{}/s", pool.close_rate)));
@@ -433,7 +444,17 @@ mod tests {
         let server = ("[A-Za-z0-9_.-]{1,9}", addr, any::<u16>(), state)
             .prop_map(|(name, addr, weight, state)| Server { name, addr, weight, state });
         let removed = prop::sample::select(OnRemoved::NAMES.map(|(_, removed)| removed).to_vec());
-        let closing = (removed, option::of(some_duration()), 1..=1_000_000_u32);
+        let spread = (
+            prop_oneof![Just(Table::Ring), Just(Table::Maglev(101))],
+            0..=128_u8,
+            option::of(100..=100_000_u32),
+        );
+        let spread = spread.prop_map(|(table, ipv6_prefix, bound)| Spread { table, ipv6_prefix, bound });
+        let balance = prop_oneof![
+            prop::sample::select(Balance::NAMES.map(|(_, balance)| balance).to_vec()),
+            spread.prop_map(Balance::Source),
+        ];
+        let closing = (balance, removed, option::of(some_duration()), 1..=1_000_000_u32);
         let source = prop_oneof![
             Just(Source::System),
             Just(Source::Client),
@@ -445,14 +466,13 @@ mod tests {
             .prop_map(
                 |(
                     name,
-                    (on_removed, drain_timeout, close_rate),
+                    (balance, on_removed, drain_timeout, close_rate),
                     (source, timeouts, tcp, retry),
                     mut servers,
                 )| {
                     for (index, server) in servers.iter_mut().enumerate() {
                         server.name += &index.to_string();
                     }
-                    let balance = Balance::RoundRobin;
                     Pool {
                         name,
                         balance,

@@ -14,7 +14,8 @@ use super::tables::count_or;
 use super::value::{self, Fault, Parsed};
 use super::{
     AcceptBalance, Address, AtMaxconn, Balance, CLOSE_RATE, Config, EngineKind, Listener, OnRemoved,
-    OwnTimeouts, Pool, Retry, Server, ServerState, Source, Tcp, Timeouts, address, known,
+    OwnTimeouts, Pool, Retry, SPREAD, Server, ServerState, Source, Spread, Table, Tcp, Timeouts, address,
+    known,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -23,7 +24,7 @@ const MOST_TABLES: usize = 4096;
 /// Servers in all pools together.
 const MOST_SERVERS: usize = 65535;
 
-const BALANCE_LATER: &[&str] = &["least_conn", "least_time", "source", "sni", "first", "random"];
+const BALANCE_LATER: &[&str] = &["least_time", "sni", "first"];
 
 /// A listener whose pool is a name still.
 pub(super) struct DraftListener {
@@ -180,8 +181,11 @@ impl Reader {
             servers: Vec::new(),
         };
         let (mut tcp, mut retry) = (Edits::default(), Edits::default());
+        let mut hash = None;
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
+                "hash" => self
+                    .with(section, key, value, "pool.NAME.hash", |r, section| hash = Some(r.hash(section))),
                 "balance" => {
                     self.set(&mut pool.balance, value, |v| value::choice(v, &Balance::NAMES, BALANCE_LATER));
                 }
@@ -202,6 +206,15 @@ impl Reader {
                 _ => self.unread(section, key, value),
             }
         }
+        match (&mut pool.balance, hash) {
+            (Balance::Source(spread), Some(hash)) => *spread = hash,
+            (_, Some(_)) => {
+                let at = section.keys.get("hash").map_or(section.at, |value| self.at(value.span().start));
+                let fault = Fault::new("`hash` says how clients are spread by their addresses");
+                self.problem(at, fault.help("write balance = \"source\" beside it, or remove it"));
+            }
+            _ => {}
+        }
         if let Some(at) = section.keys.get("source").map(|value| self.at(value.span().start)) {
             self.check_source(at, &pool);
         }
@@ -211,6 +224,32 @@ impl Reader {
             &format!("write [[{}.server]] with a `name` and an `addr`", section.path),
         );
         draft.pools.push(DraftPool { at: section.at, pool, tcp, retry });
+    }
+
+    fn hash(&mut self, section: &Section<'_>) -> Spread {
+        let mut spread = SPREAD;
+        let (mut method, mut size) = ("maglev", 65_537);
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "method" => {
+                    self.set(&mut method, value, |v| {
+                        value::choice(v, &[("maglev", "maglev"), ("ring", "ring")], &[])
+                    });
+                }
+                "table" => self.set(&mut size, value, prime),
+                "key" => {
+                    let mut key = "source";
+                    self.set(&mut key, value, |v| value::choice(v, &[("source", "source")], &["sni"]));
+                }
+                "ipv6_prefix" => {
+                    self.set(&mut spread.ipv6_prefix, value, |v| value::integer(v, 0..=128));
+                }
+                "bounded_load" => self.set(&mut spread.bound, value, bound),
+                _ => self.unread(section, key, value),
+            }
+        }
+        spread.table = if method == "ring" { Table::Ring } else { Table::Maglev(size) };
+        spread
     }
 
     fn source(&mut self, value: &Value<'_>) -> Source {
@@ -394,5 +433,39 @@ impl Reader {
             }
             others.push((addr, *at));
         }
+    }
+}
+
+/// The largest table of Envoy, too.
+const TABLE_MAX: u32 = 5_000_011;
+
+/// Each server walks through all places of a table in steps of its own, which takes it everywhere only where the number of
+/// places is prime.
+fn prime(value: &DeValue<'_>) -> Parsed<u32> {
+    let size = value::integer(value, 2..=TABLE_MAX)?;
+    let is_prime =
+        |number: u32| (2..).take_while(|by| by * by <= number).all(|by| !number.is_multiple_of(by));
+    if is_prime(size) {
+        return Ok(size);
+    }
+    let next = (size..).find(|number| is_prime(*number)).unwrap_or(TABLE_MAX);
+    Err(Fault::new(format!("{size} is not prime")).help(format!("the next prime number is {next}")))
+}
+
+/// Hundredths, rounded; `None` is without a bound.
+fn bound(value: &DeValue<'_>) -> Parsed<Option<u32>> {
+    const EXPECTED: &str = "\"off\" or a number from 1.0 to 1000.0";
+    let number = match value {
+        DeValue::String(text) if text == "off" => return Ok(None),
+        DeValue::Float(number) => number.as_str().parse().ok(),
+        DeValue::Integer(number) => number.as_str().parse().ok(),
+        _ => None,
+    };
+    match number.map(|number: f64| (number * 100.0).round()) {
+        // In range, so nothing is cut off.
+        Some(hundredths) if (100.0..=100_000.0).contains(&hundredths) => Ok(Some(hundredths as u32)),
+        Some(_) => Err(Fault::new(format!("expected {EXPECTED}"))
+            .help("1.5 lets a server have half as much again as its share")),
+        None => Err(Fault::mismatch(EXPECTED, value)),
     }
 }

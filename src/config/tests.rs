@@ -641,12 +641,34 @@ fn errors_in_pools() {
     let cases = [
         (rr.to_owned(), "1:1 [pool.x] has no `server`", "write [[pool.x.server]] with"),
         (format!("{server}\nbalance = \"roundrobin\""), "3:11 expected", "did you mean \"round_robin\"?"),
-        (
-            format!("{server}\nbalance = \"leastconn\""),
-            "3:11 expected",
-            "did you mean \"least_conn\"? It is not",
-        ),
+        (format!("{server}\nbalance = \"leastconn\""), "3:11 expected", "did you mean \"least_conn\"?"),
         (format!("{server}\nbalance = \"least_time\""), "3:11 \"least_time\" is not supported yet", ""),
+        (
+            format!("{server}\n{rr}\nhash = {{}}"),
+            "4:8 `hash` says how clients are spread",
+            "balance = \"source\"",
+        ),
+        (
+            format!("{server}\nhash = {{ table = 65536 }}\nbalance = \"source\""),
+            "3:18 65536 is not prime",
+            "is 65537",
+        ),
+        (format!("{server}\nbalance = \"source\"\nhash = {{ table = 1 }}"), "4:18 expected a whole number from 2 to 5000011", ""),
+        (
+            format!("{server}\nbalance = \"source\"\nhash = {{ bounded_load = 0.9 }}"),
+            "4:25 expected \"off\" or a number from 1.0",
+            "half as much again",
+        ),
+        (
+            format!("{server}\nbalance = \"source\"\nhash = {{ key = \"sni\" }}"),
+            "4:16 \"sni\" is not supported yet",
+            "",
+        ),
+        (
+            format!("{server}\nbalance = \"source\"\nhash = {{ ipv6_prefix = 129 }}"),
+            "4:24 expected a whole number from 0",
+            "",
+        ),
         (
             format!("{server}\n{rr}\nslow_start = \"off\""),
             "4:1 `slow_start` in [pool.x] is not supported",
@@ -761,7 +783,7 @@ server = [{ name = "a", addr = "10.0.0.1" }]
         "6:1 unknown key `levle` in [log] / did you mean `level`?",
         "8:41 unclosed array, expected `]`",
         "10:10 unclosed table, expected `]`",
-        "13:11 \"first\" is not supported yet by this version / this version has \"p2c\" or \"round_robin\"",
+        "13:11 \"first\" is not supported yet by this version / this version has \"p2c\", \"round_robin\", \"least_conn\", \"random\" or \"source\"",
         "14:1 `balance` is given twice / keep one of the two",
         "15:32 \"10.0.0.1\" is not an IP address and port / it has no port: write \"10.0.0.1:PORT\"",
     ];

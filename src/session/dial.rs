@@ -1,10 +1,11 @@
 //! Reaching a server: attempts, retries, and when to give up.
 
 use super::Cause;
-use crate::balance::TRIED_MAX;
+use crate::balance::{Pick, TRIED_MAX};
 use crate::relay::{Fault, Retry};
 use crate::snapshot::{PoolId, ServerId, Snapshot};
 use crate::tick::Tick;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// The wait when descriptors or kernel memory are short here, or a server's queue is full: soon over.
@@ -115,10 +116,10 @@ impl Dial {
         }
     }
 
-    /// Decides what to do for connection `id` now that no attempt runs; the one before was on server `last`.
+    /// Decides what to do for connection `id` of `client` now that no attempt runs; the one before was on server `last`.
     pub(super) fn next(
         &mut self,
-        id: u64,
+        (id, client): (u64, Option<IpAddr>),
         (pool, last): (PoolId, Option<ServerId>),
         snapshot: &Snapshot,
         now: Tick,
@@ -133,9 +134,12 @@ impl Dial {
         }
         let tried = &self.tried[..usize::from(self.tried_count)];
         let seed = id ^ (u64::from(self.attempts) << 56);
-        let load = |server: ServerId| snapshot.server(server).connections.count();
-        let again = last.filter(|_| self.dry > 0);
-        if let Some(server) = again.or_else(|| snapshot.pool(pool).balancer.pick(tried, seed, load)) {
+        let load = |server: ServerId| Some(snapshot.server(server).connections.count());
+        let pick = match last {
+            Some(last) if self.dry > 0 => Pick::Server(last),
+            _ => snapshot.pool(pool).balancer.pick(tried, seed, client, load),
+        };
+        if let Pick::Server(server) = pick {
             let attempt_ends = snapshot.pool(pool).connect.map(|limit| now.after(limit));
             self.attempts += 1;
             self.phase = Phase::Attempting(attempt_ends.into_iter().chain(self.total_ends).min());
@@ -147,7 +151,7 @@ impl Dial {
         // No other server is left: the same ones again, after a pause.
         self.tried_count = 0;
         self.phase = Phase::Waiting(now.after(retry.same_server_delay));
-        self.next(id, (pool, last), snapshot, now)
+        self.next((id, client), (pool, last), snapshot, now)
     }
 
     /// The cause of giving up: how the last attempt failed.

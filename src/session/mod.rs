@@ -410,7 +410,12 @@ impl Session {
     fn dial(&mut self, cx: Context<'_>) -> Option<Order> {
         let State::Dialing(dial) = &mut self.state else { return None };
         let pool = cx.snapshot.listener(self.listener).pool;
-        let next = dial.next(self.id, (pool, self.server), cx.snapshot, cx.now);
+        let next = dial.next(
+            (self.id, self.client.map(|client| client.ip())),
+            (pool, self.server),
+            cx.snapshot,
+            cx.now,
+        );
         self.tries = dial.attempts();
         match next {
             Next::Dial(server, turn) => {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::balance::Pick;
 use crate::config::parse;
 
 /// Pools as `name: server=address …`, and a listener for each.
@@ -40,7 +41,7 @@ fn what_keeps_its_name_keeps_its_id_and_its_counts() {
     assert_eq!((second.listener(ListenerId(1)).connections.count(), second.connections.count()), (1, 1));
     first.server(ServerId(1)).connections.give();
     assert_eq!(second.server(ServerId(1)).connections.count(), 0, "it is the same count");
-    assert_eq!(second.pool(PoolId(0)).balancer.pick(&[], 9, |_| 0), Some(ServerId(1)));
+    assert_eq!(second.pool(PoolId(0)).balancer.pick(&[], 9, None, |_| Some(0)), Pick::Server(ServerId(1)));
 }
 
 #[test]
@@ -93,7 +94,9 @@ fn what_an_operator_has_set_goes_before_the_file() {
     ]);
     let snapshot = Snapshot::new(&config, 100).next(&config, 100, &overrides, Tick(0)).expect("few names");
     let pool = snapshot.pool(PoolId(0));
-    assert!((0..100).all(|seed| pool.balancer.pick(&[], seed, |_| 0) == Some(ServerId(2))));
+    assert!(
+        (0..100).all(|seed| pool.balancer.pick(&[], seed, None, |_| Some(0)) == Pick::Server(ServerId(2)))
+    );
     let y = snapshot.server(ServerId(1));
     assert_eq!((y.weight, y.state), (500, ServerState::Drain));
 }
@@ -103,11 +106,10 @@ fn round_robin_goes_on_where_it_was() {
     let mut config = config(&[("a", &[("x", 1), ("y", 2), ("z", 3)])]);
     config.pools[0].balance = config::Balance::RoundRobin;
     let first = Snapshot::new(&config, 100);
-    let pick =
-        |snapshot: &Snapshot| snapshot.pool(PoolId(0)).balancer.pick(&[], 0, |_| 0).map(|server| server.0);
-    assert_eq!(pick(&first), Some(0));
+    let pick = |snapshot: &Snapshot| snapshot.pool(PoolId(0)).balancer.pick(&[], 0, None, |_| Some(0));
+    assert_eq!(pick(&first), Pick::Server(ServerId(0)));
     let second = first.next(&config, 100, &Overrides::new(), Tick(1)).expect("few names");
-    assert_eq!([pick(&second), pick(&second), pick(&second)], [Some(1), Some(2), Some(0)]);
+    assert_eq!([pick(&second), pick(&second), pick(&second)], [1, 2, 0].map(|id| Pick::Server(ServerId(id))));
 }
 
 #[test]
@@ -195,5 +197,27 @@ fn of_two_limits_the_pools_holds() {
         let found = (timeouts.idle, timeouts.half_close, timeouts.connect);
         assert_eq!(found, (idle, half_close, connect), "{tables}");
         assert_eq!(snapshot.pools[0].connect, connect, "{tables}");
+    }
+}
+
+/// A table is made anew only where something of it has changed.
+#[test]
+fn a_table_of_sources_stays_as_long_as_its_servers_do() {
+    let text = |weight: u16, bound: &str| {
+        format!(
+            "[listener.web]\nbind = [\"127.0.0.1:1\"]\npool = \"web\"\n\
+             [pool.web]\nbalance = \"source\"\nhash = {{ bounded_load = {bound} }}\n\
+             server = [{{ name = \"a\", addr = \"127.0.0.1:2\", weight = {weight} }}, {{ name = \"b\", addr = \"127.0.0.1:3\" }}]"
+        )
+    };
+    let config = |text: String| parse(&text, "test").unwrap_or_else(|report| panic!("{report}"));
+    let table = |snapshot: &Snapshot| match &snapshot.pool(PoolId(0)).balancer {
+        Balancer::BySource(table) => Arc::clone(table),
+        other => panic!("{other:?}"),
+    };
+    let first = Snapshot::new(&config(text(1, "1.5")), 10);
+    for (text, stays) in [(text(1, "1.5"), true), (text(2, "1.5"), false), (text(1, "\"off\""), false)] {
+        let next = first.next(&config(text), 10, &Overrides::new(), Tick(0)).expect("few names");
+        assert_eq!(Arc::ptr_eq(&table(&first), &table(&next)), stays);
     }
 }

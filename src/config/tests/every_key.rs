@@ -38,9 +38,10 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.engine listener.NAME.backlog listener.NAME.accept_balance \
         listener.NAME.maxconn listener.NAME.at_maxconn listener.NAME.timeouts listener.NAME.tcp \
         listener.NAME.timeouts.idle listener.NAME.timeouts.half_close pool.NAME.balance pool.NAME.server \
-        pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate pool.NAME.source pool.NAME.timeouts pool.NAME.tcp pool.NAME.retry pool.NAME.timeouts.connect \
+        pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate pool.NAME.source pool.NAME.hash pool.NAME.timeouts pool.NAME.tcp pool.NAME.retry pool.NAME.timeouts.connect \
         pool.NAME.timeouts.connect_total pool.NAME.timeouts.idle pool.NAME.timeouts.half_close \
-        pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight pool.NAME.server.state";
+        pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight pool.NAME.server.state pool.NAME.hash.method pool.NAME.hash.table \
+        pool.NAME.hash.key pool.NAME.hash.ipv6_prefix pool.NAME.hash.bounded_load";
     assert_eq!(read, tables.split_whitespace().collect::<Vec<_>>());
 }
 

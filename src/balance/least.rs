@@ -1,0 +1,76 @@
+//! The server with the fewest connections for its weight, of all.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{Pick, ServerId};
+
+/// Looks at every server; those with equally few take turns.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct LeastConnections {
+    /// Where the next pick begins to look.
+    cursor: AtomicU32,
+    servers: Box<[(ServerId, u16)]>,
+}
+
+impl LeastConnections {
+    /// A choice among servers with their weights. A weight of 0 is left out.
+    #[must_use]
+    pub fn new(servers: &[(ServerId, u16)]) -> Self {
+        let servers = servers.iter().copied().filter(|(_, weight)| *weight > 0).collect();
+        Self { cursor: AtomicU32::new(0), servers }
+    }
+
+    /// The server that is not in `tried` and has the fewest connections for its weight. `load` tells them, with those that
+    /// are being made, or `None` when the server is full.
+    #[must_use]
+    pub fn pick(&self, tried: &[ServerId], load: impl Fn(ServerId) -> Option<u32>) -> Pick {
+        if self.servers.is_empty() {
+            return Pick::None;
+        }
+        let start = self.cursor.fetch_add(1, Ordering::Relaxed) as usize % self.servers.len();
+        let (before, from) = self.servers.split_at(start);
+        let mut none = Pick::None;
+        let mut best: Option<(ServerId, u64, u64)> = None;
+        for (server, weight) in from.iter().chain(before).filter(|(server, _)| !tried.contains(server)) {
+            none = Pick::Full;
+            let Some(load) = load(*server) else { continue };
+            // Connections after this one, for each unit of weight, compared without dividing.
+            let (after, weight) = (u64::from(load) + 1, u64::from(*weight));
+            if best.is_none_or(|(_, least, against)| after * against < least * weight) {
+                best = Some((*server, after, weight));
+            }
+        }
+        best.map_or(none, |(server, _, _)| Pick::Server(server))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fewest_connections_for_the_weight_win() {
+        let least = LeastConnections::new(&[(ServerId(3), 1), (ServerId(5), 4), (ServerId(9), 0)]);
+        assert_eq!(
+            least.pick(&[], |server| Some(if server.0 == 5 { 3 } else { 1 })),
+            Pick::Server(ServerId(5))
+        );
+        assert_eq!(
+            least.pick(&[], |server| Some(if server.0 == 5 { 9 } else { 1 })),
+            Pick::Server(ServerId(3))
+        );
+        assert_eq!(least.pick(&[ServerId(3)], |_| Some(70)), Pick::Server(ServerId(5)));
+        assert_eq!(least.pick(&[ServerId(3), ServerId(5)], |_| Some(0)), Pick::None);
+        assert_eq!(least.pick(&[], |server| (server.0 == 3).then_some(99)), Pick::Server(ServerId(3)));
+        assert_eq!(least.pick(&[], |_| None), Pick::Full);
+        assert_eq!(LeastConnections::new(&[]).pick(&[], |_| Some(0)), Pick::None);
+    }
+
+    #[test]
+    fn equals_take_turns() {
+        let least = LeastConnections::new(&[(ServerId(0), 2), (ServerId(1), 2), (ServerId(2), 2)]);
+        let picks: Vec<_> = (0..4).map(|_| least.pick(&[], |_| Some(7))).collect();
+        assert_eq!(picks, [0, 1, 2, 0].map(|id| Pick::Server(ServerId(id))));
+    }
+}
