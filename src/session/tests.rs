@@ -42,7 +42,11 @@ fn config(weights: &[u16]) -> Config {
         pools: vec![config::Pool {
             name: "web".to_string(),
             balance: Balance::RoundRobin,
+            on_down: config::OnDown::Keep,
             on_removed: config::OnRemoved::Drain,
+            slow_start: None,
+            check: config::Check::Off,
+            passive: config::Passive::default(),
             drain_timeout: None,
             close_rate: 100,
             source: Source::System,
