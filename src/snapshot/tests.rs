@@ -16,7 +16,7 @@ fn config(pools: &[(&str, &[(&str, u16)])]) -> config::Config {
 }
 
 fn next(snapshot: &Snapshot, pools: &[(&str, &[(&str, u16)])], now_ms: u64) -> Snapshot {
-    snapshot.next(&config(pools), 100, &Overrides::new(), Tick(now_ms)).expect("few names")
+    snapshot.next(&config(pools), 100, &Overrides::new(), &Conditions::new(), Tick(now_ms)).expect("few names")
 }
 
 fn server(snapshot: &Snapshot, name: &str) -> u32 {
@@ -91,7 +91,7 @@ fn what_an_operator_has_set_goes_before_the_file() {
         (key("y"), Override { weight: Some(500), state: Some(ServerState::Drain) }),
         (key("gone"), Override { weight: Some(5), state: None }),
     ]);
-    let snapshot = Snapshot::new(&config, 100).next(&config, 100, &overrides, Tick(0)).expect("few names");
+    let snapshot = Snapshot::new(&config, 100).next(&config, 100, &overrides, &Conditions::new(), Tick(0)).expect("few names");
     let pool = snapshot.pool(PoolId(0));
     assert!((0..100).all(|seed| pool.balancer.pick(&[], seed, |_| 0) == Some(ServerId(2))));
     let y = snapshot.server(ServerId(1));
@@ -106,7 +106,7 @@ fn round_robin_goes_on_where_it_was() {
     let pick =
         |snapshot: &Snapshot| snapshot.pool(PoolId(0)).balancer.pick(&[], 0, |_| 0).map(|server| server.0);
     assert_eq!(pick(&first), Some(0));
-    let second = first.next(&config, 100, &Overrides::new(), Tick(1)).expect("few names");
+    let second = first.next(&config, 100, &Overrides::new(), &Conditions::new(), Tick(1)).expect("few names");
     assert_eq!([pick(&second), pick(&second), pick(&second)], [Some(1), Some(2), Some(0)]);
 }
 
@@ -153,7 +153,7 @@ fn more_names_in_a_minute_than_there_are_ids_are_refused_and_later_they_are_not(
     let one = config(&[("a", &[("x", 1)])]);
     let mut snapshot = Snapshot::new(&renamed(&one, 4_096, 0), 100);
     let next = |snapshot: &Snapshot, config: &config::Config, now_ms| {
-        snapshot.next(config, 100, &Overrides::new(), Tick(now_ms))
+        snapshot.next(config, 100, &Overrides::new(), &Conditions::new(), Tick(now_ms))
     };
     for round in 1..16 {
         snapshot = next(&snapshot, &renamed(&one, 4_096, round), round).expect("sixteen times 4,096 ids");

@@ -11,7 +11,7 @@ use super::{Live, State, silence};
 use crate::config::{self, ServerState};
 use crate::control::model::{Changed, Closing, Connection, Effect, Filter, Refusal, Status};
 use crate::control::{Control, Cursor};
-use crate::snapshot::Override;
+use crate::snapshot::{Conditions, Override};
 use crate::worker::Ask;
 
 impl Control for Live {
@@ -119,7 +119,9 @@ impl Live {
     async fn publish_overrides(&self, state: &mut State) -> Vec<u16> {
         state.overrides.retain(|_, over| *over != Override::default());
         let before = self.published.current();
-        let next = before.next(&state.config, before.connections.most(), &state.overrides, self.clock.now());
+        let most = before.connections.most();
+        let conditions = Conditions::new();
+        let next = before.next(&state.config, most, &state.overrides, &conditions, self.clock.now());
         let next = next.expect("everything has its id already");
         self.publish(state, Arc::new(next)).await
     }

@@ -16,7 +16,7 @@ use crate::engine;
 use crate::logging::Recorder;
 use crate::process::sets::Sets;
 use crate::process::{bind, options, room};
-use crate::snapshot::{Overrides, Server, ServerId, Snapshot};
+use crate::snapshot::{Conditions, Overrides, Server, ServerId, Snapshot};
 use crate::sys::net::{self, Listener};
 use crate::worker::{Command, Which};
 
@@ -147,7 +147,7 @@ impl Live {
         let sockets = plan(state, &new, &sets).map_err(|error| conflict(&error))?;
         let before = self.published.current();
         let effect = effect::effect(&state.config, &new, &*before);
-        let mut next = before.next(&new, room.maxconn, &overrides, self.clock.now()).map_err(|error| {
+        let mut next = before.next(&new, room.maxconn, &overrides, &Conditions::new(), self.clock.now()).map_err(|error| {
             conflict(&error).help("reload again in a minute, or keep the names of what stays")
         })?;
         next.buffer_share = Some(room::buffer_share(&new.process, sets.workers()));
