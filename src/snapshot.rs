@@ -626,7 +626,8 @@ impl Server {
 
 /// Puts a server of the configuration in its place, with the counts of the one that is there if it is the same.
 fn put_server(all: &mut Vec<Server>, index: usize, mut server: Server) -> ServerId {
-    let is_own = |one: &&Server| one.pool == server.pool && one.name == server.name && one.addr == server.addr;
+    let is_own =
+        |one: &&Server| one.pool == server.pool && one.name == server.name && one.addr == server.addr;
     if let Some(own) = all.get(index).filter(is_own) {
         (server.connections, server.tally) = (own.connections.clone(), Arc::clone(&own.tally));
     }

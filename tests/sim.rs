@@ -19,8 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate::config::{
-    AcceptBalance, Address, AtMaxconn, Balance, Check, Config, Drain, Listener, OnDown, OnRemoved, Passive, Pool, Process, Retry,
-    Server, ServerState, Timeouts,
+    AcceptBalance, Address, AtMaxconn, Balance, Check, Config, Drain, Listener, OnDown, OnRemoved, Passive,
+    Pool, Process, Retry, Server, ServerState, Timeouts,
 };
 use tidegate::engine::sim::{
     Dice, Edge, Level, OneShot, Plan, Signal, SimListener, SimNet, SimRing, SimStream, Summary, Us, WaryEdge,

@@ -254,9 +254,9 @@ impl Reader {
             let place = |text| Some((text, at));
             match key.get_ref().as_ref() {
                 "kind" => self.set(&mut kind, value, |v| value::choice(v, &kinds(), &[])),
-                "port" => self.set(&mut probe.port, value, |v| {
-                    value::integer(v, 1..=u16::MAX).map(NonZeroU16::new)
-                }),
+                "port" => {
+                    self.set(&mut probe.port, value, |v| value::integer(v, 1..=u16::MAX).map(NonZeroU16::new))
+                }
                 "interval" => self.set(&mut probe.interval, value, value::duration),
                 "fast_interval" => fast = self.take(value, value::duration),
                 "down_interval" => down = self.take(value, value::duration),
@@ -268,7 +268,9 @@ impl Reader {
                     self.set(&mut probe.initial, value, |v| value::choice(v, &Initial::NAMES, &[]));
                 }
                 "close" => self.set(&mut probe.close, value, |v| value::choice(v, &CheckClose::NAMES, &[])),
-                "track" => track = self.take(value, value::text).filter(|name| !name.is_empty()).and_then(place),
+                "track" => {
+                    track = self.take(value, value::text).filter(|name| !name.is_empty()).and_then(place)
+                }
                 "path" => own.path = self.take(value, path).map(|path| (path, at)),
                 "status" => {
                     let items = self.list(value, "an array of status codes such as [\"200\", \"300-399\"]");
@@ -285,7 +287,10 @@ impl Reader {
         probe.down_interval = down.unwrap_or(probe.interval);
         if track.is_some() && section.keys.len() > 1 {
             let fault = Fault::new(format!("[{}] has `track` and other keys", section.path));
-            self.problem(section.at, fault.help("with `track` that server's state is taken: leave the others out"));
+            self.problem(
+                section.at,
+                fault.help("with `track` that server's state is taken: leave the others out"),
+            );
         }
         probe.kind = kind.clone().unwrap_or(Kind::Tcp);
         self.of_kind(section, kind.as_ref(), &mut probe.kind, own);
@@ -314,7 +319,11 @@ impl Reader {
                 _ => alien.push(("steps", "send_expect", at)),
             }
         } else if matches!(kind, Some(Kind::SendExpect(_))) {
-            self.require(section, "steps", "write steps = [{ send = \"PING\\r\\n\" }, { expect = \"PONG\" }]");
+            self.require(
+                section,
+                "steps",
+                "write steps = [{ send = \"PING\\r\\n\" }, { expect = \"PONG\" }]",
+            );
         }
         if let Some((given, at)) = argv {
             match into {
@@ -323,7 +332,10 @@ impl Reader {
             }
         } else if matches!(kind, Some(Kind::Exec(_))) {
             let fault = Fault::new(format!("[{}] has no program in `argv`", section.path));
-            self.missing(section.at, fault.help("write argv = [\"/usr/local/bin/check\"], and its arguments behind it"));
+            self.missing(
+                section.at,
+                fault.help("write argv = [\"/usr/local/bin/check\"], and its arguments behind it"),
+            );
         }
         if let Some((given, at)) = sni {
             match into {
@@ -355,8 +367,12 @@ impl Reader {
                     steps.extend(self.step(&step));
                 }
                 DeValue::Table(_) => {
-                    let fault = Fault::new(format!("expected {expected}, found a table with another number of keys"));
-                    self.problem(self.at(item.span().start), fault.help("one key a step: they are done in turn"));
+                    let fault =
+                        Fault::new(format!("expected {expected}, found a table with another number of keys"));
+                    self.problem(
+                        self.at(item.span().start),
+                        fault.help("one key a step: they are done in turn"),
+                    );
                 }
                 other => self.problem(self.at(item.span().start), Fault::mismatch(expected, other)),
             }
@@ -386,7 +402,13 @@ impl Reader {
         let argv: Vec<String> = items.iter().filter_map(|item| self.take(item, word)).collect();
         if argv.first().is_some_and(|program| !program.starts_with('/')) {
             let fault = Fault::new(format!("{:?} is no whole path", argv[0]));
-            self.problem(self.at(value.span().start), fault.help("no shell and no PATH looks for it: write /usr/bin/…"));
+            self.problem(
+                self.at(value.span().start),
+                fault.help("no shell and no PATH looks for it: write /usr/bin/…"),
+            );
+        }
+        if !cfg!(unix) {
+            self.problem(self.at(value.span().start), Fault::new("this system runs no programs as checks"));
         }
         Some(argv).filter(|argv| !argv.is_empty())
     }
@@ -434,7 +456,8 @@ impl Reader {
         let is_unix = |address: &Address| address.ip().is_none();
         let other = draft.pool.servers.iter().find(|server| is_unix(&server.addr));
         if let (Some(port), Some(server)) = (probe.port, other) {
-            let message = format!("`port` = {port} for {}, whose address {} has no port", server.name, server.addr);
+            let message =
+                format!("`port` = {port} for {}, whose address {} has no port", server.name, server.addr);
             self.problem(at, Fault::new(message).help("leave `port` out, or give the server an IP address"));
         }
     }
@@ -447,7 +470,10 @@ impl Reader {
         places: &HashMap<String, usize>,
     ) -> Option<(usize, usize)> {
         let Some((pool, server)) = name.split_once('/') else {
-            self.problem(at, Fault::new(format!("{name:?} is no server")).help("write track = \"pool/server\""));
+            self.problem(
+                at,
+                Fault::new(format!("{name:?} is no server")).help("write track = \"pool/server\""),
+            );
             return None;
         };
         let found = places.get(pool).and_then(|place| {
@@ -480,7 +506,10 @@ impl Reader {
                 self.problem(at, fault.help("one of them needs a check of its own"));
             } else if way.len() == 2 && drafts[last].pool.check == Check::Off {
                 let fault = Fault::new(format!("the servers of pool {:?} are not checked", names[1]));
-                self.problem(at, fault.help(format!("write [pool.{}.check], or track another one", names[1])));
+                self.problem(
+                    at,
+                    fault.help(format!("write [pool.{}.check], or track another one", names[1])),
+                );
             }
         }
     }
@@ -525,7 +554,10 @@ fn status(value: &DeValue<'_>) -> Parsed<RangeInclusive<u16>> {
 fn sni(value: &DeValue<'_>) -> Parsed<String> {
     let text = value::text(value)?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if text.len() <= 253 && text.bytes().all(fits) && !text.split('.').any(|label| label.is_empty() && !text.is_empty()) {
+    if text.len() <= 253
+        && text.bytes().all(fits)
+        && !text.split('.').any(|label| label.is_empty() && !text.is_empty())
+    {
         return Ok(text);
     }
     Err(Fault::new(format!("{text:?} is no host name")).help("write \"db.example.com\""))
@@ -554,7 +586,8 @@ fn hex_bytes(value: &DeValue<'_>) -> Parsed<Vec<u8>> {
         let fault = Fault::new(format!("{} hexadecimal digits are no whole number of bytes", text.len()));
         return Err(fault.help("two digits a byte: \"0d0a\""));
     }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).unwrap_or(0);
+    let digit =
+        |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).unwrap_or(0);
     bounded(text.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect())
 }
 

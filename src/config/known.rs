@@ -325,26 +325,14 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
         "`balance` in [pool.NAME]; this version has \"round_robin\"",
     ),
     (&["reuseport"], "nginx", "nothing: every worker has its own listening socket"),
-    (
-        &["max_fails", "fail_timeout", "outlier_detection"],
-        "nginx and Envoy",
-        "[pool.NAME.passive]",
-    ),
+    (&["max_fails", "fail_timeout", "outlier_detection"], "nginx and Envoy", "[pool.NAME.passive]"),
     (
         &["health_checks", "health_check", "httpchk", "option_httpchk", "inter"],
         "HAProxy, nginx and Envoy",
         "[pool.NAME.check]",
     ),
-    (
-        &["fall_count", "unhealthy_threshold"],
-        "Envoy",
-        "`fall` in [pool.NAME.check]",
-    ),
-    (
-        &["rise_count", "healthy_threshold"],
-        "Envoy",
-        "`rise` in [pool.NAME.check]",
-    ),
+    (&["fall_count", "unhealthy_threshold"], "Envoy", "`fall` in [pool.NAME.check]"),
+    (&["rise_count", "healthy_threshold"], "Envoy", "`rise` in [pool.NAME.check]"),
     (
         &["send_proxy_v2", "proxy_protocol", "accept_proxy_protocol"],
         "HAProxy and nginx",

@@ -500,7 +500,7 @@ impl Default for Timeouts {
 
 /// `[defaults.tcp]`, `[listener.NAME.tcp]` and `[pool.NAME.tcp]`: options of the sockets towards clients and towards
 /// servers. Where the system has one under another name, it is refused elsewhere than on Linux.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tcp {
     /// `nodelay`: send small segments at once (RFC 896 off).
     pub nodelay: bool,
@@ -546,7 +546,7 @@ impl Default for Tcp {
 }
 
 /// `keepalive = { idle = …, interval = …, count = … }` (tcp(7)); whole seconds, 1 to 32767.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Keepalive {
     /// Silence before the first probe.
     pub idle: Duration,

@@ -204,7 +204,9 @@ impl Reader {
                     self.with(section, key, value, "pool.NAME.check", |r, s| check = Some(r.check(s)));
                 }
                 "passive" => {
-                    self.with(section, key, value, "pool.NAME.passive", |r, s| r.passive(s, &mut pool.passive));
+                    self.with(section, key, value, "pool.NAME.passive", |r, s| {
+                        r.passive(s, &mut pool.passive)
+                    });
                 }
                 "server" => self.servers(section, value, &mut pool.servers),
                 "source" => pool.source = self.source(value),

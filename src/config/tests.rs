@@ -652,11 +652,7 @@ fn errors_in_pools() {
             "did you mean \"least_conn\"? It is not",
         ),
         (format!("{server}\nbalance = \"least_time\""), "3:11 \"least_time\" is not supported yet", ""),
-        (
-            format!("{server}\n{rr}\nqueue = {{ max = 1 }}"),
-            "4:1 `queue` in [pool.x] is not supported",
-            "",
-        ),
+        (format!("{server}\n{rr}\nqueue = {{ max = 1 }}"), "4:1 `queue` in [pool.x] is not supported", ""),
         (
             format!("{server}\n{rr}\n[pool.x.retry]\ntries = 0"),
             "5:9 expected a whole number from 1 to 255",

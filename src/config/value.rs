@@ -130,7 +130,8 @@ pub(super) fn percent(value: &DeValue<'_>) -> Parsed<u8> {
         return Err(Fault::mismatch(expected, value));
     }
     let text = text(value)?;
-    let read = quantity(&text).filter(|(_, unit)| *unit == "%").and_then(|(number, _)| u8::try_from(number).ok());
+    let read =
+        quantity(&text).filter(|(_, unit)| *unit == "%").and_then(|(number, _)| u8::try_from(number).ok());
     read.filter(|read| (1..=100).contains(read)).ok_or_else(|| Fault::mismatch(expected, value))
 }
 

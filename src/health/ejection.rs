@@ -87,7 +87,8 @@ pub fn judge(passive: &Passive, now: Tick, members: &mut [Member]) -> Vec<(usize
     let mut out = members.iter().filter(|member| is_out(member)).count();
     let mut staying = members.iter().filter(|member| member.is_usable && !is_out(member)).count();
     let most = (members.len() * usize::from(passive.max_ejected) / 100).max(1);
-    let mut failing: Vec<usize> = (0..members.len()).filter(|place| fails(&members[*place], passive)).collect();
+    let mut failing: Vec<usize> =
+        (0..members.len()).filter(|place| fails(&members[*place], passive)).collect();
     failing.sort_by_key(|place| std::cmp::Reverse(members[*place].failures));
     for place in failing {
         if out < most && staying > 1 {
@@ -122,7 +123,8 @@ mod tests {
     use super::*;
 
     fn members(failures: &[u32]) -> Vec<Member> {
-        let member = |failures: &u32| Member { ejection: Ejection::default(), failures: *failures, is_usable: true };
+        let member =
+            |failures: &u32| Member { ejection: Ejection::default(), failures: *failures, is_usable: true };
         failures.iter().map(member).collect()
     }
 
@@ -168,7 +170,9 @@ mod tests {
         let mut now = Tick(0);
         let mut times = Vec::new();
         for _ in 0..5 {
-            let Some((0, Change::Out(time))) = judge(&passive, now, &mut members).pop() else { panic!("it goes") };
+            let Some((0, Change::Out(time))) = judge(&passive, now, &mut members).pop() else {
+                panic!("it goes")
+            };
             times.push(time.as_secs());
             now = now.after(time);
             assert_eq!(judge(&passive, Tick(now.0 - 1), &mut members), []);

@@ -14,7 +14,7 @@ use crate::config::{self, Config};
 use crate::path::Path;
 use crate::relay::{End, Progress, Side};
 use crate::session::{Doing, Order, Sight};
-use crate::snapshot::Overrides;
+use crate::snapshot::{Conditions, Overrides};
 
 /// Far more orders than any test needs: a worker that turns in circles is found out.
 const ORDERS_MAX: usize = 100_000;

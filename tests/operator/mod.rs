@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate::cause::Cause;
 use tidegate::config::Config;
 use tidegate::engine::sim::{Dice, Limits, MS, SimListener, SimNet, SimStream};
-use tidegate::snapshot::{ListenerId, Conditions, Overrides, Published};
+use tidegate::snapshot::{Conditions, ListenerId, Overrides, Published};
 use tidegate::tick::Tick;
 use tidegate::worker::{Ask, Command, Crew, Listing, Reply, Row};
 use tokio::sync::oneshot::{self, Receiver};

@@ -74,8 +74,16 @@ fn errors_in_checks() {
     let cases = [
         ("kind = \"ldap\"".to_owned(), "4:8 expected \"tcp\"", ""),
         ("kind = \"send_expect\"".to_owned(), "3:1 [pool.x.check] has no `steps`", "write steps = ["),
-        (steps("{ send_hex = \"0d0g\" }"), "5:23 'g' at column 4 is no hexadecimal digit", "two digits a byte"),
-        (steps("{ send_hex = \"0d0\" }"), "5:23 3 hexadecimal digits are no whole number", "two digits a byte"),
+        (
+            steps("{ send_hex = \"0d0g\" }"),
+            "5:23 'g' at column 4 is no hexadecimal digit",
+            "two digits a byte",
+        ),
+        (
+            steps("{ send_hex = \"0d0\" }"),
+            "5:23 3 hexadecimal digits are no whole number",
+            "two digits a byte",
+        ),
         (steps("{ send = \"\" }"), "5:19 a step has at least one byte", ""),
         (steps("{ send = \"a\", expect = \"b\" }"), "5:10 expected a step", "one key a step"),
         (steps("{ expct = \"a\" }"), "5:12 unknown key `expct`", "did you mean `expect`?"),
@@ -83,7 +91,11 @@ fn errors_in_checks() {
         ("path = \"/x\"".to_owned(), "4:8 `path` means nothing with kind = \"tcp\"", "kind = \"http\""),
         ("steps = [{ send = \"a\" }]".to_owned(), "4:9 `steps` means nothing", "kind = \"send_expect\""),
         ("kind = \"http\"\npath = \"x y\"".to_owned(), "5:8 \"x y\" is no path", "%20"),
-        ("kind = \"http\"\nstatus = [200]".to_owned(), "5:11 expected a status code", "write \"200\", in quotes"),
+        (
+            "kind = \"http\"\nstatus = [200]".to_owned(),
+            "5:11 expected a status code",
+            "write \"200\", in quotes",
+        ),
         ("kind = \"http\"\nstatus = [\"99\"]".to_owned(), "5:11 expected a status code", ""),
         ("kind = \"http\"\nstatus = [\"300-200\"]".to_owned(), "5:11 expected a status code", ""),
         ("kind = \"exec\"".to_owned(), "3:1 [pool.x.check] has no program in `argv`", "write argv = ["),
@@ -98,7 +110,11 @@ fn errors_in_checks() {
         assert_errors(&[(format!("{SERVER}[pool.x.check]\n{keys}").as_str(), start, part)]);
     }
     let unix = SERVER.replace("10.0.0.1:1", "unix:/x") + "[pool.x.check]\nport = 1";
-    assert_errors(&[(unix.as_str(), "3:1 `port` = 1 for a, whose address unix:/x has no port", "leave `port` out")]);
+    assert_errors(&[(
+        unix.as_str(),
+        "3:1 `port` = 1 for a, whose address unix:/x has no port",
+        "leave `port` out",
+    )]);
 }
 
 #[test]
@@ -106,7 +122,11 @@ fn errors_in_passive() {
     let cases = [
         ("max_ejected = 50", "4:15 expected a percentage", "write \"50%\""),
         ("max_ejected = \"0%\"", "4:15 expected a percentage from \"1%\" to \"100%\"", ""),
-        ("eject = \"6m\"", "3:1 `eject_max` in [pool.x.passive] is shorter than `eject`", "doubles each time"),
+        (
+            "eject = \"6m\"",
+            "3:1 `eject_max` in [pool.x.passive] is shorter than `eject`",
+            "doubles each time",
+        ),
         ("max_fails = -1", "4:13 expected a whole number from 0", ""),
     ];
     for (keys, start, part) in cases {
@@ -117,7 +137,9 @@ fn errors_in_passive() {
 #[test]
 fn a_pool_tracks_a_server_of_another_one_that_is_checked() {
     let track = |of: &str, server: &str| {
-        format!("[pool.{of}]\nserver = [{{ name = \"a\", addr = \"10.0.0.1:1\" }}]\n[pool.{of}.check]\n{server}\n")
+        format!(
+            "[pool.{of}]\nserver = [{{ name = \"a\", addr = \"10.0.0.1:1\" }}]\n[pool.{of}.check]\n{server}\n"
+        )
     };
     let both = track("x", "track = \"y/a\"") + &track("y", "");
     let read = good(&format!("{both}{LEAST}"));
@@ -133,8 +155,16 @@ fn a_pool_tracks_a_server_of_another_one_that_is_checked() {
             "3:1 pools track each other in a circle: x -> y -> z -> x",
             "one of them needs a check of its own",
         ),
-        (track("x", "track = \"y/a\"") + &track("y", "kind = \"off\""), "3:1 the servers of pool \"y\" are not", ""),
-        (track("x", "track = \"y/a\"\nfall = 2") + &track("y", ""), "3:1 [pool.x.check] has `track` and", "leave"),
+        (
+            track("x", "track = \"y/a\"") + &track("y", "kind = \"off\""),
+            "3:1 the servers of pool \"y\" are not",
+            "",
+        ),
+        (
+            track("x", "track = \"y/a\"\nfall = 2") + &track("y", ""),
+            "3:1 [pool.x.check] has `track` and",
+            "leave",
+        ),
     ];
     for (text, start, part) in cases {
         assert_errors(&[(text.as_str(), start, part)]);

@@ -11,7 +11,7 @@ use super::{Live, State, silence};
 use crate::config::{self, ServerState};
 use crate::control::model::{Changed, Closing, Connection, Effect, Filter, Refusal, Status};
 use crate::control::{Control, Cursor};
-use crate::snapshot::{Conditions, Override};
+use crate::snapshot::Override;
 use crate::worker::Ask;
 
 impl Control for Live {
@@ -118,12 +118,10 @@ impl Live {
     /// Goes by what operators have set; workers that do not yet.
     async fn publish_overrides(&self, state: &mut State) -> Vec<u16> {
         state.overrides.retain(|_, over| *over != Override::default());
-        let before = self.published.current();
-        let most = before.connections.most();
-        let conditions = Conditions::new();
-        let next = before.next(&state.config, most, &state.overrides, &conditions, self.clock.now());
-        let next = next.expect("everything has its id already");
-        self.publish(state, Arc::new(next)).await
+        let (next, events) = self.next_snapshot(state, self.published.current().connections.most());
+        let silent = self.publish(state, Arc::new(next)).await;
+        self.act_on(state, events);
+        silent
     }
 }
 
