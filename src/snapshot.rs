@@ -156,12 +156,6 @@ pub enum Health {
     Ejected,
 }
 
-impl Health {
-    /// Each of them with its name.
-    pub const NAMES: [(&'static str, Self); 3] =
-        [("up", Self::Up), ("down", Self::Down), ("ejected", Self::Ejected)];
-}
-
 /// What is known of a server at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Condition {

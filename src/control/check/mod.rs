@@ -42,6 +42,11 @@ pub enum Verdict {
     Unable,
 }
 
+impl Verdict {
+    /// Their names, in their order.
+    pub const NAMES: [&str; 3] = ["passed", "failed", "unable"];
+}
+
 /// What a check has found.
 #[derive(Clone, Debug)]
 pub struct Report {
