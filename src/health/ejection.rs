@@ -57,7 +57,8 @@ impl Ejection {
         time
     }
 
-    fn come_back(&mut self, now: Tick, failures: u32) {
+    /// Lets it in again, for a better reason than that its time is over. `failures` are those in a row until now.
+    pub fn come_back(&mut self, now: Tick, failures: u32) {
         self.until = None;
         self.back = now;
         self.excused = failures;

@@ -183,7 +183,8 @@ impl Wards {
             let names = pool.servers.iter().map(|server| (pool.name.clone(), server.name.clone()));
             let names: Vec<Name> = names.collect();
             for name in &names {
-                events.extend(self.look_at(name, pool, now));
+                let failures = failures.get(&(&*name.0, &*name.1)).copied().unwrap_or(0);
+                events.extend(self.look_at(name, pool, failures, now));
             }
             let member = |(name, server): (&Name, &crate::config::Server)| {
                 let ward = &self.wards[name];
@@ -211,7 +212,7 @@ impl Wards {
     }
 
     /// Sees whether a server has gone up or down.
-    fn look_at(&mut self, name: &Name, pool: &Pool, now: Tick) -> Option<Event> {
+    fn look_at(&mut self, name: &Name, pool: &Pool, failures: u32, now: Tick) -> Option<Event> {
         let ward = self.wards.get_mut(name)?;
         ward.ramp.take_if(|ramp| ramp.next(now).is_none());
         let probing = match &ward.source {
@@ -227,6 +228,10 @@ impl Wards {
         let is_known = !probing.is_some_and(|probing| probing.pulse.is_undecided());
         let was_new = is_known && std::mem::take(&mut ward.is_new);
         let has_changed = std::mem::replace(&mut ward.is_up, is_up) != is_up;
+        // Checks that have found it down and up again know better than connects from before.
+        if has_changed && is_up && ward.ejection.until().is_some() {
+            ward.ejection.come_back(now, failures);
+        }
         // Those with which the process begins have their whole share at once.
         if has_changed && is_up && !was_new {
             ward.ramp = pool.slow_start.map(|length| Ramp::new(now, length));
