@@ -197,3 +197,60 @@ fn of_two_limits_the_pools_holds() {
         assert_eq!(snapshot.pools[0].connect, connect, "{tables}");
     }
 }
+
+#[test]
+fn only_a_server_that_is_up_has_a_share_and_one_on_its_way_a_part_of_it() {
+    let mut config = config(&[("a", &[("x", 1), ("y", 2), ("z", 3), ("w", 4)])]);
+    config.pools[0].balance = config::Balance::RoundRobin;
+    let condition =
+        |name: &str, health, step| (("a".to_owned(), name.to_owned()), Condition { health, step });
+    let conditions = Conditions::from([
+        condition("x", Health::Down, health::STEPS),
+        condition("y", Health::Ejected, health::STEPS),
+        condition("z", Health::Up, 5),
+    ]);
+    let snapshot = Snapshot::new(&config, 100).next(&config, 100, &Overrides::new(), &conditions, Tick(0));
+    let snapshot = snapshot.expect("few names");
+    let balancer = &snapshot.pool(PoolId(0)).balancer;
+    let mut picks = [0; 4];
+    for _ in 0..100 {
+        picks[balancer.pick(&[], 0, |_| 0).expect("two are up").0 as usize] += 1;
+    }
+    assert_eq!(picks, [0, 0, 20, 80]);
+    assert_eq!(snapshot.server(ServerId(0)).health, Health::Down);
+}
+
+#[tokio::test]
+async fn an_alarm_is_heard_once_for_all_that_rang_and_never_missed() {
+    let alarm = Alarm::default();
+    alarm.ring();
+    alarm.ring();
+    alarm.heard().await;
+    alarm.ring();
+    alarm.heard().await;
+    let silent = tokio::time::timeout(Duration::from_millis(20), alarm.heard()).await;
+    assert!(silent.is_err(), "nobody rang");
+}
+
+/// Whoever rings is heard: what it wrote before is seen by then, or later.
+#[test]
+fn no_ring_is_lost_between_threads() {
+    const RINGS: u64 = 20_000;
+    let (alarm, written) = (Alarm::default(), AtomicU64::new(0));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..RINGS {
+                written.fetch_add(1, Ordering::Relaxed);
+                alarm.ring();
+            }
+        });
+        let hear = async {
+            while written.load(Ordering::Relaxed) < RINGS {
+                alarm.heard().await;
+            }
+        };
+        let heard = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), hear).await });
+        assert!(heard.is_ok(), "a ring was lost");
+    });
+}

@@ -172,8 +172,8 @@ fn checks_end_as_close_says() {
         let ends: Arc<Mutex<Vec<String>>> = Arc::default();
         let seen = Arc::clone(&ends);
         let address = scripted(move |mut stream| {
-            let _ = stream.write_all(b"220 hello\r\n");
-            let end = match stream.read(&mut [0; 64]) {
+            let said = stream.write_all(b"220 hello\r\n");
+            let end = match said.and_then(|()| stream.read(&mut [0; 64])) {
                 Ok(0) => "end".to_owned(),
                 Ok(count) => format!("{count} bytes"),
                 Err(error) => error.to_string(),

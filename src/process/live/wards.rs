@@ -22,6 +22,9 @@ use crate::tick::Tick;
 /// keeps free.
 const AT_A_TIME: usize = 64;
 
+/// What a check may take longer than its time, until it is known.
+const SLACK: Duration = Duration::from_millis(250);
+
 /// A server of the configuration: its pool's name and its own.
 pub(super) type Name = (String, String);
 
@@ -167,7 +170,8 @@ impl Wards {
     pub(super) fn first_checks(&self) -> Option<Duration> {
         let undecided = self.probes.iter().filter(|(_, probing)| probing.pulse.is_undecided());
         let longest = undecided.clone().map(|(target, _)| target.probe.timeout).max()?;
-        Some(longest * u32::try_from(undecided.count().div_ceil(AT_A_TIME)).unwrap_or(u32::MAX))
+        let rounds = u32::try_from(undecided.count().div_ceil(AT_A_TIME)).unwrap_or(u32::MAX);
+        Some(longest.saturating_mul(rounds) + SLACK)
     }
 
     /// Sees what has become of every server. `failures` are connects that have failed in a row.
