@@ -253,9 +253,15 @@ impl Reader {
             let at = self.at(value.span().start);
             let place = |text| Some((text, at));
             match key.get_ref().as_ref() {
-                "kind" => self.set(&mut kind, value, |v| value::choice(v, &kinds(), &[])),
+                "kind" => {
+                    self.set(&mut kind, value, |v| {
+                        value::choice(v, &kinds(), &[]).and_then(only_where_built)
+                    });
+                }
                 "port" => {
-                    self.set(&mut probe.port, value, |v| value::integer(v, 1..=u16::MAX).map(NonZeroU16::new))
+                    self.set(&mut probe.port, value, |v| {
+                        value::integer(v, 1..=u16::MAX).map(NonZeroU16::new)
+                    });
                 }
                 "interval" => self.set(&mut probe.interval, value, value::duration),
                 "fast_interval" => fast = self.take(value, value::duration),
@@ -269,7 +275,7 @@ impl Reader {
                 }
                 "close" => self.set(&mut probe.close, value, |v| value::choice(v, &CheckClose::NAMES, &[])),
                 "track" => {
-                    track = self.take(value, value::text).filter(|name| !name.is_empty()).and_then(place)
+                    track = self.take(value, value::text).filter(|name| !name.is_empty()).and_then(place);
                 }
                 "path" => own.path = self.take(value, path).map(|path| (path, at)),
                 "status" => {
@@ -513,6 +519,14 @@ impl Reader {
             }
         }
     }
+}
+
+/// The cryptography of TLS is built for Linux only.
+fn only_where_built(kind: Option<Kind>) -> Parsed<Option<Kind>> {
+    if cfg!(target_os = "linux") || !matches!(kind, Some(Kind::Tls { .. })) {
+        return Ok(kind);
+    }
+    Err(Fault::new("this system's build has no TLS").help("write kind = \"tcp\""))
 }
 
 fn timeout(value: &DeValue<'_>) -> Parsed<Duration> {

@@ -205,7 +205,7 @@ impl Reader {
                 }
                 "passive" => {
                     self.with(section, key, value, "pool.NAME.passive", |r, s| {
-                        r.passive(s, &mut pool.passive)
+                        r.passive(s, &mut pool.passive);
                     });
                 }
                 "server" => self.servers(section, value, &mut pool.servers),

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn weights_are_scaled_only_while_one_of_them_is_on_its_way() {
-        let cases: [(&[(u16, u32)], &[u16]); 6] = [
+        type Steps = &'static [(u16, u32)];
+        let cases: [(Steps, &[u16]); 6] = [
             (&[(1, 20), (3, 20), (0, 20)], &[1, 3, 0]),
             (&[(1, 1), (1, 20)], &[1, 20]),
             (&[(1, 10), (2, 20), (0, 5)], &[10, 40, 0]),

@@ -40,16 +40,16 @@ fn lab(engine: &str) {
     servers[1].kill();
     let dead = Instant::now();
     wait_until(&run, "s1", Health::Down);
-    println!("down after {:?}", killed.elapsed());
+    println!("{engine}: down after {:?}", killed.elapsed());
     thread::sleep(Duration::from_millis(500));
     let failures = load.end();
     let held = failures.iter().filter(|failure| failure.began <= dead).count();
-    println!("{held} sessions were held by the server that was killed; {} errors", failures.len());
+    println!("{engine}: {held} sessions were held by the server that was killed; {} errors", failures.len());
     assert!(failures.iter().all(|failure| failure.began <= dead), "{failures:?}");
     assert!(held <= 16);
 
     let load = Load::start(at, 16);
-    let served = |servers: &[Echo; 3]| servers.each_ref().map(|server| server.served());
+    let served = |servers: &[Echo; 3]| servers.each_ref().map(Echo::served);
     servers[1].revive();
     let revived = Instant::now();
     loop {
@@ -62,7 +62,7 @@ fn lab(engine: &str) {
         }
         assert!(revived.elapsed() < PATIENCE, "{before:?} {now:?}");
     }
-    println!("it has its share {:?} after it was back", revived.elapsed());
+    println!("{engine}: it has its share {:?} after it was back", revived.elapsed());
     assert!(revived.elapsed() <= Duration::from_secs(2));
     let failures = load.end();
     assert!(failures.is_empty(), "{failures:?}");

@@ -53,7 +53,7 @@ pub(super) async fn run(argv: &[String], addr: &Address, limit: Duration) -> (Op
     let ended = ended.await;
     let found = match ended {
         Ok(status) => {
-            group.is_gone();
+            group.forget();
             Some(status.map_err(Trouble::Io).and_then(judge))
         }
         Err(_) => None,
@@ -73,7 +73,7 @@ struct Group(Option<rustix::process::Pid>);
 #[cfg(unix)]
 impl Group {
     /// Its first process has ended and is reaped: the number may be another's.
-    fn is_gone(mut self) {
+    fn forget(mut self) {
         self.0 = None;
     }
 }

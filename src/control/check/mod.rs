@@ -4,6 +4,7 @@ mod exec;
 mod mysql;
 mod postgres;
 mod talk;
+#[cfg(target_os = "linux")]
 mod tls;
 mod wire;
 
@@ -121,7 +122,10 @@ impl Target {
             Kind::Tcp | Kind::Exec(_) => Ok("connected".to_owned()),
             Kind::SendExpect(steps) => talk::steps(wire, steps).await,
             Kind::Http { path, status } => talk::http(wire, &self.addr, path, status).await,
+            #[cfg(target_os = "linux")]
             Kind::Tls { sni } => tls::shake_hands(wire, &self.addr, sni).await,
+            #[cfg(not(target_os = "linux"))]
+            Kind::Tls { .. } => Err(Trouble::Said("this build has no TLS".to_owned())),
             Kind::Postgres => postgres::ask(wire).await,
             Kind::Mysql => mysql::ask(wire).await,
             Kind::Redis => talk::redis(wire).await,
