@@ -524,7 +524,8 @@ mod tests {
             Just(Source::Client),
             Just(Source::Addresses(vec![[192, 0, 2, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()])),
         ];
-        let own = (source, some_own_timeouts(), some_defaults().prop_map(|(_, tcp, _)| tcp).boxed(), some_retry());
+        let own =
+            (source, some_own_timeouts(), some_defaults().prop_map(|(_, tcp, _)| tcp).boxed(), some_retry());
         ("[A-Za-z0-9_.-]{1,64}", closing, health, own, prop::collection::vec(server, 1..4))
             .prop_map(|(name, closing, (slow_start, mut check, passive), own, mut servers)| {
                 let (on_removed, on_down, drain_timeout, close_rate) = closing;

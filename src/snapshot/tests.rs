@@ -16,7 +16,9 @@ fn config(pools: &[(&str, &[(&str, u16)])]) -> config::Config {
 }
 
 fn next(snapshot: &Snapshot, pools: &[(&str, &[(&str, u16)])], now_ms: u64) -> Snapshot {
-    snapshot.next(&config(pools), 100, &Overrides::new(), &Conditions::new(), Tick(now_ms)).expect("few names")
+    snapshot
+        .next(&config(pools), 100, &Overrides::new(), &Conditions::new(), Tick(now_ms))
+        .expect("few names")
 }
 
 fn server(snapshot: &Snapshot, name: &str) -> u32 {
@@ -91,7 +93,9 @@ fn what_an_operator_has_set_goes_before_the_file() {
         (key("y"), Override { weight: Some(500), state: Some(ServerState::Drain) }),
         (key("gone"), Override { weight: Some(5), state: None }),
     ]);
-    let snapshot = Snapshot::new(&config, 100).next(&config, 100, &overrides, &Conditions::new(), Tick(0)).expect("few names");
+    let snapshot = Snapshot::new(&config, 100)
+        .next(&config, 100, &overrides, &Conditions::new(), Tick(0))
+        .expect("few names");
     let pool = snapshot.pool(PoolId(0));
     assert!((0..100).all(|seed| pool.balancer.pick(&[], seed, |_| 0) == Some(ServerId(2))));
     let y = snapshot.server(ServerId(1));

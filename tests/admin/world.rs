@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tidegate::control::model::{
-    Bytes, Check, Configuration, Connection, Health, Histogram, Listener, Paths, Phase, Pool, Process, Server,
-    ServerState, SessionState, Status, Worker,
+    Bytes, Check, Configuration, Connection, Health, Histogram, Listener, Paths, Phase, Pool, Process,
+    Server, ServerState, SessionState, Status, Worker,
 };
 
 use super::fake::{Fake, closing};

@@ -168,7 +168,8 @@ impl Operator {
         let half_close = half_close.or(idle);
         let limits = Limits { idle, half_close, connect, connect_total, maxconn };
         net.with(|world| world.change_limits(limits));
-        let next = self.published.current().next(&self.config, maxconn, &Overrides::new(), &Conditions::new(), now);
+        let next =
+            self.published.current().next(&self.config, maxconn, &Overrides::new(), &Conditions::new(), now);
         self.published.publish(Arc::new(next.expect("everything has its id already")));
     }
 }
