@@ -45,11 +45,13 @@ pub enum Cause {
     ServerRemoved,
     /// An operator had connections spread anew.
     Rebalanced,
+    /// Checks have found its server down.
+    ServerDown,
 }
 
 impl Cause {
     /// Each of them, in the order of [`Cause::index`].
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Done,
         Self::ClientReset,
         Self::ServerReset,
@@ -71,12 +73,13 @@ impl Cause {
         Self::Killed,
         Self::ServerRemoved,
         Self::Rebalanced,
+        Self::ServerDown,
     ];
 
     /// Whether it is about the server that a connection has, so that it means nothing with another one.
     #[must_use]
     pub fn is_of_server(self) -> bool {
-        matches!(self, Self::ServerRemoved | Self::Rebalanced)
+        matches!(self, Self::ServerRemoved | Self::ServerDown | Self::Rebalanced)
     }
 
     /// Its place in an array of all.
@@ -109,6 +112,7 @@ impl Cause {
             Self::Killed => "killed",
             Self::ServerRemoved => "server_removed",
             Self::Rebalanced => "rebalanced",
+            Self::ServerDown => "server_down",
         }
     }
 
@@ -139,7 +143,7 @@ impl Cause {
             Self::NoSourcePort | Self::NoResources => "RC",
             Self::Maxconn => "PC",
             Self::Drain | Self::Killed | Self::Rebalanced => "KD",
-            Self::ServerRemoved => "DD",
+            Self::ServerRemoved | Self::ServerDown => "DD",
         }
     }
 }

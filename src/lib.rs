@@ -19,6 +19,7 @@
 //! | [`snapshot`] | what workers read: immutable, with dense ids |
 //! | [`tally`] | what is counted for the whole process |
 //! | [`balance`] | pure: which server is next |
+//! | [`health`] | pure: what checks and failed connects make of a server |
 //! | [`sys`] | the only room that talks to the operating system, and the only one with `unsafe` |
 //! | [`config`] | `proxy.toml` as the user writes it, and every error in it at once |
 //! | [`cause`] | why a connection ended |
@@ -39,6 +40,7 @@ pub mod control;
 #[cfg(feature = "lab")]
 pub mod demo;
 pub mod engine;
+pub mod health;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub mod lab;
 pub mod logging;

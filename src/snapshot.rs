@@ -7,14 +7,16 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 pub use crate::balance::ServerId;
 use crate::balance::{Balancer, BySource, LeastConnections, Rotate, TwoChoices};
 use crate::config::{self, AcceptBalance, AtMaxconn, OnRemoved, ServerState};
+use crate::health;
 use crate::tally::{ListenerTally, ServerTally};
 use crate::tick::Tick;
 
@@ -59,6 +61,8 @@ pub struct Snapshot {
     pub accept_failures: Arc<Throttle>,
     /// Keeps failing servers from flooding the log.
     pub dial_failures: Arc<Throttle>,
+    /// Tells the control plane of a server to which too many connects in a row have failed.
+    pub alarm: Arc<Alarm>,
 }
 
 /// What a worker needs to know of a listener.
@@ -128,6 +132,10 @@ pub struct Server {
     pub weight: u16,
     /// Whether it gets new connections.
     pub state: ServerState,
+    /// What checks and connects have found; only one that is up gets new connections.
+    pub health: Health,
+    /// Connects that fail in a row until that is told; 0 is never.
+    pub max_fails: u32,
     /// Its connections, in all workers, those that are being made included.
     pub connections: Limit,
     /// What is counted for it.
@@ -135,6 +143,36 @@ pub struct Server {
     /// As a listener's.
     pub removed: Option<Tick>,
 }
+
+/// Whether a server can be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    /// It can, as far as is known.
+    #[default]
+    Up,
+    /// Checks have failed.
+    Down,
+    /// Too many connects in a row have failed: it is left out for a while.
+    Ejected,
+}
+
+/// What is known of a server at run time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Whether it can be used.
+    pub health: Health,
+    /// The step of its slow start, 1 to [`health::STEPS`].
+    pub step: u32,
+}
+
+impl Default for Condition {
+    fn default() -> Self {
+        Self { health: Health::Up, step: health::STEPS }
+    }
+}
+
+/// What is known at run time, by pool and server; nothing of those that are as they should be.
+pub type Conditions = HashMap<(String, String), Condition>;
 
 /// What an operator has set at run time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -225,6 +263,29 @@ impl Throttle {
     }
 }
 
+/// Wakes one who waits, from any thread; however often it is rung meanwhile.
+#[derive(Debug, Default)]
+pub struct Alarm {
+    is_rung: AtomicBool,
+    bell: Notify,
+}
+
+impl Alarm {
+    /// Rings it. What was written before is seen by who hears it.
+    pub fn ring(&self) {
+        if !self.is_rung.swap(true, Ordering::AcqRel) {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Waits until it is rung.
+    pub async fn heard(&self) {
+        self.bell.notified().await;
+        // Whoever finds it rung has written before this, and needs not ring again; others ring.
+        self.is_rung.swap(false, Ordering::AcqRel);
+    }
+}
+
 /// The snapshot that is in effect.
 #[derive(Debug)]
 pub struct Published {
@@ -274,8 +335,9 @@ impl Snapshot {
             connections: Limit::new(maxconn),
             accept_failures: Arc::default(),
             dial_failures: Arc::default(),
+            alarm: Arc::default(),
         };
-        let first = none.next(config, maxconn, &Overrides::new(), Tick(0));
+        let first = none.next(config, maxconn, &Overrides::new(), &Conditions::new(), Tick(0));
         first.expect("configuration limits the number of listeners and pools")
     }
 
@@ -288,6 +350,7 @@ impl Snapshot {
         config: &config::Config,
         maxconn: u32,
         overrides: &Overrides,
+        conditions: &Conditions,
         now: Tick,
     ) -> Result<Self, NoIds> {
         let mut servers = self.servers.clone();
@@ -304,12 +367,17 @@ impl Snapshot {
         for pool in &config.pools {
             let id = places.pool(&pool.name, pools.len())?;
             let mut members = Vec::with_capacity(pool.servers.len());
+            let mut weights = Vec::with_capacity(pool.servers.len());
             for server in &pool.servers {
                 let key = (pool.name.clone(), server.name.clone());
                 let over = overrides.get(&key).copied().unwrap_or_default();
+                let condition = conditions.get(&key).copied().unwrap_or_default();
                 let index = places.server(id, server, &servers);
-                members.push(put_server(&mut servers, index, id, server, over));
+                let server = Server::new(id, server, over, condition.health, pool.passive.max_fails);
+                weights.push((server.effective_weight(), condition.step));
+                members.push(put_server(&mut servers, index, server));
             }
+            let members: Vec<_> = members.into_iter().zip(health::shares(&weights)).collect();
             let balancer = self.balancer(id, pool.balance, &members, &servers);
             let pool = Pool {
                 name: pool.name.as_str().into(),
@@ -342,6 +410,7 @@ impl Snapshot {
             connections: self.connections.with_most(maxconn),
             accept_failures: Arc::clone(&self.accept_failures),
             dial_failures: Arc::clone(&self.dial_failures),
+            alarm: Arc::clone(&self.alarm),
         })
     }
 
@@ -541,25 +610,40 @@ fn put<T>(all: &mut Vec<T>, index: usize, one: T) {
     }
 }
 
-/// Puts a server of the configuration in its place, and says what its balancer has to know.
-fn put_server(
-    all: &mut Vec<Server>,
-    index: usize,
-    pool: PoolId,
-    server: &config::Server,
-    over: Override,
-) -> (ServerId, u16) {
-    let is_own = |one: &&Server| one.pool == pool && *one.name == *server.name && one.addr == server.addr;
-    let own = all.get(index).filter(is_own);
-    let (connections, tally) = own.map_or_else(
-        || (Limit::new(u32::MAX), Arc::default()),
-        |own| (own.connections.clone(), Arc::clone(&own.tally)),
-    );
-    let (weight, state) = (over.weight.unwrap_or(server.weight), over.state.unwrap_or(server.state));
-    let effective = if state == ServerState::Ready { weight } else { 0 };
-    let (name, addr) = (server.name.as_str().into(), server.addr.clone());
-    put(all, index, Server { name, pool, addr, weight, state, connections, tally, removed: None });
-    (ServerId(u32::try_from(index).expect("configuration limits the number of servers")), effective)
+impl Server {
+    /// One that has no connection yet.
+    fn new(pool: PoolId, server: &config::Server, over: Override, health: Health, max_fails: u32) -> Self {
+        Self {
+            name: server.name.as_str().into(),
+            pool,
+            addr: server.addr.clone(),
+            weight: over.weight.unwrap_or(server.weight),
+            state: over.state.unwrap_or(server.state),
+            health,
+            max_fails,
+            connections: Limit::new(u32::MAX),
+            tally: Arc::default(),
+            removed: None,
+        }
+    }
+
+    /// Its share of new connections as things are.
+    #[must_use]
+    pub fn effective_weight(&self) -> u16 {
+        let takes = self.removed.is_none() && self.state == ServerState::Ready && self.health == Health::Up;
+        if takes { self.weight } else { 0 }
+    }
+}
+
+/// Puts a server of the configuration in its place, with the counts of the one that is there if it is the same.
+fn put_server(all: &mut Vec<Server>, index: usize, mut server: Server) -> ServerId {
+    let is_own =
+        |one: &&Server| one.pool == server.pool && one.name == server.name && one.addr == server.addr;
+    if let Some(own) = all.get(index).filter(is_own) {
+        (server.connections, server.tally) = (own.connections.clone(), Arc::clone(&own.tally));
+    }
+    put(all, index, server);
+    ServerId(u32::try_from(index).expect("configuration limits the number of servers"))
 }
 
 fn put_listener(

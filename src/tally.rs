@@ -1,6 +1,6 @@
 //! What is counted for the whole process: written when a connection begins or ends, never for a message.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::cause::Cause;
 use crate::relay::Fault;
@@ -83,6 +83,31 @@ impl Paths {
     }
 }
 
+/// How many things in a row have failed.
+#[derive(Debug, Default)]
+pub struct Streak(AtomicU32);
+
+impl Streak {
+    /// One more has failed: how many there are now.
+    pub fn failed(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// One has succeeded.
+    pub fn succeeded(&self) {
+        // Most of the time there is nothing to write, and so nothing that other workers have to hear of.
+        if self.get() != 0 {
+            self.0.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// How many have failed since one succeeded.
+    #[must_use]
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A listener's.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -103,6 +128,8 @@ pub struct ListenerTally {
 pub struct ServerTally {
     /// Attempts to connect, by [`Attempt`].
     pub attempts: [Count; Attempt::ALL.len()],
+    /// Those that have failed in a row until now, and not for a reason of our own.
+    pub failures: Streak,
     /// How long those took that succeeded.
     pub connect: Times,
     /// Connections that went elsewhere after an attempt here had failed.
@@ -168,6 +195,14 @@ mod tests {
         let counts: Vec<u64> = times.buckets.iter().map(Count::get).collect();
         assert_eq!(counts, [2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
         assert_eq!(times.sum_ms.get(), 20_007);
+    }
+
+    #[test]
+    fn a_streak_ends_with_a_success() {
+        let streak = Streak::default();
+        assert_eq!([streak.failed(), streak.failed(), streak.get()], [1, 2, 2]);
+        streak.succeeded();
+        assert_eq!([streak.get(), streak.failed()], [0, 1]);
     }
 
     #[test]

@@ -191,7 +191,7 @@ fn a_report_is_shown_with_the_path_that_the_user_gave() {
     let path = folder.path("proxy.toml");
     let shown = format!(
         "error: unknown key `fall_count` in [pool.web]\n  --> {}:5:1\n   | fall_count = 3\n   = help: that is Envoy \
-         language; here it is `fall` in [pool.NAME.check], not supported yet by this version",
+         language; here it is `fall` in [pool.NAME.check]",
         path.display()
     );
     assert_eq!(config::load(&path).unwrap_err().to_string(), shown);

@@ -19,8 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate::config::{
-    AcceptBalance, Address, AtMaxconn, Balance, Config, Drain, Listener, OnRemoved, Pool, Process, Retry,
-    Server, ServerState, Timeouts,
+    AcceptBalance, Address, AtMaxconn, Balance, Check, Config, Drain, Listener, OnDown, OnRemoved, Passive,
+    Pool, Process, Retry, Server, ServerState, Timeouts,
 };
 use tidegate::engine::sim::{
     Dice, Edge, Level, OneShot, Plan, Signal, SimListener, SimNet, SimRing, SimStream, Summary, Us, WaryEdge,
@@ -126,7 +126,11 @@ fn configuration(plan: &Plan) -> Config {
         pools: vec![Pool {
             name: "p".into(),
             balance: Balance::RoundRobin,
+            on_down: OnDown::Keep,
             on_removed: OnRemoved::Drain,
+            slow_start: None,
+            check: Check::Off,
+            passive: Passive::default(),
             drain_timeout: None,
             close_rate: 100,
             source: tidegate::config::Source::System,

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use super::table::table;
-use crate::control::model::{Closing, Configuration, Listener, Phase, Pool, Process, Server, Status, Worker};
+use crate::control::model::{
+    Closing, Configuration, Health, Listener, Phase, Pool, Process, Server, Status, Worker,
+};
 use crate::control::words::{NONE, bytes, span};
 
 /// Everything, for people.
@@ -12,6 +14,7 @@ pub(super) fn tables(status: &Status) -> String {
     let parts = [
         listeners(&status.listeners),
         servers(&status.pools),
+        checks(&status.pools),
         workers(&status.workers),
         closings(&status.closings),
     ];
@@ -111,7 +114,7 @@ fn cells(pool: &Pool, it: &Server) -> Vec<String> {
     vec![
         named(&format!("{}/{}", pool.name, it.name), it.removed),
         it.address.clone(),
-        it.state.name().to_owned() + &file_state.unwrap_or_default(),
+        it.state.name().to_owned() + &file_state.unwrap_or_default() + &found(it),
         it.weight.to_string() + &file_weight.unwrap_or_default(),
         it.connections.to_string(),
         connected.to_string(),
@@ -120,6 +123,41 @@ fn cells(pool: &Pool, it: &Server) -> Vec<String> {
         bytes(it.bytes.up as f64),
         bytes(it.bytes.down as f64),
     ]
+}
+
+/// What was found of a server that is not as it should be.
+fn found(it: &Server) -> String {
+    match (it.health, it.ejected_for_s, it.slow_start_percent) {
+        (Health::Down, ..) => ", down".to_owned(),
+        (Health::Ejected, Some(seconds), _) => format!(", ejected for {seconds} s"),
+        (Health::Up, _, Some(percent)) => format!(", slow start at {percent} %"),
+        (Health::Ejected | Health::Up, ..) => String::new(),
+    }
+}
+
+fn checks(pools: &[Pool]) -> Vec<Vec<String>> {
+    let mut lines =
+        vec![heads(&["CHECK OF", "KIND", "AT", "LAST", ">TOOK", ">PASSED", ">FAILED", "REASON", "RECEIVED"])];
+    let all = pools.iter().flat_map(|pool| pool.servers.iter().map(move |server| (pool, server)));
+    for (pool, server, check) in all.filter_map(|(pool, it)| Some((pool, it, it.check.as_ref()?))) {
+        let count = |result: &str| check.results.get(result).copied().unwrap_or(0).to_string();
+        let took = match check.seconds.count {
+            0 => NONE.to_owned(),
+            count => format!("{:.1} ms", check.seconds.sum / count as f64 * 1000.0),
+        };
+        lines.push(vec![
+            format!("{}/{}", pool.name, server.name),
+            check.kind.clone(),
+            check.address.clone(),
+            check.last_result.clone().unwrap_or_else(|| NONE.to_owned()),
+            took,
+            count("passed"),
+            count("failed"),
+            check.reason.clone(),
+            check.received.clone(),
+        ]);
+    }
+    lines
 }
 
 fn workers(all: &[Worker]) -> Vec<Vec<String>> {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::tables::LEVELS;
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
-    AcceptBalance, Access, AccessFormat, Admin, AtMaxconn, Balance, Config, CpuAffinity, EngineKind,
-    Listener, LogFormat, LogOutput, OnRemoved, OwnTimeouts, Pool, Process, Retry, Source, Spread, Table, Tcp,
-    name_in,
+    AcceptBalance, Access, AccessFormat, Admin, AtMaxconn, Balance, Check, CheckClose, Config, CpuAffinity,
+    EngineKind, Initial, Kind, Listener, LogFormat, LogOutput, OnRemoved, OwnTimeouts, Passive, Pool, Probe,
+    Process, Retry, Source, Spread, Step, Table, Tcp, name_in,
 };
 
 /// The whole configuration with every default written out, as TOML that [`parse`](super::parse) reads back
@@ -43,7 +43,7 @@ pub fn dump(config: &Config) -> String {
         }
     }
     for pool in pools {
-        out.pool(pool);
+        out.pool(pool, pools);
         let path = format!("pool.{}", bare(&pool.name));
         out.timeouts(&format!("[{path}.timeouts]"), &pool.timeouts);
         if pool.tcp != *tcp {
@@ -181,8 +181,42 @@ impl Lines {
         self.key("at_maxconn", quoted(name_in(&AtMaxconn::NAMES, &listener.at_maxconn)));
     }
 
-    fn pool(&mut self, pool: &Pool) {
-        self.header(&format!("[pool.{}]", bare(&pool.name)));
+    fn probe(&mut self, probe: &Probe) {
+        self.key("kind", quoted(probe.kind.name()));
+        match &probe.kind {
+            Kind::SendExpect(steps) => {
+                let steps: Vec<String> = steps.iter().map(step).collect();
+                self.key("steps", format!("[{}]", steps.join(", ")));
+            }
+            Kind::Http { path, status } => {
+                self.key("path", quoted(path));
+                let code = |range: &std::ops::RangeInclusive<u16>| match (range.start(), range.end()) {
+                    (first, last) if first == last => first.to_string(),
+                    (first, last) => format!("{first}-{last}"),
+                };
+                self.key("status", array(&status.iter().map(code).collect::<Vec<_>>()));
+            }
+            Kind::Tls { sni } => self.key("sni", quoted(sni)),
+            Kind::Exec(argv) => self.key("argv", array(argv)),
+            Kind::Tcp | Kind::Postgres | Kind::Mysql | Kind::Redis | Kind::RedisMaster | Kind::Smtp => {}
+        }
+        if let Some(port) = probe.port {
+            self.key("port", port);
+        }
+        self.key("interval", duration(probe.interval));
+        self.key("fast_interval", duration(probe.fast_interval));
+        self.key("down_interval", duration(probe.down_interval));
+        self.key("timeout", duration(probe.timeout));
+        self.key("fall", probe.fall);
+        self.key("rise", probe.rise);
+        self.key("jitter", format!("{:?}", f64::from(probe.jitter) / 1000.0));
+        self.key("initial", quoted(name_in(&Initial::NAMES, &probe.initial)));
+        self.key("close", quoted(name_in(&CheckClose::NAMES, &probe.close)));
+    }
+
+    fn pool(&mut self, pool: &Pool, all: &[Pool]) {
+        let name = bare(&pool.name);
+        self.header(&format!("[pool.{name}]"));
         self.key("balance", quoted(pool.balance.name()));
         if let Balance::Source(Spread { table, ipv6_prefix, bound }) = pool.balance {
             let table = match table {
@@ -194,6 +228,7 @@ impl Lines {
             let rest = format!("key = \"source\", ipv6_prefix = {ipv6_prefix}, bounded_load = {bound}");
             self.key("hash", format!("{{ {table}, {rest} }}"));
         }
+        self.key("on_down", quoted(pool.on_down.name()));
         self.key("on_removed", quoted(name_in(&OnRemoved::NAMES, &pool.on_removed)));
         self.key("drain_timeout", duration_or_off(pool.drain_timeout));
         self.key("close_rate", quoted(&format!("{}/s", pool.close_rate)));
@@ -203,14 +238,61 @@ impl Lines {
             Source::Client => &["client".to_owned()],
         };
         self.key("source", array(source));
+        self.key("slow_start", duration_or_off(pool.slow_start));
+        match &pool.check {
+            Check::Off => {}
+            Check::Own(probe) => {
+                self.header(&format!("[pool.{name}.check]"));
+                self.probe(probe);
+            }
+            Check::Track { pool, server } => {
+                self.header(&format!("[pool.{name}.check]"));
+                let pool = &all[*pool];
+                self.key("track", quoted(&format!("{}/{}", pool.name, pool.servers[*server].name)));
+            }
+        }
+        let Passive { max_fails, eject, eject_max, max_ejected } = pool.passive;
+        self.header(&format!("[pool.{name}.passive]"));
+        self.key("max_fails", max_fails);
+        self.key("eject", duration(eject));
+        self.key("eject_max", duration(eject_max));
+        self.key("max_ejected", quoted(&format!("{max_ejected}%")));
         for server in &pool.servers {
-            self.header(&format!("[[pool.{}.server]]", bare(&pool.name)));
+            self.header(&format!("[[pool.{name}.server]]"));
             self.key("name", quoted(&server.name));
             self.key("addr", quoted(&server.addr.to_string()));
             self.key("weight", server.weight);
             self.key("state", quoted(server.state.name()));
         }
     }
+}
+
+/// A step of a check, as text where it is some.
+fn step(step: &Step) -> String {
+    let (key, bytes) = match step {
+        Step::Send(bytes) => ("send", bytes),
+        Step::Expect(bytes) => ("expect", bytes),
+    };
+    match std::str::from_utf8(bytes) {
+        Ok(text) => format!("{{ {key} = {} }}", line(text)),
+        Err(_) => {
+            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{{ {key}_hex = {} }}", quoted(&digits))
+        }
+    }
+}
+
+/// A TOML string on one line.
+fn line(text: &str) -> String {
+    let mut out = String::from("\"");
+    for char in text.replace("${", "$${").chars() {
+        match char {
+            '"' | '\\' => out.extend(['\\', char]),
+            char if char.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(char))),
+            char => out.push(char),
+        }
+    }
+    out + "\""
 }
 
 /// A name as a part of a header; one with a dot needs quotes there.
@@ -267,8 +349,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::{
-        Address, Drain, Event, Keepalive, Log, Metrics, Server, ServerState, Splice, TcpInfo, Timeouts,
-        Uring, parse,
+        Address, Drain, Event, Keepalive, Log, Metrics, OnDown, Server, ServerState, Splice, TcpInfo,
+        Timeouts, Uring, parse,
     };
     use super::*;
 
@@ -454,7 +536,9 @@ mod tests {
             prop::sample::select(Balance::NAMES.map(|(_, balance)| balance).to_vec()),
             spread.prop_map(Balance::Source),
         ];
-        let closing = (balance, removed, option::of(some_duration()), 1..=1_000_000_u32);
+        let down = prop::sample::select(OnDown::NAMES.map(|(_, down)| down).to_vec());
+        let closing = (balance, removed, down, option::of(some_duration()), 1..=1_000_000_u32);
+        let health = (option::of(some_duration()), some_check(), some_passive());
         let source = prop_oneof![
             Just(Source::System),
             Just(Source::Client),
@@ -462,32 +546,89 @@ mod tests {
         ];
         let own =
             (source, some_own_timeouts(), some_defaults().prop_map(|(_, tcp, _)| tcp).boxed(), some_retry());
-        ("[A-Za-z0-9_.-]{1,64}", closing, own, prop::collection::vec(server, 1..4))
-            .prop_map(
-                |(
+        ("[A-Za-z0-9_.-]{1,64}", closing, health, own, prop::collection::vec(server, 1..4))
+            .prop_map(|(name, closing, (slow_start, mut check, passive), own, mut servers)| {
+                let (balance, on_removed, on_down, drain_timeout, close_rate) = closing;
+                let (source, timeouts, tcp, retry) = own;
+                for (index, server) in servers.iter_mut().enumerate() {
+                    server.name += &index.to_string();
+                }
+                if let Check::Own(probe) = &mut check
+                    && servers.iter().any(|server| server.addr.ip().is_none())
+                {
+                    probe.port = None;
+                }
+                Pool {
                     name,
-                    (balance, on_removed, drain_timeout, close_rate),
-                    (source, timeouts, tcp, retry),
-                    mut servers,
-                )| {
-                    for (index, server) in servers.iter_mut().enumerate() {
-                        server.name += &index.to_string();
-                    }
-                    Pool {
-                        name,
-                        balance,
-                        on_removed,
-                        drain_timeout,
-                        close_rate,
-                        source,
-                        timeouts,
-                        tcp,
-                        retry,
-                        servers,
-                    }
-                },
-            )
+                    balance,
+                    on_down,
+                    on_removed,
+                    drain_timeout,
+                    close_rate,
+                    slow_start,
+                    check,
+                    passive,
+                    source,
+                    timeouts,
+                    tcp,
+                    retry,
+                    servers,
+                }
+            })
             .boxed()
+    }
+
+    fn some_passive() -> impl Strategy<Value = Passive> {
+        (0..=1_000_000_u32, some_duration(), some_duration(), 1..=100_u8).prop_map(
+            |(max_fails, one, other, max_ejected)| Passive {
+                max_fails,
+                eject: one.min(other),
+                eject_max: one.max(other),
+                max_ejected,
+            },
+        )
+    }
+
+    fn some_kind() -> impl Strategy<Value = Kind> {
+        let text = nasty().prop_map(String::into_bytes);
+        let bytes = prop_oneof![text, prop::collection::vec(any::<u8>(), 1..9)];
+        let step = (any::<bool>(), bytes)
+            .prop_map(|(sends, bytes)| if sends { Step::Send(bytes) } else { Step::Expect(bytes) });
+        let codes = (100..=599_u16, 100..=599_u16).prop_map(|(one, other)| one.min(other)..=one.max(other));
+        let http = ("/[!-~]{0,9}", prop::collection::vec(codes, 1..3));
+        let argv = ("/[ -~]{0,9}", prop::collection::vec(nasty(), 0..3));
+        prop_oneof![
+            prop::sample::select(vec![
+                Kind::Tcp,
+                Kind::Postgres,
+                Kind::Mysql,
+                Kind::Redis,
+                Kind::RedisMaster,
+                Kind::Smtp
+            ]),
+            prop::collection::vec(step, 1..4).prop_map(Kind::SendExpect),
+            http.prop_map(|(path, status)| Kind::Http { path, status }),
+            "([a-z]{1,5}([.][a-z]{1,5}){0,2})?".prop_map(|sni| Kind::Tls { sni }),
+            argv.prop_map(|(program, mut argv)| {
+                argv.insert(0, program);
+                Kind::Exec(argv)
+            }),
+        ]
+    }
+
+    fn some_check() -> impl Strategy<Value = Check> {
+        let times = (some_duration(), some_duration(), some_duration(), 1..=60_000_u64);
+        let initial = prop::sample::select(Initial::NAMES.map(|(_, initial)| initial).to_vec());
+        let close = prop::sample::select(CheckClose::NAMES.map(|(_, close)| close).to_vec());
+        let counts = (1..=u8::MAX, 1..=u8::MAX, 0..=1000_u16);
+        let probe = (some_kind(), any::<Option<NonZeroU16>>(), times, counts, initial, close);
+        let probe = probe.prop_map(|(kind, port, times, (fall, rise, jitter), initial, close)| {
+            let (interval, fast_interval, down_interval, timeout) = times;
+            let timeout = Duration::from_millis(timeout);
+            let intervals = Probe { interval, fast_interval, down_interval, timeout, ..Probe::default() };
+            Check::Own(Probe { kind, port, fall, rise, jitter, initial, close, ..intervals })
+        });
+        prop_oneof![Just(Check::Off), probe]
     }
 
     fn some_config() -> impl Strategy<Value = Config> {
@@ -635,10 +776,18 @@ at_maxconn = "wait"
 
 [pool.p]
 balance = "round_robin"
+on_down = "keep"
 on_removed = "drain"
 drain_timeout = "off"
 close_rate = "100/s"
 source = []
+slow_start = "off"
+
+[pool.p.passive]
+max_fails = 5
+eject = "10s"
+eject_max = "5m"
+max_ejected = "50%"
 
 [[pool.p.server]]
 name = "s"

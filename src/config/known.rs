@@ -182,6 +182,7 @@ pub(super) const TABLES: &[Table] = &[
             "steps",
         ],
     },
+    Table { path: "pool.NAME.check.steps", keys: &["send", "send_hex", "expect", "expect_hex"] },
     Table { path: "pool.NAME.passive", keys: &["max_fails", "eject", "eject_max", "max_ejected"] },
     Table { path: "pool.NAME.hash", keys: &["method", "table", "key", "ipv6_prefix", "bounded_load"] },
     Table {
@@ -324,32 +325,20 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
         "`balance` in [pool.NAME]; this version has \"round_robin\"",
     ),
     (&["reuseport"], "nginx", "nothing: every worker has its own listening socket"),
-    (
-        &["max_fails", "fail_timeout", "outlier_detection"],
-        "nginx and Envoy",
-        "[pool.NAME.passive], not supported yet by this version",
-    ),
+    (&["max_fails", "fail_timeout", "outlier_detection"], "nginx and Envoy", "[pool.NAME.passive]"),
     (
         &["health_checks", "health_check", "httpchk", "option_httpchk", "inter"],
         "HAProxy, nginx and Envoy",
-        "[pool.NAME.check], not supported yet by this version",
+        "[pool.NAME.check]",
     ),
-    (
-        &["fall_count", "unhealthy_threshold"],
-        "Envoy",
-        "`fall` in [pool.NAME.check], not supported yet by this version",
-    ),
-    (
-        &["rise_count", "healthy_threshold"],
-        "Envoy",
-        "`rise` in [pool.NAME.check], not supported yet by this version",
-    ),
+    (&["fall_count", "unhealthy_threshold"], "Envoy", "`fall` in [pool.NAME.check]"),
+    (&["rise_count", "healthy_threshold"], "Envoy", "`rise` in [pool.NAME.check]"),
     (
         &["send_proxy_v2", "proxy_protocol", "accept_proxy_protocol"],
         "HAProxy and nginx",
         "`send_proxy` in [pool.NAME] or `accept_proxy` in [listener.NAME], not supported yet by this version",
     ),
-    (&["slowstart"], "HAProxy", "`slow_start` in [pool.NAME], not supported yet by this version"),
+    (&["slowstart"], "HAProxy", "`slow_start` in [pool.NAME]"),
     // Envoy
     (&["static_resources", "bootstrap"], "Envoy", "nothing: write [listener.NAME] and [pool.NAME]"),
     (&["listeners"], "Envoy", "[listener.NAME]"),

@@ -7,6 +7,7 @@ mod address;
 mod admin;
 mod dump;
 mod engine;
+mod health;
 mod known;
 mod pools;
 mod read;
@@ -29,6 +30,7 @@ pub use address::Address;
 pub use admin::Admin;
 pub use dump::{dump, duration_text};
 pub use engine::EngineKind;
+pub use health::{Check, CheckClose, Initial, Kind, LONGEST_TIMEOUT, OnDown, Passive, Probe, Step};
 pub use report::{Place, Problem, Report};
 use serde::{Deserialize, Serialize};
 pub use tables::LEVELS;
@@ -498,7 +500,7 @@ impl Default for Timeouts {
 
 /// `[defaults.tcp]`, `[listener.NAME.tcp]` and `[pool.NAME.tcp]`: options of the sockets towards clients and towards
 /// servers. Where the system has one under another name, it is refused elsewhere than on Linux.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tcp {
     /// `nodelay`: send small segments at once (RFC 896 off).
     pub nodelay: bool,
@@ -544,7 +546,7 @@ impl Default for Tcp {
 }
 
 /// `keepalive = { idle = …, interval = …, count = … }` (tcp(7)); whole seconds, 1 to 32767.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Keepalive {
     /// Silence before the first probe.
     pub idle: Duration,
@@ -634,6 +636,8 @@ pub struct Pool {
     pub name: String,
     /// `balance`
     pub balance: Balance,
+    /// `on_down`
+    pub on_down: OnDown,
     /// `on_removed`
     pub on_removed: OnRemoved,
     /// `drain_timeout`: so long after a connection was asked to leave because its server was removed, it is reset; `None` is
@@ -649,6 +653,12 @@ pub struct Pool {
     pub tcp: Tcp,
     /// `[pool.NAME.retry]` over `[defaults.retry]`
     pub retry: Retry,
+    /// `slow_start`: how long a server that comes into use takes to get its whole share; `None` is `"off"`.
+    pub slow_start: Option<Duration>,
+    /// `[pool.NAME.check]`
+    pub check: Check,
+    /// `[pool.NAME.passive]`
+    pub passive: Passive,
     /// `[[pool.NAME.server]]`: at least one.
     pub servers: Vec<Server>,
 }

@@ -8,14 +8,15 @@ use std::path::Path;
 use toml::de::DeValue;
 
 use super::admin::DraftAdmin;
+use super::health::DraftCheck;
 use super::read::{At, Draft, Reader, Section, Value};
 use super::sockets::Edits;
 use super::tables::count_or;
 use super::value::{self, Fault, Parsed};
 use super::{
-    AcceptBalance, Address, AtMaxconn, Balance, CLOSE_RATE, Config, EngineKind, Listener, OnRemoved,
-    OwnTimeouts, Pool, Retry, SPREAD, Server, ServerState, Source, Spread, Table, Tcp, Timeouts, address,
-    known,
+    AcceptBalance, Address, AtMaxconn, Balance, CLOSE_RATE, Check, Config, EngineKind, Listener, OnDown,
+    OnRemoved, OwnTimeouts, Passive, Pool, Retry, SPREAD, Server, ServerState, Source, Spread, Table, Tcp,
+    Timeouts, address, known,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -44,9 +45,12 @@ pub(super) struct DraftListener {
 /// A pool and where it stands, with the defaults where its own settings are to be.
 pub(super) struct DraftPool {
     at: At,
-    pool: Pool,
+    pub(super) pool: Pool,
     tcp: Edits<Tcp>,
     retry: Edits<Retry>,
+    pub(super) check: Option<DraftCheck>,
+    /// Where its check stands.
+    pub(super) check_at: Option<At>,
 }
 
 /// NAME of `listener.NAME` or `pool.NAME`.
@@ -171,16 +175,20 @@ impl Reader {
         let mut pool = Pool {
             name: name_of(section),
             balance: Balance::TwoChoices,
+            on_down: OnDown::Keep,
             on_removed: OnRemoved::Drain,
             drain_timeout: None,
             close_rate: CLOSE_RATE,
             source: Source::System,
+            slow_start: None,
+            check: Check::Off,
+            passive: Passive::default(),
             timeouts: OwnTimeouts::default(),
             tcp: Tcp::default(),
             retry: Retry::default(),
             servers: Vec::new(),
         };
-        let (mut tcp, mut retry) = (Edits::default(), Edits::default());
+        let (mut tcp, mut retry, mut check) = (Edits::default(), Edits::default(), None);
         let mut hash = None;
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
@@ -189,11 +197,21 @@ impl Reader {
                 "balance" => {
                     self.set(&mut pool.balance, value, |v| value::choice(v, &Balance::NAMES, BALANCE_LATER));
                 }
+                "on_down" => self.set(&mut pool.on_down, value, |v| value::choice(v, &OnDown::NAMES, &[])),
                 "on_removed" => {
                     self.set(&mut pool.on_removed, value, |v| value::choice(v, &OnRemoved::NAMES, &[]));
                 }
                 "drain_timeout" => self.set(&mut pool.drain_timeout, value, value::duration_or_off),
                 "close_rate" => self.set(&mut pool.close_rate, value, value::rate),
+                "slow_start" => self.set(&mut pool.slow_start, value, value::duration_or_off),
+                "check" => {
+                    self.with(section, key, value, "pool.NAME.check", |r, s| check = Some(r.check(s)));
+                }
+                "passive" => {
+                    self.with(section, key, value, "pool.NAME.passive", |r, s| {
+                        r.passive(s, &mut pool.passive);
+                    });
+                }
                 "server" => self.servers(section, value, &mut pool.servers),
                 "source" => pool.source = self.source(value),
                 "timeouts" => self.with(section, key, value, "pool.NAME.timeouts", |reader, section| {
@@ -223,7 +241,7 @@ impl Reader {
             "server",
             &format!("write [[{}.server]] with a `name` and an `addr`", section.path),
         );
-        draft.pools.push(DraftPool { at: section.at, pool, tcp, retry });
+        draft.pools.push(DraftPool { at: section.at, pool, tcp, retry, check, check_at: None });
     }
 
     fn hash(&mut self, section: &Section<'_>) -> Spread {
@@ -344,6 +362,7 @@ impl Reader {
         draft.pools.sort_by_key(|pool| pool.at);
         self.check_counts(&draft);
         self.check_overlaps(&draft);
+        self.join_checks(&mut draft.pools);
         let (tcp, retry) = (draft.tcp.over(Tcp::default()), draft.retry.over(Retry::default()));
         let with_own = |draft: DraftPool| Pool {
             tcp: draft.tcp.over(tcp.clone()),

@@ -11,6 +11,7 @@ use super::*;
 
 mod admin;
 mod every_key;
+mod health;
 mod sockets;
 
 /// The least that a configuration needs; tests put their own lines before it.
@@ -93,7 +94,11 @@ fn least_pool() -> Pool {
     Pool {
         name: "web".to_owned(),
         balance: Balance::RoundRobin,
+        on_down: OnDown::Keep,
         on_removed: OnRemoved::Drain,
+        slow_start: None,
+        check: Check::Off,
+        passive: Passive::default(),
         drain_timeout: None,
         close_rate: 100,
         source: Source::System,
@@ -653,7 +658,11 @@ fn errors_in_pools() {
             "3:18 65536 is not prime",
             "is 65537",
         ),
-        (format!("{server}\nbalance = \"source\"\nhash = {{ table = 1 }}"), "4:18 expected a whole number from 2 to 5000011", ""),
+        (
+            format!("{server}\nbalance = \"source\"\nhash = {{ table = 1 }}"),
+            "4:18 expected a whole number from 2 to 5000011",
+            "",
+        ),
         (
             format!("{server}\nbalance = \"source\"\nhash = {{ bounded_load = 0.9 }}"),
             "4:25 expected \"off\" or a number from 1.0",
@@ -669,17 +678,12 @@ fn errors_in_pools() {
             "4:24 expected a whole number from 0",
             "",
         ),
-        (
-            format!("{server}\n{rr}\nslow_start = \"off\""),
-            "4:1 `slow_start` in [pool.x] is not supported",
-            "",
-        ),
+        (format!("{server}\n{rr}\nqueue = {{ max = 1 }}"), "4:1 `queue` in [pool.x] is not supported", ""),
         (
             format!("{server}\n{rr}\n[pool.x.retry]\ntries = 0"),
             "5:9 expected a whole number from 1 to 255",
             "",
         ),
-        (format!("{server}\n{rr}\n[pool.x.check]\nfall = 1"), "4:9 `check` in [pool.x] is not supported", ""),
         (
             format!("{server}\n{rr}\nlb_policy = \"x\""),
             "4:1 unknown key",

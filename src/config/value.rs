@@ -107,6 +107,34 @@ pub(super) fn share(value: &DeValue<'_>) -> Parsed<f64> {
         .ok_or_else(|| Fault::mismatch("a number over 0 and up to 1, such as 0.1", value))
 }
 
+/// A share from 0 to 1, in thousandths.
+pub(super) fn thousandths(value: &DeValue<'_>) -> Parsed<u16> {
+    let read = match value {
+        DeValue::Float(number) => number.as_str().parse().ok(),
+        DeValue::Integer(number) => number.as_str().parse().ok(),
+        _ => None,
+    };
+    let read = read.filter(|read: &f64| (0.0..=1.0).contains(read));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 1000")]
+    read.map(|read| (read * 1000.0).round() as u16)
+        .ok_or_else(|| Fault::mismatch("a number from 0 to 1, such as 0.1", value))
+}
+
+/// A part of a hundred, such as `"50%"`, 1 to 100.
+pub(super) fn percent(value: &DeValue<'_>) -> Parsed<u8> {
+    let expected = "a percentage from \"1%\" to \"100%\"";
+    if let DeValue::Integer(number) = value {
+        return Err(Fault::mismatch(expected, value).help(format!("write \"{number}%\"")));
+    }
+    if !matches!(value, DeValue::String(_)) {
+        return Err(Fault::mismatch(expected, value));
+    }
+    let text = text(value)?;
+    let read =
+        quantity(&text).filter(|(_, unit)| *unit == "%").and_then(|(number, _)| u8::try_from(number).ok());
+    read.filter(|read| (1..=100).contains(read)).ok_or_else(|| Fault::mismatch(expected, value))
+}
+
 /// A length of time over zero and up to a year, such as `"500ms"`.
 pub(super) fn duration(value: &DeValue<'_>) -> Parsed<Duration> {
     timed(value, "a duration such as \"5s\"", "write at least \"1ms\"")

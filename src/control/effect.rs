@@ -193,9 +193,18 @@ fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<Stri
     if old.balance != new.balance {
         out.push(format!("pool {name}: balance {} -> {}", old.balance.name(), new.balance.name()));
     }
-    let rest = |pool: &Pool| (pool.on_removed, pool.drain_timeout, pool.close_rate);
+    let rest = |pool: &Pool| (pool.on_down, pool.on_removed, pool.drain_timeout, pool.close_rate);
     if rest(old) != rest(new) {
-        out.push(format!("pool {name}: on_removed, drain_timeout or close_rate changed"));
+        out.push(format!("pool {name}: on_down, on_removed, drain_timeout or close_rate changed"));
+    }
+    if old.slow_start != new.slow_start {
+        out.push(format!("pool {name}: slow_start changed, for servers that come into use from now on"));
+    }
+    if old.check != new.check {
+        out.push(format!("pool {name}: check changed; servers stay up or down until it finds otherwise"));
+    }
+    if old.passive != new.passive {
+        out.push(format!("pool {name}: passive changed"));
     }
     if old.source != new.source {
         out.push(format!("pool {name}: source changed, for new connections"));
@@ -298,6 +307,22 @@ mod tests {
             ),
             ("pool = \"web\"", "pool = \"web\"\nmaxconn = 9", "listener web: maxconn off -> 9; 0 of"),
             ("[pool.web]", "[pool.web]\nbalance = \"round_robin\"", "pool web: balance p2c -> round_robin"),
+            (
+                "[pool.web]",
+                "[pool.web.check]\n[pool.web]",
+                "pool web: check changed; servers stay up or down",
+            ),
+            (
+                "[pool.web]",
+                "[pool.web]\nslow_start = \"9s\"",
+                "pool web: slow_start changed, for servers that come",
+            ),
+            ("[pool.web]", "[pool.web.passive]\nmax_fails = 9\n[pool.web]", "pool web: passive changed"),
+            (
+                "[pool.web]",
+                "[pool.web]\non_down = \"close\"",
+                "pool web: on_down, on_removed, drain_timeout or",
+            ),
             (
                 "[listener.pg]",
                 "[defaults.timeouts]\nidle = \"5m\"\n[listener.pg]",

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
-use super::model::{Bytes, Histogram, Listener, Paths, Phase, Pool, Server, ServerState, Status, Worker};
+use super::model::{
+    Bytes, Health, Histogram, Listener, Paths, Phase, Pool, Server, ServerState, Status, Worker,
+};
 
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,14 +166,30 @@ fn servers(page: &mut Page, pools: &[Pool]) {
     page.family(histogram("seconds"), "upstream_connect_seconds", help, times);
     let help = "Connections that went to another server after an attempt on this one had failed.";
     page.family(counter(""), "upstream_redispatches", help, each(|it| it.redispatched.into()));
-    let help = "Whether the server is in that state.";
+    let help = "Whether the server can be used: it is neither down nor ejected.";
+    page.family(gauge(""), "upstream_up", help, present(|it| (it.health == Health::Up).into()));
+    let help = "Whether the server is in that state: ready, drain or maint as it is set, down or ejected as was found.";
     let states = all().filter(|(_, it)| !it.removed).flat_map(|(pool, it)| {
-        ServerState::NAMES.map(|(name, state)| {
-            let names = [("pool", pool.name.as_str()), ("server", &it.name), ("state", name)];
-            (labels(&names), (it.state == state).into())
+        let set = ServerState::NAMES.iter().map(|(name, state)| (*name, it.state == *state));
+        let found = Health::NAMES.iter().skip(1).map(|(name, health)| (*name, it.health == *health));
+        set.chain(found).map(move |(name, is_so)| {
+            (labels(&[("pool", pool.name.as_str()), ("server", &it.name), ("state", name)]), is_so.into())
         })
     });
     page.family(gauge(""), "upstream_state", help, states);
+    let checks = || all().filter_map(|(pool, it)| Some((pool, it, it.check.as_ref()?)));
+    let help = "Checks of the server, by result; unable are those that were not possible for want of something here.";
+    let results = checks().flat_map(|(pool, it, check)| {
+        check.results.iter().map(move |(result, count)| {
+            let names = [("pool", pool.name.as_str()), ("server", &it.name), ("result", result)];
+            (labels(&names), (*count).into())
+        })
+    });
+    page.family(counter(""), "upstream_check", help, results);
+    let times = checks().map(|(pool, it, check)| {
+        (labels(&[("pool", pool.name.as_str()), ("server", &it.name)]), Value::Times(check.seconds.clone()))
+    });
+    page.family(histogram("seconds"), "upstream_check_seconds", "How long checks took.", times);
     let help = "The server's share of new connections, as it is set now.";
     page.family(gauge(""), "upstream_weight", help, present(|it| it.weight.into()));
     let help = "Bytes that were moved: up to the server, down from it.";

@@ -2,6 +2,7 @@
 //! time, and can never slow a worker: it gives them immutable snapshots and small commands, and asks in small pieces.
 
 pub mod api;
+pub mod check;
 #[cfg(unix)]
 pub mod client;
 pub mod effect;

@@ -142,6 +142,14 @@ pub struct Server {
     pub weight: u16,
     /// What the file says, when that differs.
     pub file_weight: Option<u16>,
+    /// What checks and connects have found.
+    pub health: Health,
+    /// It is ejected for so many seconds more.
+    pub ejected_for_s: Option<u64>,
+    /// The part of its share that it gets in its slow start.
+    pub slow_start_percent: Option<u32>,
+    /// Its check, or that of the server that it tracks.
+    pub check: Option<Check>,
     /// Connections now, those that are being made included.
     pub connections: u32,
     /// Attempts to connect since the start, by result: `ok`, `refused`, `timeout`, `unreachable`, `other`.
@@ -168,6 +176,49 @@ pub struct Paths {
     pub retransmits: u64,
     /// Segments with data that were sent, again or for the first time.
     pub segments: u64,
+}
+
+/// Whether a server can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// It can, as far as is known.
+    Up,
+    /// Checks have failed.
+    Down,
+    /// Too many connects in a row have failed: it is left out for a while.
+    Ejected,
+}
+
+impl Health {
+    /// Each of them with its name.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("up", Self::Up), ("down", Self::Down), ("ejected", Self::Ejected)];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize].0
+    }
+}
+
+/// The check of a server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Check {
+    /// `tcp`, `http` and so on.
+    pub kind: String,
+    /// Where it asks.
+    pub address: String,
+    /// How the last one ended; none before the first.
+    pub last_result: Option<String>,
+    /// Why, in words.
+    pub reason: String,
+    /// The last bytes that came from the server then, at most 64, with escapes.
+    pub received: String,
+    /// Checks since the first, by result: `passed`, `failed`, and `unable` for want of something here.
+    pub results: BTreeMap<String, u64>,
+    /// How long they took.
+    pub seconds: Histogram,
 }
 
 /// Counts of times, by upper bound.

@@ -46,6 +46,13 @@ impl Fault {
             _ => Retry::Next,
         }
     }
+
+    /// Whether a failed connect speaks against the server: what is short or forbidden here does not, nor does a queue that
+    /// is full for a moment.
+    #[must_use]
+    pub fn is_of_server(self) -> bool {
+        !matches!(self, Self::NoPorts | Self::NoFiles | Self::NoMemory | Self::Denied | Self::Busy)
+    }
 }
 
 impl std::fmt::Display for Fault {

@@ -198,7 +198,7 @@ impl Session {
             }
             (State::Dialing(_), Input::Deadline(_)) => self.dial(cx),
             (State::Dialing(_), Input::ClientLeft) => Some(self.give_up(Cause::ClientLeft)),
-            (State::Dialing(dial), Input::Kill(Cause::ServerRemoved)) => {
+            (State::Dialing(dial), Input::Kill(Cause::ServerRemoved | Cause::ServerDown)) => {
                 // It has not reached that server yet; another one may do.
                 dial.withdraw(cx.now);
                 self.uncount(cx.snapshot);
@@ -402,7 +402,14 @@ impl Session {
             return None;
         }
         dial.failed(server, fault, cx.snapshot.sources(server).count(), cx.now);
-        cx.snapshot.server(server).tally.attempts[Attempt::from(Err(fault)) as usize].add(1);
+        let server = cx.snapshot.server(server);
+        server.tally.attempts[Attempt::from(Err(fault)) as usize].add(1);
+        if fault.is_of_server() {
+            let failures = server.tally.failures.failed();
+            if server.max_fails > 0 && failures >= server.max_fails {
+                cx.snapshot.alarm.ring();
+            }
+        }
         self.uncount(cx.snapshot);
         self.dial(cx)
     }
@@ -475,6 +482,7 @@ impl Session {
         if let Some(server) = self.server {
             let tally = &cx.snapshot.server(server).tally;
             tally.attempts[Attempt::Ok as usize].add(1);
+            tally.failures.succeeded();
             tally.connect.add(u64::try_from(cx.now.since(self.tried_at).as_millis()).unwrap_or(u64::MAX));
         }
         let mut watch = Watch::new(cx.now, Limits::new(self.listener, self.server, cx.snapshot));

@@ -42,7 +42,11 @@ fn config(weights: &[u16]) -> Config {
         pools: vec![config::Pool {
             name: "web".to_string(),
             balance: Balance::RoundRobin,
+            on_down: config::OnDown::Keep,
             on_removed: config::OnRemoved::Drain,
+            slow_start: None,
+            check: config::Check::Off,
+            passive: config::Passive::default(),
             drain_timeout: None,
             close_rate: 100,
             source: Source::System,
@@ -606,4 +610,34 @@ fn a_session_is_small() {
     let size = size_of::<Session>();
     println!("a session has {size} bytes");
     assert!(size <= 208, "{size}");
+}
+
+#[test]
+fn failed_connects_in_a_row_are_the_servers_unless_the_fault_is_ours() {
+    let failures = |life: &Life, server| life.snapshot.server(ServerId(server)).tally.failures.get();
+    for ours in [Fault::NoPorts, Fault::NoFiles, Fault::NoMemory, Fault::Denied, Fault::Busy] {
+        let mut life = Life::usual();
+        life.at(1, Input::Dialed(Err(ours)));
+        assert_eq!(failures(&life, 0), 0, "{ours:?}");
+    }
+    for theirs in [Fault::Refused, Fault::Unreachable, Fault::TimedOut, Fault::Reset, Fault::Other(2)] {
+        let mut life = Life::usual();
+        assert_eq!(life.at(1, Input::Dialed(Err(theirs))), dial(1));
+        assert_eq!((failures(&life, 0), failures(&life, 1)), (1, 0), "{theirs:?}");
+        life.at(2, Input::Dialed(Ok(())));
+        assert_eq!((failures(&life, 0), failures(&life, 1)), (1, 0), "it was another one that took it");
+    }
+    let mut life = Life::usual();
+    life.snapshot.server(ServerId(0)).tally.failures.failed();
+    life.at(1, Input::Dialed(Ok(())));
+    assert_eq!(failures(&life, 0), 0);
+}
+
+#[test]
+fn a_connect_to_a_server_that_goes_down_is_one_to_another() {
+    let mut life = Life::usual();
+    assert_eq!(life.at(1, Input::Kill(Cause::ServerDown)), dial(1));
+    assert_eq!(life.at(2, Input::Dialed(Ok(()))), Some(Order::Relay));
+    assert_eq!(life.ended(3, End::Clean, false), Some(Order::Close));
+    assert_eq!((life.record().cause, life.record().tries), (Some(Cause::Done), 1));
 }

@@ -17,7 +17,9 @@ fn config(pools: &[(&str, &[(&str, u16)])]) -> config::Config {
 }
 
 fn next(snapshot: &Snapshot, pools: &[(&str, &[(&str, u16)])], now_ms: u64) -> Snapshot {
-    snapshot.next(&config(pools), 100, &Overrides::new(), Tick(now_ms)).expect("few names")
+    snapshot
+        .next(&config(pools), 100, &Overrides::new(), &Conditions::new(), Tick(now_ms))
+        .expect("few names")
 }
 
 fn server(snapshot: &Snapshot, name: &str) -> u32 {
@@ -92,7 +94,9 @@ fn what_an_operator_has_set_goes_before_the_file() {
         (key("y"), Override { weight: Some(500), state: Some(ServerState::Drain) }),
         (key("gone"), Override { weight: Some(5), state: None }),
     ]);
-    let snapshot = Snapshot::new(&config, 100).next(&config, 100, &overrides, Tick(0)).expect("few names");
+    let snapshot = Snapshot::new(&config, 100)
+        .next(&config, 100, &overrides, &Conditions::new(), Tick(0))
+        .expect("few names");
     let pool = snapshot.pool(PoolId(0));
     assert!(
         (0..100).all(|seed| pool.balancer.pick(&[], seed, None, |_| Some(0)) == Pick::Server(ServerId(2)))
@@ -108,7 +112,7 @@ fn round_robin_goes_on_where_it_was() {
     let first = Snapshot::new(&config, 100);
     let pick = |snapshot: &Snapshot| snapshot.pool(PoolId(0)).balancer.pick(&[], 0, None, |_| Some(0));
     assert_eq!(pick(&first), Pick::Server(ServerId(0)));
-    let second = first.next(&config, 100, &Overrides::new(), Tick(1)).expect("few names");
+    let second = first.next(&config, 100, &Overrides::new(), &Conditions::new(), Tick(1)).expect("few names");
     assert_eq!([pick(&second), pick(&second), pick(&second)], [1, 2, 0].map(|id| Pick::Server(ServerId(id))));
 }
 
@@ -155,7 +159,7 @@ fn more_names_in_a_minute_than_there_are_ids_are_refused_and_later_they_are_not(
     let one = config(&[("a", &[("x", 1)])]);
     let mut snapshot = Snapshot::new(&renamed(&one, 4_096, 0), 100);
     let next = |snapshot: &Snapshot, config: &config::Config, now_ms| {
-        snapshot.next(config, 100, &Overrides::new(), Tick(now_ms))
+        snapshot.next(config, 100, &Overrides::new(), &Conditions::new(), Tick(now_ms))
     };
     for round in 1..16 {
         snapshot = next(&snapshot, &renamed(&one, 4_096, round), round).expect("sixteen times 4,096 ids");
@@ -217,7 +221,66 @@ fn a_table_of_sources_stays_as_long_as_its_servers_do() {
     };
     let first = Snapshot::new(&config(text(1, "1.5")), 10);
     for (text, stays) in [(text(1, "1.5"), true), (text(2, "1.5"), false), (text(1, "\"off\""), false)] {
-        let next = first.next(&config(text), 10, &Overrides::new(), Tick(0)).expect("few names");
+        let next =
+            first.next(&config(text), 10, &Overrides::new(), &Conditions::new(), Tick(0)).expect("few names");
         assert_eq!(Arc::ptr_eq(&table(&first), &table(&next)), stays);
     }
+}
+
+#[test]
+fn only_a_server_that_is_up_has_a_share_and_one_on_its_way_a_part_of_it() {
+    let mut config = config(&[("a", &[("x", 1), ("y", 2), ("z", 3), ("w", 4)])]);
+    config.pools[0].balance = config::Balance::RoundRobin;
+    let condition =
+        |name: &str, health, step| (("a".to_owned(), name.to_owned()), Condition { health, step });
+    let conditions = Conditions::from([
+        condition("x", Health::Down, health::STEPS),
+        condition("y", Health::Ejected, health::STEPS),
+        condition("z", Health::Up, 5),
+    ]);
+    let snapshot = Snapshot::new(&config, 100).next(&config, 100, &Overrides::new(), &conditions, Tick(0));
+    let snapshot = snapshot.expect("few names");
+    let balancer = &snapshot.pool(PoolId(0)).balancer;
+    let mut picks = [0; 4];
+    for _ in 0..100 {
+        let Pick::Server(server) = balancer.pick(&[], 0, None, |_| Some(0)) else { panic!("two are up") };
+        picks[server.0 as usize] += 1;
+    }
+    assert_eq!(picks, [0, 0, 20, 80]);
+    assert_eq!(snapshot.server(ServerId(0)).health, Health::Down);
+}
+
+#[tokio::test]
+async fn an_alarm_is_heard_once_for_all_that_rang_and_never_missed() {
+    let alarm = Alarm::default();
+    alarm.ring();
+    alarm.ring();
+    alarm.heard().await;
+    alarm.ring();
+    alarm.heard().await;
+    let silent = tokio::time::timeout(Duration::from_millis(20), alarm.heard()).await;
+    assert!(silent.is_err(), "nobody rang");
+}
+
+/// Whoever rings is heard: what it wrote before is seen by then, or later.
+#[test]
+fn no_ring_is_lost_between_threads() {
+    const RINGS: u64 = 20_000;
+    let (alarm, written) = (Alarm::default(), AtomicU64::new(0));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..RINGS {
+                written.fetch_add(1, Ordering::Relaxed);
+                alarm.ring();
+            }
+        });
+        let hear = async {
+            while written.load(Ordering::Relaxed) < RINGS {
+                alarm.heard().await;
+            }
+        };
+        let heard = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), hear).await });
+        assert!(heard.is_ok(), "a ring was lost");
+    });
 }

@@ -577,6 +577,14 @@ fn socket(to: SocketAddr, tcp: &Tcp) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// A socket for a connection to that address, with its options, that is not connected yet.
+///
+/// # Errors
+/// The operating system's.
+pub fn unconnected(to: SocketAddr, tcp: &Tcp) -> io::Result<std::net::TcpStream> {
+    socket(to, tcp).map(Into::into)
+}
+
 /// A socket's number in the records of calls.
 pub(super) fn number(socket: &Socket) -> i32 {
     #[cfg(unix)]

@@ -8,7 +8,7 @@ use ratatui::widgets::{Block, Borders, Cell, Clear, Padding, Paragraph, Row, Tab
 
 use super::app::{App, CONNECTIONS_MAX, Place};
 use super::history::{Flow, Served, Worked};
-use crate::control::model::{Connection, Listener, Phase, ServerState, SessionState, Status};
+use crate::control::model::{Connection, Health, Listener, Phase, ServerState, SessionState, Status};
 use crate::control::words::{NONE, below, bytes, flow, percent, rate, span, whole};
 
 /// The least that something can be shown in.
@@ -124,7 +124,8 @@ fn warnings(status: &Status) -> Vec<String> {
         told.push(format!("the configuration is taken back in {} unless confirmed", span(seconds * 1000)));
     }
     let takes = |server: &crate::control::model::Server| {
-        server.state == ServerState::Ready && server.weight > 0 && !server.removed
+        let is_ready = server.state == ServerState::Ready && server.health == Health::Up;
+        is_ready && server.weight > 0 && !server.removed
     };
     let out = status.pools.iter().filter(|pool| !pool.servers.iter().any(takes));
     told.extend(out.map(|pool| format!("no server of {} takes connections", pool.name)));
@@ -319,6 +320,7 @@ fn server_row(it: &Served<'_>, wide: bool) -> (Vec<Span<'static>>, Style) {
     let name = server.state.name().to_owned() + star(server.file_state.is_some());
     let state = match server.state {
         _ if server.removed => "removed".into(),
+        ServerState::Ready if server.health != Health::Up => server.health.name().red(),
         ServerState::Ready => name.green(),
         ServerState::Drain => name.yellow(),
         ServerState::Maint => name.dim(),

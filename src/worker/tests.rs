@@ -14,7 +14,7 @@ use crate::config::{self, Config};
 use crate::path::Path;
 use crate::relay::{End, Progress, Side};
 use crate::session::{Doing, Order, Sight};
-use crate::snapshot::Overrides;
+use crate::snapshot::{Conditions, Overrides};
 
 /// Far more orders than any test needs: a worker that turns in circles is found out.
 const ORDERS_MAX: usize = 100_000;
@@ -594,7 +594,9 @@ fn another_snapshot_is_gone_by_from_the_next_turn_on_and_its_limits_hold_for_who
     let key = stage.key();
     stage.turn(2, [Event::Dialed { key, result: Ok(()) }]);
     config.timeouts.idle = Some(Duration::from_millis(500));
-    let next = Arc::new(stage.snapshot.next(&config, 10, &Overrides::new(), Tick(3)).expect("few names"));
+    let next = Arc::new(
+        stage.snapshot.next(&config, 10, &Overrides::new(), &Conditions::new(), Tick(3)).expect("few names"),
+    );
     stage.published.publish(Arc::clone(&next));
     stage.crew.attend();
     stage.turn(1_000, []);
@@ -707,7 +709,10 @@ fn new_limits_of_time_are_held_against_a_crowd_in_small_pieces() {
     let mut config = config(None, "wait");
     let mut stage = crowd(&config, 600);
     config.timeouts.idle = Some(Duration::from_millis(500));
-    let next = stage.snapshot.next(&config, 1_000, &Overrides::new(), Tick(41)).expect("few names");
+    let next = stage
+        .snapshot
+        .next(&config, 1_000, &Overrides::new(), &Conditions::new(), Tick(41))
+        .expect("few names");
     stage.published.publish(Arc::new(next));
     stage.crew.attend();
     let soon = |stage: &mut Stage| {

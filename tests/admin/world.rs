@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tidegate::control::model::{
-    Bytes, Configuration, Connection, Histogram, Listener, Paths, Phase, Pool, Process, Server, ServerState,
-    SessionState, Status, Worker,
+    Bytes, Check, Configuration, Connection, Health, Histogram, Listener, Paths, Phase, Pool, Process,
+    Server, ServerState, SessionState, Status, Worker,
 };
 
 use super::fake::{Fake, closing};
@@ -34,6 +34,22 @@ fn server(name: &str, state: ServerState, removed: bool) -> Server {
         file_state: (state != ServerState::Ready).then_some(ServerState::Ready),
         weight: 5,
         file_weight: Some(1),
+        health: if removed { Health::Up } else { Health::Ejected },
+        ejected_for_s: (!removed).then_some(7),
+        slow_start_percent: Some(35),
+        check: (!removed).then(|| Check {
+            kind: "http".to_owned(),
+            address: "10.0.0.1:8008".to_owned(),
+            last_result: Some("failed".to_owned()),
+            reason: "HTTP status 503".to_owned(),
+            received: "HTTP/1.1 503\\r\\n".to_owned(),
+            results: BTreeMap::from([
+                ("passed".to_owned(), 9),
+                ("failed".to_owned(), 1),
+                ("unable".to_owned(), 0),
+            ]),
+            seconds: times(),
+        }),
         connections: 3,
         attempts: BTreeMap::from([("ok".to_owned(), 6), ("refused".to_owned(), 2)]),
         connect_seconds: times(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate::cause::Cause;
 use tidegate::config::Config;
 use tidegate::engine::sim::{Dice, Limits, MS, SimListener, SimNet, SimStream};
-use tidegate::snapshot::{ListenerId, Overrides, Published};
+use tidegate::snapshot::{Conditions, ListenerId, Overrides, Published};
 use tidegate::tick::Tick;
 use tidegate::worker::{Ask, Command, Crew, Listing, Reply, Row};
 use tokio::sync::oneshot::{self, Receiver};
@@ -168,7 +168,8 @@ impl Operator {
         let half_close = half_close.or(idle);
         let limits = Limits { idle, half_close, connect, connect_total, maxconn };
         net.with(|world| world.change_limits(limits));
-        let next = self.published.current().next(&self.config, maxconn, &Overrides::new(), now);
+        let next =
+            self.published.current().next(&self.config, maxconn, &Overrides::new(), &Conditions::new(), now);
         self.published.publish(Arc::new(next.expect("everything has its id already")));
     }
 }

@@ -106,16 +106,16 @@ fn extreme_weights_end() {
 
 #[test]
 fn of_ipv6_the_network_counts_and_a_mapped_address_is_ipv4() {
-    let table = table(&names(50), 0, MAGLEV);
-    let at = |text: &str| picked(&table, Some(text.parse().unwrap()));
+    let networked = table(&names(50), 0, MAGLEV);
+    let at = |text: &str| picked(&networked, Some(text.parse().unwrap()));
     assert_eq!(at("2001:db8:1:2::1"), at("2001:db8:1:2:ffff::9"));
     let networks: std::collections::HashSet<u32> =
         (0..40).map(|network| at(&format!("2001:db8:1:{network}::1"))).collect();
     assert!(networks.len() > 15, "{networks:?}");
     assert_eq!(at("::ffff:10.1.2.3"), at("10.1.2.3"));
     for ipv6_prefix in [0, 128] {
-        let table = super::tests::table(&names(50), 0, Spread { ipv6_prefix, ..MAGLEV });
-        picked(&table, Some("2001:db8::1".parse().unwrap()));
+        let any = table(&names(50), 0, Spread { ipv6_prefix, ..MAGLEV });
+        picked(&any, Some("2001:db8::1".parse().unwrap()));
     }
 }
 

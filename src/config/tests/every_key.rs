@@ -11,6 +11,7 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
             let path = table.path.replace("NAME", "x");
             let text = match path.as_str() {
                 "" => format!("{key} = 1979-05-27"),
+                "pool.x.check.steps" => format!("[pool.x.check]\nsteps = [{{ {key} = 1979-05-27 }}]"),
                 "pool.x.server" => format!("[[{path}]]\n{key} = 1979-05-27"),
                 _ => format!("[{path}]\n{key} = 1979-05-27"),
             };
@@ -38,9 +39,18 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.engine listener.NAME.backlog listener.NAME.accept_balance \
         listener.NAME.maxconn listener.NAME.at_maxconn listener.NAME.timeouts listener.NAME.tcp \
         listener.NAME.timeouts.idle listener.NAME.timeouts.half_close pool.NAME.balance pool.NAME.server \
-        pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate pool.NAME.source pool.NAME.hash pool.NAME.timeouts pool.NAME.tcp pool.NAME.retry pool.NAME.timeouts.connect \
+        pool.NAME.on_down pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate pool.NAME.slow_start pool.NAME.source \
+        pool.NAME.check pool.NAME.passive pool.NAME.hash pool.NAME.timeouts pool.NAME.tcp pool.NAME.retry pool.NAME.timeouts.connect \
         pool.NAME.timeouts.connect_total pool.NAME.timeouts.idle pool.NAME.timeouts.half_close \
-        pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight pool.NAME.server.state pool.NAME.hash.method pool.NAME.hash.table \
+        pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight pool.NAME.server.state \
+        pool.NAME.check.kind pool.NAME.check.port pool.NAME.check.path pool.NAME.check.status \
+        pool.NAME.check.interval pool.NAME.check.fast_interval pool.NAME.check.down_interval \
+        pool.NAME.check.timeout pool.NAME.check.fall pool.NAME.check.rise pool.NAME.check.jitter \
+        pool.NAME.check.initial pool.NAME.check.close pool.NAME.check.track pool.NAME.check.argv \
+        pool.NAME.check.sni pool.NAME.check.steps pool.NAME.check.steps.send pool.NAME.check.steps.send_hex \
+        pool.NAME.check.steps.expect pool.NAME.check.steps.expect_hex \
+        pool.NAME.passive.max_fails pool.NAME.passive.eject pool.NAME.passive.eject_max \
+        pool.NAME.passive.max_ejected pool.NAME.hash.method pool.NAME.hash.table \
         pool.NAME.hash.key pool.NAME.hash.ipv6_prefix pool.NAME.hash.bounded_load";
     assert_eq!(read, tables.split_whitespace().collect::<Vec<_>>());
 }

@@ -57,6 +57,7 @@ function tellComings(kind, before, after) {
 
 function tellServer(name, before, after) {
   if (before.state !== after.state) tell(`Server ${name}: ${before.state} became ${after.state}.`);
+  if (before.health !== after.health) tell(`Server ${name}: ${before.health} became ${after.health}.`);
   if (before.weight !== after.weight)
     tell(`Server ${name}: weight ${whole(before.weight)} became ${whole(after.weight)}.`);
 }

@@ -7,6 +7,8 @@ const STATES = {
   ready: { sign: "●", word: "ready" },
   drain: { sign: "◐", word: "drain" },
   maint: { sign: "○", word: "maint" },
+  down: { sign: "▼", word: "down" },
+  ejected: { sign: "▽", word: "ejected" },
 };
 
 const CARDS = {
@@ -111,7 +113,8 @@ function stateCell(cell) {
   const [state, file] = [element("span"), element("small")];
   cell.append(state, file);
   return (server) => {
-    badge(state, server.state, server.removed);
+    const found = server.state === "ready" && server.health !== "up";
+    badge(state, found ? server.health : server.state, server.removed);
     setText(file, server.file_state ? `file: ${server.file_state}` : "");
     setHidden(file, !server.file_state);
   };

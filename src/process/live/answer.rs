@@ -118,10 +118,10 @@ impl Live {
     /// Goes by what operators have set; workers that do not yet.
     async fn publish_overrides(&self, state: &mut State) -> Vec<u16> {
         state.overrides.retain(|_, over| *over != Override::default());
-        let before = self.published.current();
-        let next = before.next(&state.config, before.connections.most(), &state.overrides, self.clock.now());
-        let next = next.expect("everything has its id already");
-        self.publish(state, Arc::new(next)).await
+        let (next, events) = self.next_snapshot(state, self.published.current().connections.most());
+        let silent = self.publish(state, Arc::new(next)).await;
+        self.act_on(state, events);
+        silent
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Live, State, refuse};
 use crate::cause::Cause;
 use crate::control::model::{Closing, Filter, Refusal, RefusalKind};
 use crate::control::select::Selection;
-use crate::snapshot::{PoolId, ServerId, Snapshot};
+use crate::snapshot::{Health, PoolId, ServerId, Snapshot};
 use crate::table::Key;
 use crate::worker::Command;
 
@@ -25,7 +25,7 @@ pub(super) struct Closings {
 /// How sessions are ended.
 #[derive(Clone, Copy)]
 pub(super) struct Manner {
-    /// Because of this server, which was removed: only as long as it is, and only those that it still has.
+    /// Because of this server, which was removed or is down: only as long as it is, and only those that it still has.
     pub(super) of: Option<ServerId>,
     pub(super) cause: Cause,
     /// At the first quiet moment, instead of at once.
@@ -75,11 +75,11 @@ impl Live {
         Ok(self.begin_closing(&mut state, format!("rebalance {pool}"), targets, manner))
     }
 
-    /// Ends the sessions of servers that are not in the configuration any more.
-    pub(super) async fn close_removed(&self, removed: Vec<(String, Manner)>) {
+    /// Ends the sessions of servers that are not to have any.
+    pub(super) async fn close_servers(&self, all: Vec<(String, Manner)>) {
         let found = self.find(&Selection::default()).await;
         let mut state = self.state.lock().await;
-        for (why, manner) in removed {
+        for (why, manner) in all {
             let of_server = found.iter().filter(|found| found.row.server == manner.of);
             let targets = of_server.map(|found| (found.worker, found.key)).collect();
             self.begin_closing(&mut state, why, targets, manner);
@@ -153,7 +153,10 @@ impl Live {
     /// A server that is back keeps who was not told to leave.
     fn has_reason(&self, manner: Manner) -> bool {
         let snapshot = self.published.current();
-        manner.of.is_none_or(|server| snapshot.server(server).removed.is_some())
+        manner.of.is_none_or(|server| {
+            let server = snapshot.server(server);
+            server.removed.is_some() || (manner.cause == Cause::ServerDown && server.health == Health::Down)
+        })
     }
 
     /// Tells some sessions to end; those that are gone already are nobody's any more.
@@ -188,10 +191,7 @@ fn surplus(snapshot: &Snapshot, pool: PoolId, found: Vec<Found>) -> Vec<(u16, Ke
             of_server.entry(server.0).or_default().push(found);
         }
     }
-    let weight_of = |server: &crate::snapshot::Server| match (server.removed, server.state) {
-        (None, crate::config::ServerState::Ready) => u64::from(server.weight),
-        _ => 0,
-    };
+    let weight_of = |server: &crate::snapshot::Server| u64::from(server.effective_weight());
     let weights: u64 = snapshot.members(pool).map(|(_, server)| weight_of(server)).sum();
     if weights == 0 {
         return Vec::new();

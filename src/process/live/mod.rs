@@ -2,6 +2,7 @@
 
 mod answer;
 mod closing;
+mod health;
 mod hear;
 mod list;
 mod reload;
@@ -10,6 +11,7 @@ mod stamps;
 mod status;
 mod trial;
 mod updates;
+mod wards;
 
 use std::collections::HashMap;
 use std::num::NonZeroU16;
@@ -18,7 +20,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::bind::Bound;
 use super::handed::Handed;
@@ -29,7 +31,7 @@ use super::{RunError, pinned_cpu};
 use crate::config::{self, Address, Config, EngineKind};
 use crate::control::model::{Refusal, RefusalKind};
 use crate::logging::{LogControl, Recorder};
-use crate::snapshot::{Overrides, Published, Snapshot};
+use crate::snapshot::{Conditions, Overrides, Published, Snapshot};
 use crate::sys::Clock;
 use crate::sys::net::{Listener, Stream};
 use crate::tally::Times;
@@ -38,6 +40,7 @@ use closing::Closings;
 pub(in crate::process) use hear::Ears;
 use reload::History;
 use trial::Trial;
+use wards::Wards;
 
 /// How long a worker is waited for. One that takes longer is stuck, or the machine has no time for it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -97,6 +100,10 @@ struct State {
     config: Config,
     /// What operators have set.
     overrides: Overrides,
+    /// What is known of servers.
+    wards: Wards,
+    /// What of it is in the snapshot in effect.
+    conditions: Conditions,
     sets: Sets,
     threads: Threads,
     handed: Handed,
@@ -142,6 +149,7 @@ impl Live {
         let Beginning { config, source, files, snapshot, sets, threads, handed, cpus, log, notifier, clock } =
             beginning;
         let (crew, mailboxes) = Crew::new(sets.count(), sets.each());
+        let (tell, mut told) = mpsc::unbounded_channel();
         #[expect(clippy::cast_precision_loss, reason = "exact for the next thousands of years")]
         let started_at = clock.wall_ms() as f64 / 1e3;
         let live = Arc::new_cyclic(|me| Self {
@@ -157,6 +165,8 @@ impl Live {
             state: Mutex::new(State {
                 config,
                 overrides: HashMap::new(),
+                wards: Wards::new(tell),
+                conditions: Conditions::new(),
                 sets,
                 threads,
                 handed,
@@ -175,12 +185,14 @@ impl Live {
             return Err(error);
         }
         state.threads.go();
+        live.check_first(&mut state, &mut told).await;
         if let Err((number, cause)) = live.listen(&mut state, bound).await {
             live.crew.stop();
             let engine = state.sets.engine_of(number).name();
             return Err(RunError::Worker { number, engine, cause });
         }
         drop(state);
+        tokio::spawn(Arc::clone(&live).mind_health(told));
         Ok(live)
     }
 

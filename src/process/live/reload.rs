@@ -16,7 +16,7 @@ use crate::engine;
 use crate::logging::Recorder;
 use crate::process::sets::Sets;
 use crate::process::{bind, options, room};
-use crate::snapshot::{Overrides, Server, ServerId, Snapshot};
+use crate::snapshot::{Conditions, Overrides, Server, ServerId, Snapshot};
 use crate::sys::net::{self, Listener};
 use crate::worker::{Command, Which};
 
@@ -147,11 +147,11 @@ impl Live {
         let sockets = plan(state, &new, &sets).map_err(|error| conflict(&error))?;
         let before = self.published.current();
         let effect = effect::effect(&state.config, &new, &*before);
-        let mut next = before.next(&new, room.maxconn, &overrides, self.clock.now()).map_err(|error| {
+        // That everything can have its id. What servers are is looked at when nothing is refused any more.
+        let tried = before.next(&new, room.maxconn, &overrides, &Conditions::new(), self.clock.now());
+        tried.map_err(|error| {
             conflict(&error).help("reload again in a minute, or keep the names of what stays")
         })?;
-        next.buffer_share = Some(room::buffer_share(&new.process, sets.workers()));
-        let next = Arc::new(next);
         self.add_sets(state, &sets, &new)?;
 
         // From here on nothing is refused any more.
@@ -161,7 +161,11 @@ impl Live {
         self.close(state, &sockets.gone).await;
         let old = std::mem::replace(&mut state.config, new);
         state.overrides = overrides;
+        let (mut next, events) = self.next_snapshot(state, room.maxconn);
+        next.buffer_share = Some(room::buffer_share(&state.config.process, state.sets.workers()));
+        let next = Arc::new(next);
         self.publish(state, Arc::clone(&next)).await;
+        self.act_on(state, events);
         self.move_sockets(state, &was, &before, sockets.moved).await;
         if let Err((worker, error)) = self.listen(state, sockets.new).await {
             log::error!("worker {worker} cannot watch a listening socket: {error}; the others go on");
@@ -194,7 +198,9 @@ impl Live {
     pub(super) async fn publish(&self, state: &State, next: Arc<Snapshot>) -> Vec<u16> {
         // Before anybody writes a record with its ids.
         self.log.set_names(Arc::clone(&next));
-        self.published.publish(next);
+        self.published.publish(Arc::clone(&next));
+        // What is due of servers may have changed with it.
+        next.alarm.ring();
         let silent = self.call_roll(state).await;
         if !silent.is_empty() {
             log::error!("{}; it goes by what was set as soon as it does", silence(state, &silent));
@@ -313,7 +319,7 @@ impl Live {
         }
         if !removed.is_empty() {
             let live = self.myself();
-            tokio::spawn(async move { live.close_removed(removed).await });
+            tokio::spawn(async move { live.close_servers(removed).await });
         }
     }
 }

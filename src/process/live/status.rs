@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use super::wards::{Probing, Shown};
 use super::{Live, State};
 use crate::cause::Cause;
 use crate::config::ServerState;
+use crate::control::check::{Target, Verdict};
 use crate::control::model::{
-    Bytes, Configuration, Histogram, Listener, Paths, Phase, Pool, Process, Server, Status, Worker,
+    Bytes, Check, Configuration, Health, Histogram, Listener, Paths, Phase, Pool, Process, Server, Status,
+    Worker,
 };
+use crate::health::STEPS;
 use crate::snapshot::{self, PoolId, Snapshot};
 use crate::sys;
 use crate::tally::{self, Attempt, BOUNDS_MS, Count, RTT_BOUNDS_US, Times};
+use crate::tick::Tick;
 use crate::worker;
 
 impl Live {
@@ -48,7 +53,7 @@ impl Live {
                 confirm_within_s: state.trial.as_ref().map(|trial| trial.left(self.clock.now()).as_secs()),
             },
             listeners: listeners(&state, &snapshot),
-            pools: pools(&state, &snapshot),
+            pools: pools(&state, &snapshot, self.clock.now()),
             workers: self.workers(&state),
             closings: state.closings.running.clone(),
         }
@@ -102,11 +107,11 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
     shown.into_iter().map(|(_, listener)| listener).collect()
 }
 
-fn pools(state: &State, snapshot: &Snapshot) -> Vec<Pool> {
+fn pools(state: &State, snapshot: &Snapshot, now: Tick) -> Vec<Pool> {
     let mut shown: Vec<(usize, Pool)> = Vec::new();
     for (number, pool) in (0..).zip(&snapshot.pools) {
         let index = state.config.pools.iter().position(|one| !pool.removed && *one.name == *pool.name);
-        let servers = servers(state, snapshot, PoolId(number), index);
+        let servers = servers(state, snapshot, PoolId(number), index, now);
         if index.is_some() || !servers.is_empty() {
             let pool = Pool { name: pool.name.to_string(), balance: pool.balance.name().to_owned(), servers };
             shown.push((index.unwrap_or(usize::MAX), pool));
@@ -117,7 +122,7 @@ fn pools(state: &State, snapshot: &Snapshot) -> Vec<Pool> {
 }
 
 /// The servers of a pool, which is the one at `index` in the configuration.
-fn servers(state: &State, snapshot: &Snapshot, pool: PoolId, index: Option<usize>) -> Vec<Server> {
+fn servers(state: &State, snapshot: &Snapshot, pool: PoolId, index: Option<usize>, now: Tick) -> Vec<Server> {
     let in_file = index.map_or(&[][..], |index| &state.config.pools[index].servers);
     let mut shown: Vec<(usize, Server)> = Vec::new();
     for (_, one) in snapshot.members(pool) {
@@ -127,15 +132,33 @@ fn servers(state: &State, snapshot: &Snapshot, pool: PoolId, index: Option<usize
         }
         let place = in_file.iter().position(|other| !is_gone && *other.name == *one.name);
         let file = place.map(|place| &in_file[place]);
-        shown.push((place.unwrap_or(usize::MAX), server(one, file)));
+        let name = (snapshot.pool(pool).name.to_string(), one.name.to_string());
+        let ward = if is_gone { None } else { state.wards.shown(&name, now) };
+        shown.push((place.unwrap_or(usize::MAX), server(one, file, ward.as_ref(), now)));
     }
     shown.sort_by_key(|(place, _)| *place);
     shown.into_iter().map(|(_, server)| server).collect()
 }
 
-fn server(one: &snapshot::Server, file: Option<&crate::config::Server>) -> Server {
+fn server(
+    one: &snapshot::Server,
+    file: Option<&crate::config::Server>,
+    ward: Option<&Shown<'_>>,
+    now: Tick,
+) -> Server {
     let tally = &one.tally;
+    let health = match ward.map_or(one.health, |ward| ward.health) {
+        snapshot::Health::Up => Health::Up,
+        snapshot::Health::Down => Health::Down,
+        snapshot::Health::Ejected => Health::Ejected,
+    };
+    let ejected = ward.and_then(|ward| ward.ejected_until).map(|until| until.since(now));
+    let step = ward.map(|ward| ward.step).filter(|step| *step < STEPS);
     Server {
+        health,
+        ejected_for_s: ejected.map(|left| left.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)),
+        slow_start_percent: step.map(|step| step * 100 / STEPS),
+        check: ward.and_then(|ward| ward.check).map(|(target, probing)| check(target, probing)),
         name: one.name.to_string(),
         address: one.addr.to_string(),
         state: one.state,
@@ -149,6 +172,19 @@ fn server(one: &snapshot::Server, file: Option<&crate::config::Server>) -> Serve
         bytes: bytes(&tally.bytes),
         paths: paths(&tally.paths),
         removed: one.removed.is_some(),
+    }
+}
+
+fn check(target: &Target, probing: &Probing) -> Check {
+    let last = probing.last.as_ref();
+    Check {
+        kind: target.probe.kind.name().to_owned(),
+        address: target.addr.to_string(),
+        last_result: last.map(|last| Verdict::NAMES[last.verdict as usize].to_owned()),
+        reason: last.map(|last| last.reason.clone()).unwrap_or_default(),
+        received: last.map(|last| last.received.escape_ascii().to_string()).unwrap_or_default(),
+        results: by_name(Verdict::NAMES.into_iter().zip(&probing.results)),
+        seconds: histogram(&probing.times),
     }
 }
 

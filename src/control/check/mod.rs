@@ -1,0 +1,159 @@
+//! Asking a server whether it is well. A check has its time and a bounded number of bytes, whatever the server does.
+
+mod exec;
+mod mysql;
+mod postgres;
+mod talk;
+#[cfg(target_os = "linux")]
+mod tls;
+mod wire;
+
+use std::io;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use crate::config::{Address, CheckClose, Kind, Probe, Tcp};
+use crate::relay::Fault;
+use crate::sys::net;
+use wire::Wire;
+
+/// How long a server may take to answer the end of a check's connection.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What is asked, and how: checks that are alike are one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Where.
+    pub addr: Address,
+    /// What, and how often.
+    pub probe: Probe,
+    /// Options of the socket: a check takes the way that connections take.
+    pub tcp: Tcp,
+}
+
+/// How a check has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The server is well.
+    Passed,
+    /// It is not.
+    Failed,
+    /// It could not be asked, for want of something here.
+    Unable,
+}
+
+impl Verdict {
+    /// Their names, in their order.
+    pub const NAMES: [&str; 3] = ["passed", "failed", "unable"];
+}
+
+/// What a check has found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// How it has ended.
+    pub verdict: Verdict,
+    /// Why, in words.
+    pub reason: String,
+    /// The last bytes that came from the server, as many as [`wire::KEPT`].
+    pub received: Vec<u8>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Why a check did not pass.
+enum Trouble {
+    /// An operation on the connection.
+    Io(io::Error),
+    /// What the server said, or did not.
+    Said(String),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// What a check finds out: why it passed, or did not.
+type Found = Result<String, Trouble>;
+
+/// A connection that has yet to be ended as it should.
+pub struct Farewell(Option<Wire>);
+
+impl Farewell {
+    /// Ends it. Without a reset, since a server may write a line to its log for each.
+    pub async fn say(self) {
+        if let Some(mut wire) = self.0 {
+            let _ = timeout(FAREWELL, wire.finish()).await;
+        }
+    }
+}
+
+impl Target {
+    /// Asks once.
+    pub async fn check(&self) -> (Report, Farewell) {
+        let began = Instant::now();
+        let limit = self.probe.timeout;
+        if let Kind::Exec(argv) = &self.probe.kind {
+            let (found, received) = exec::run(argv, &self.addr, limit).await;
+            return (report(found, received, began.elapsed(), limit), Farewell(None));
+        }
+        let wire = timeout(limit, Wire::connect(&self.addr, &self.tcp)).await;
+        let mut wire = match wire {
+            Ok(Ok(wire)) => wire,
+            Ok(Err(error)) => {
+                return (report(Some(Err(error.into())), Vec::new(), began.elapsed(), limit), Farewell(None));
+            }
+            Err(_) => return (report(None, Vec::new(), began.elapsed(), limit), Farewell(None)),
+        };
+        let left = limit.saturating_sub(began.elapsed());
+        let found = timeout(left, self.ask(&mut wire)).await.ok();
+        let report = report(found, wire.received(), began.elapsed(), limit);
+        if self.probe.close == CheckClose::Rst {
+            wire.reset();
+            return (report, Farewell(None));
+        }
+        (report, Farewell(Some(wire)))
+    }
+
+    async fn ask(&self, wire: &mut Wire) -> Found {
+        match &self.probe.kind {
+            Kind::Tcp | Kind::Exec(_) => Ok("connected".to_owned()),
+            Kind::SendExpect(steps) => talk::steps(wire, steps).await,
+            Kind::Http { path, status } => talk::http(wire, &self.addr, path, status).await,
+            #[cfg(target_os = "linux")]
+            Kind::Tls { sni } => tls::shake_hands(wire, &self.addr, sni).await,
+            #[cfg(not(target_os = "linux"))]
+            Kind::Tls { .. } => Err(Trouble::Said("this build has no TLS".to_owned())),
+            Kind::Postgres => postgres::ask(wire).await,
+            Kind::Mysql => mysql::ask(wire).await,
+            Kind::Redis => talk::redis(wire).await,
+            Kind::RedisMaster => talk::redis_master(wire).await,
+            Kind::Smtp => talk::smtp(wire).await,
+        }
+    }
+}
+
+/// What was found; `None` when time ran out.
+fn report(found: Option<Found>, received: Vec<u8>, took: Duration, limit: Duration) -> Report {
+    let (verdict, reason) = match found {
+        Some(Ok(reason)) => (Verdict::Passed, reason),
+        Some(Err(Trouble::Said(reason))) => (Verdict::Failed, reason),
+        Some(Err(Trouble::Io(error))) => why(&error),
+        None => (Verdict::Failed, format!("no answer within {limit:?}")),
+    };
+    Report { verdict, reason, received, took }
+}
+
+/// An error of the connection in words, and whose it is.
+fn why(error: &io::Error) -> (Verdict, String) {
+    let fault = net::fault(error);
+    let verdict = if fault.is_of_server() { Verdict::Failed } else { Verdict::Unable };
+    let reason = match fault {
+        _ if error.kind() == io::ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
+        Fault::Other(0) => error.to_string(),
+        fault => fault.to_string(),
+    };
+    (verdict, reason)
+}

@@ -1,0 +1,149 @@
+//! Servers that go up and down: what is found is told to workers by a new snapshot, one for all that was found meanwhile.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::closing::Manner;
+use super::wards::{Event, Told, What};
+use super::{Live, State};
+use crate::cause::Cause;
+use crate::config::OnDown;
+use crate::snapshot::{Server, Snapshot};
+
+/// How long news may gather until the next snapshot.
+const REST: Duration = Duration::from_millis(10);
+
+impl Live {
+    /// Waits for the first checks of servers that are used only after them.
+    pub(super) async fn check_first(&self, state: &mut State, told: &mut UnboundedReceiver<Told>) {
+        let State { wards, config, overrides, .. } = &mut *state;
+        wards.adopt(config, overrides, true);
+        if let Some(patience) = wards.first_checks() {
+            log::info!("waiting for the first checks of servers, {patience:?} at most");
+            let until = Instant::now() + patience;
+            while wards.first_checks().is_some()
+                && let Ok(Some(one)) = timeout_at(until, told.recv()).await
+            {
+                wards.note(one);
+            }
+        }
+        self.refresh(state).await;
+    }
+
+    /// Hears of checks and of failed connects, for ever.
+    pub(super) async fn mind_health(self: Arc<Self>, mut told: UnboundedReceiver<Told>) {
+        let alarm = Arc::clone(&self.published.current().alarm);
+        loop {
+            let now = self.clock.now();
+            let due = self.state.lock().await.wards.next(now);
+            let due = async move {
+                match due {
+                    Some(at) => sleep(at.since(now)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let first = tokio::select! {
+                first = told.recv() => first,
+                () = alarm.heard() => None,
+                () = due => None,
+            };
+            let mut state = self.state.lock().await;
+            let mut is_news = first.is_none();
+            for one in first.into_iter().chain(std::iter::from_fn(|| told.try_recv().ok())) {
+                is_news |= state.wards.note(one);
+            }
+            if is_news {
+                self.refresh(&mut state).await;
+            }
+            drop(state);
+            sleep(REST).await;
+        }
+    }
+
+    /// Sees what has become of servers, and has everybody go by it.
+    async fn refresh(&self, state: &mut State) {
+        let events = self.news(state);
+        let conditions = state.wards.conditions(self.clock.now());
+        if conditions != state.conditions {
+            state.conditions = conditions;
+            let before = self.published.current();
+            let (most, now) = (before.connections.most(), self.clock.now());
+            let next = before.next(&state.config, most, &state.overrides, &state.conditions, now);
+            self.publish(state, Arc::new(next.expect("everything has its id already"))).await;
+        }
+        self.act_on(state, events);
+    }
+
+    /// The snapshot for the configuration and the overrides as they are by now, and what has become of servers. Everything
+    /// has an id to have.
+    pub(super) fn next_snapshot(&self, state: &mut State, maxconn: u32) -> (Snapshot, Vec<Event>) {
+        let State { wards, config, overrides, .. } = &mut *state;
+        wards.adopt(config, overrides, false);
+        let events = self.news(state);
+        let now = self.clock.now();
+        state.conditions = state.wards.conditions(now);
+        let before = self.published.current();
+        let next = before.next(&state.config, maxconn, &state.overrides, &state.conditions, now);
+        (next.expect("ids were found before"), events)
+    }
+
+    /// What has become of servers of the configuration that is in effect.
+    fn news(&self, state: &mut State) -> Vec<Event> {
+        let snapshot = self.published.current();
+        let failures = failures(&snapshot);
+        state.wards.refresh(&state.config, &state.overrides, &failures, self.clock.now())
+    }
+
+    /// Tells of it, and ends sessions where that is asked for. The snapshot in effect has it already.
+    pub(super) fn act_on(&self, state: &State, events: Vec<Event>) {
+        for Event { name: (pool, server), what } in events {
+            match what {
+                What::Up(reason) => log::info!("server {pool}/{server} is up: {reason}"),
+                What::Down(reason) => {
+                    log::warn!("server {pool}/{server} is down: {reason}");
+                    self.went_down(state, &pool, &server);
+                }
+                What::Ejected(time, failures) => log::warn!(
+                    "server {pool}/{server} is ejected for {time:?}: {failures} connects in a row have failed"
+                ),
+                What::Back => log::info!("server {pool}/{server} is ejected no longer"),
+            }
+        }
+    }
+
+    fn went_down(&self, state: &State, pool: &str, server: &str) {
+        let Some(of_pool) = state.config.pools.iter().find(|one| one.name == pool) else { return };
+        if !state.wards.has_one_up(of_pool) {
+            log::error!("pool {pool} has no server left that is up");
+        }
+        let snapshot = self.published.current();
+        let Some(id) = snapshot.pool_named(pool) else { return };
+        let found = snapshot.members(id).find(|(_, one)| one.removed.is_none() && *one.name == *server);
+        if let Some((id, one)) = found
+            && of_pool.on_down == OnDown::Close
+            && one.connections.count() > 0
+        {
+            let manner = Manner {
+                of: Some(id),
+                cause: Cause::ServerDown,
+                gently: false,
+                rate: Some(of_pool.close_rate),
+                timeout: None,
+            };
+            let (live, why) = (self.myself(), format!("server {pool}/{server} is down"));
+            tokio::spawn(async move { live.close_servers(vec![(why, manner)]).await });
+        }
+    }
+}
+
+/// Connects that have failed in a row, by pool and server; nothing where the last one has succeeded.
+fn failures(snapshot: &Snapshot) -> HashMap<(&str, &str), u32> {
+    let present = snapshot.servers.iter().filter(|server| server.removed.is_none());
+    let failing = present.filter(|server| server.tally.failures.get() > 0);
+    let name = |server: &Server| &*snapshot.pool(server.pool).name;
+    failing.map(|server| ((name(server), &*server.name), server.tally.failures.get())).collect()
+}

@@ -1,0 +1,177 @@
+//! Three servers under constant load, checked every 200 ms: killed, brought back, all of them down.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::control::{File, Member, Run};
+use crate::echo::{Echo, Load};
+use crate::support::PATIENCE;
+use tidegate::control::model::Health;
+
+/// How often servers are checked.
+pub(crate) const CHECK: &str = "interval = \"200ms\"\ntimeout = \"500ms\"\nfall = 2\nrise = 2";
+
+pub(crate) fn members(servers: &[&Echo]) -> Vec<Member> {
+    servers
+        .iter()
+        .enumerate()
+        .map(|(place, echo)| Member::new(&format!("s{place}"), echo.address()))
+        .collect()
+}
+
+/// Waits until that server is so.
+pub(crate) fn wait_until(run: &Run, server: &str, health: Health) {
+    run.wait_for(&format!("{server} {}", health.name()), |status| {
+        let mut servers = status.pools.iter().filter(|pool| pool.name == "p").flat_map(|pool| &pool.servers);
+        servers.any(|one| one.name == server && one.health == health)
+    });
+}
+
+fn lab(engine: &str) {
+    let mut servers = [Echo::start(), Echo::start(), Echo::start()];
+    let file = File::serving(engine, &members(&servers.each_ref())).set("pool.p.check", CHECK);
+    let run = Run::start(&file);
+    let at = run.gate.address_of("l");
+    let load = Load::start(at, 16);
+    thread::sleep(Duration::from_millis(500));
+
+    let killed = Instant::now();
+    servers[1].kill();
+    let dead = Instant::now();
+    wait_until(&run, "s1", Health::Down);
+    println!("{engine}: down after {:?}", killed.elapsed());
+    thread::sleep(Duration::from_millis(500));
+    let failures = load.end();
+    let held = failures.iter().filter(|failure| failure.began <= dead).count();
+    println!("{engine}: {held} sessions were held by the server that was killed; {} errors", failures.len());
+    assert!(failures.iter().all(|failure| failure.began <= dead), "{failures:?}");
+    assert!(held <= 16);
+
+    let load = Load::start(at, 16);
+    let served = |servers: &[Echo; 3]| servers.each_ref().map(Echo::served);
+    servers[1].revive();
+    let revived = Instant::now();
+    loop {
+        let before = served(&servers);
+        thread::sleep(Duration::from_millis(200));
+        let now = served(&servers);
+        let total: u64 = now.iter().zip(before).map(|(now, before)| now - before).sum();
+        if total > 0 && (now[1] - before[1]) * 100 / total >= 28 {
+            break;
+        }
+        assert!(revived.elapsed() < PATIENCE, "{before:?} {now:?}");
+    }
+    println!("{engine}: it has its share {:?} after it was back", revived.elapsed());
+    assert!(revived.elapsed() <= Duration::from_secs(2));
+    let failures = load.end();
+    assert!(failures.is_empty(), "{failures:?}");
+
+    all_down(&run, at, &mut servers);
+}
+
+/// Clients get what they get where no server is.
+fn all_down(run: &Run, at: SocketAddr, servers: &mut [Echo; 3]) {
+    servers.iter_mut().for_each(Echo::kill);
+    for server in ["s0", "s1", "s2"] {
+        wait_until(run, server, Health::Down);
+    }
+    assert!(run.gate.logs(|line| line.contains("pool p has no server left that is up")));
+    let before = run.server("s0").attempts;
+    let client = run.gate.resets_a_client();
+    assert_eq!(run.gate.access(client).cause, "no_server");
+    assert_eq!(run.server("s0").attempts, before, "nobody is tried");
+    servers[0].revive();
+    wait_until(run, "s0", Health::Up);
+    crate::echo::session(at).expect("one is back");
+}
+
+#[test]
+fn three_servers_under_load_mio() {
+    lab("mio");
+}
+
+#[test]
+fn three_servers_under_load_io_uring() {
+    lab("io_uring");
+}
+
+#[test]
+fn three_servers_under_load_threads() {
+    lab("threads");
+}
+
+/// One that is down when the process begins gets nobody, not even the first client.
+#[test]
+fn the_first_client_waits_for_the_first_checks() {
+    let servers = [Echo::start(), Echo::start()];
+    let mut dead = Echo::start();
+    dead.kill();
+    let all = members(&[&servers[0], &dead, &servers[1]]);
+    let run = Run::start(&File::serving("mio", &all).set("pool.p.check", CHECK));
+    assert_eq!(run.server("s1").health, Health::Down);
+    let at = run.gate.address_of("l");
+    (0..30).for_each(|_| crate::echo::session(at).expect("the others serve"));
+    assert_eq!(run.server("s1").attempts.values().sum::<u64>(), 0);
+    let check = run.server("s1").check.expect("it is checked");
+    assert_eq!((check.reason.as_str(), check.last_result.as_deref()), ("connection refused", Some("failed")));
+    assert!(run.gate.logs(|line| line.contains("server p/s1 is down: connection refused")));
+}
+
+/// A reload keeps what is known and the times of checks; a server that is added is used after its first check.
+#[test]
+fn a_reload_keeps_health_and_checks() {
+    let mut servers = [Echo::start(), Echo::start(), Echo::start()];
+    servers[1].kill();
+    let check = "interval = \"1s\"\ntimeout = \"500ms\"\njitter = 0.0";
+    let all = members(&servers.each_ref());
+    let file = File::serving("mio", &all[..2]).set("pool.p.check", check);
+    let run = Run::start(&file);
+    assert_eq!(run.server("s1").health, Health::Down);
+    let checks = |name: &str| run.server(name).check.expect("it is checked").results.values().sum::<u64>();
+    let before = checks("s0");
+    let began = Instant::now();
+    for number in 0..20 {
+        let file = file.clone().pool("p", &all).add("pool.p", format!("close_rate = \"{}/s\"", 100 + number));
+        run.reload(&file);
+        assert_eq!(run.server("s1").health, Health::Down, "reload {number}");
+    }
+    wait_until(&run, "s2", Health::Up);
+    let more = checks("s0") - before;
+    let seconds = began.elapsed().as_secs();
+    assert!(more <= seconds + 1, "{more} checks in {:?}: its interval began anew", began.elapsed());
+    // Other settings are another check, of a server that is known.
+    run.reload(&file.pool("p", &all).set("pool.p.check", format!("{check}\nfall = 7")));
+    assert_eq!((run.server("s0").health, run.server("s1").health), (Health::Up, Health::Down));
+    servers[1].revive();
+    wait_until(&run, "s1", Health::Up);
+}
+
+/// A server in maintenance is not asked.
+#[test]
+fn maintenance_stops_checks() {
+    let server = Echo::start();
+    let run = Run::start(&File::serving("mio", &members(&[&server])).set("pool.p.check", CHECK));
+    run.ctl(&["maint", "p/s0"]).well();
+    assert!(run.server("s0").check.is_none());
+    run.ctl(&["ready", "p/s0"]).well();
+    wait_until(&run, "s0", Health::Up);
+}
+
+/// One pool takes the state of a server of another.
+#[test]
+fn track_follows() {
+    let mut servers = [Echo::start(), Echo::start()];
+    let file = File::serving("mio", &members(&[&servers[0]]))
+        .set("pool.p.check", "track = \"q/s0\"")
+        .pool("q", &members(&[&servers[1]]))
+        .set("pool.q.check", CHECK);
+    let run = Run::start(&file);
+    assert_eq!(run.server("s0").health, Health::Up);
+    servers[1].kill();
+    wait_until(&run, "s0", Health::Down);
+    servers[1].revive();
+    wait_until(&run, "s0", Health::Up);
+    run.ctl(&["maint", "q/s0"]).well();
+    wait_until(&run, "s0", Health::Down);
+}

@@ -1,0 +1,181 @@
+//! Checks of real servers: what they answer, and that their logs stay clean.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use crate::checks::{checked, found};
+use crate::control::Run;
+use crate::support::service::{Home, Place, Service, client, installed, run};
+use tidegate::control::model::Health;
+
+fn address(place: &Place) -> SocketAddr {
+    match place {
+        Place::Ip(address) => *address,
+        Place::Unix(_) => panic!("it listens on an IP address"),
+    }
+}
+
+/// Waits for some more checks.
+fn checks(run: &Run, count: u64) {
+    let passed = |status: &tidegate::control::model::Status| {
+        status.pools[0].servers[0].check.as_ref().map_or(0, |check| check.results["passed"])
+    };
+    let before = passed(&run.status());
+    run.wait_for("more checks", |status| passed(status) >= before + count);
+}
+
+fn redis(more: &[&str]) -> Service {
+    let home = Home::new();
+    let place = home.place("127.0.0.1");
+    let [host, port] = place.host_and_port();
+    let mut command = home.command("redis-server");
+    command.args(["--bind", &host, "--port", &port, "--save", "", "--appendonly", "no"]).args(more);
+    Service::start(home, place, &mut command)
+}
+
+#[test]
+fn redis_answers_and_tells_its_role() {
+    if !installed(&["redis-server"]) {
+        return;
+    }
+    let master = redis(&[]);
+    let [host, port] = master.place().host_and_port();
+    let replica = redis(&["--replicaof", &host, &port]);
+    let with_password = redis(&["--requirepass", "secret"]);
+    for (server, kind, health, reason) in [
+        (&master, "redis", Health::Up, "PONG"),
+        (&replica, "redis", Health::Up, "PONG"),
+        (&with_password, "redis", Health::Up, "it asks for a password"),
+        (&master, "redis-master", Health::Up, "it is a master"),
+        (&replica, "redis-master", Health::Down, "it is a slave"),
+        (&with_password, "redis-master", Health::Down, "only to who has a password"),
+    ] {
+        let (is, check) = found(address(server.place()), &format!("kind = \"{kind}\""));
+        assert!(
+            is == health && check.reason.contains(reason),
+            "{kind} of {}: {is:?} {check:?}",
+            server.place()
+        );
+    }
+}
+
+/// PostgreSQL with the authentication that `hba` says.
+fn postgres(hba: &str) -> Service {
+    let home = Home::new();
+    let place = home.place("127.0.0.1");
+    run(home.command("initdb").args(["-D", "data", "-U", "postgres", "--no-sync", "-A", "trust"]));
+    home.write("data/pg_hba.conf", &format!("local all all trust\nhost all all 127.0.0.1/32 {hba}\n"));
+    let [host, port] = place.host_and_port();
+    let mut command = home.command("postgres");
+    command.args(["-D", "data", "-h", &host, "-p", &port, "-k", home.path("").to_str().unwrap(), "-F"]);
+    Service::start(home, place, &mut command)
+}
+
+#[test]
+fn postgres_takes_sessions_and_writes_no_line_for_checks() {
+    if !installed(&["postgres", "initdb", "psql"]) {
+        return;
+    }
+    let asks = postgres("scram-sha-256");
+    let gate = checked(address(asks.place()), "kind = \"postgres\"");
+    crate::fleet::wait_until(&gate, "s0", Health::Up);
+    checks(&gate, 10);
+    assert_eq!(gate.server("s0").check.unwrap().reason, "it asks for a password");
+    // It begins by telling of its start, which a check may fall into.
+    let after = asks.log().split("ready to accept connections").nth(1).unwrap_or_default().to_owned();
+    assert!(!after.contains("LOG:") && !after.contains("FATAL"), "{after}");
+    drop(gate);
+
+    let trusts = postgres("trust");
+    let gate = checked(address(trusts.place()), "kind = \"postgres\"");
+    crate::fleet::wait_until(&gate, "s0", Health::Up);
+    let [host, port] = trusts.place().host_and_port();
+    let role = ["-h", &host, "-p", &port, "-U", "postgres", "-c", "CREATE ROLE tidegate LOGIN"];
+    run(client("psql").args(role));
+    checks(&gate, 3);
+    assert_eq!(gate.server("s0").check.unwrap().reason, "it takes sessions");
+    let lines = trusts.log().lines().count();
+    checks(&gate, 10);
+    assert_eq!(trusts.log().lines().count(), lines, "{}", trusts.log());
+    // A session that is let in and says good-bye leaves nothing behind.
+    let count = ["-h", &host, "-p", &port, "-U", "postgres", "-Atc"];
+    let left = run(client("psql")
+        .args(count)
+        .arg("SELECT count(*) FROM pg_stat_activity WHERE usename = 'tidegate'"));
+    assert!(left.trim().parse::<u32>().unwrap() <= 1, "{left}");
+}
+
+#[test]
+fn mariadb_takes_sessions_and_locks_nobody_out() {
+    if !installed(&["mariadbd", "mariadb-install-db", "mariadb"]) {
+        return;
+    }
+    let home = Home::new();
+    let place = home.place("127.0.0.1");
+    let [host, port] = place.host_and_port();
+    let user = home.user();
+    let data = home.path("data").display().to_string();
+    run(home
+        .command("mariadb-install-db")
+        .args([&format!("--datadir={data}"), "--auth-root-authentication-method=normal"])
+        .args([&format!("--user={user}"), "--skip-test-db", "--skip-name-resolve"]));
+    let mut command = home.command("mariadbd");
+    command.args(["--no-defaults", &format!("--datadir={data}"), &format!("--bind-address={host}")]);
+    command.args([&format!("--port={port}"), &format!("--socket={}", home.path("socket").display())]);
+    // Three clients that break off their handshake, and their host is locked out.
+    command.args(["--max-connect-errors=3", "--innodb-flush-method=fsync", "--skip-log-bin"]);
+    let server = Service::start(home, place, &mut command);
+    let gate = checked(address(server.place()), "kind = \"mysql\"");
+    crate::fleet::wait_until(&gate, "s0", Health::Up);
+    checks(&gate, 10);
+    let reason = gate.server("s0").check.unwrap().reason;
+    assert!(reason.contains("MariaDB") && reason.contains("(1045)"), "{reason}");
+    let socket = format!("--socket={}", server.home().path("socket").display());
+    let ask = |statement: &str| {
+        let mut command: Command = client("mariadb");
+        run(command.args(["--no-defaults", &socket, "-uroot", "-N", "-e", statement]))
+    };
+    ask("CREATE USER 'tidegate'@'%'");
+    checks(&gate, 10);
+    let reason = gate.server("s0").check.unwrap().reason;
+    assert!(reason.contains("MariaDB") && !reason.contains("(1045)"), "{reason}");
+    thread::sleep(Duration::from_millis(100));
+    let aborted = ask("SHOW GLOBAL STATUS LIKE 'Aborted_clients'");
+    assert_eq!(aborted.split_whitespace().last(), Some("0"), "who says good-bye is not aborted: {aborted}");
+}
+
+/// The handshake with a server that has a certificate nobody knows.
+#[test]
+fn tls_shakes_hands_and_asks_for_the_name() {
+    if !installed(&["openssl"]) {
+        return;
+    }
+    let home = Home::new();
+    let place = home.place("127.0.0.1");
+    run(home
+        .command("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key", "-out", "cert"])
+        .args(["-days", "1", "-subj", "/CN=db.example.com"]));
+    let [_, port] = place.host_and_port();
+    let mut command = home.command("openssl");
+    command.args(["s_server", "-key", "key", "-cert", "cert", "-accept", &format!("127.0.0.1:{port}")]);
+    command.args([
+        "-servername",
+        "db.example.com",
+        "-servername_fatal",
+        "-cert2",
+        "cert",
+        "-key2",
+        "key",
+        "-quiet",
+    ]);
+    let server = Service::start(home, place, &mut command);
+    let (health, check) = found(address(server.place()), "kind = \"tls\"\nsni = \"db.example.com\"");
+    assert_eq!((health, check.reason.as_str()), (Health::Up, "TLSv1_3"));
+    let (health, check) = found(address(server.place()), "kind = \"tls\"\nsni = \"other.example.com\"");
+    assert!(health == Health::Down && check.reason.starts_with("TLS: "), "{check:?}");
+    let (health, _) = found(address(server.place()), "kind = \"tls\"");
+    assert_eq!(health, Health::Up);
+}

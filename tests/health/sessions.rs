@@ -1,0 +1,151 @@
+//! What becomes of sessions when their server goes down, and how it gets new ones when it is back.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::control::{File, Member, Run, goes_on};
+use crate::echo::{Echo, session};
+use crate::fleet::{CHECK, members, wait_until};
+use crate::support::PATIENCE;
+use crate::support::peer::{End, Peer};
+use crate::support::servers::Server;
+use tidegate::control::model::Health;
+
+/// Sessions go to one server, and checks to another port of the same address: what is checked can die alone.
+fn two_ports(run_down: &str) -> (Server, Echo, File) {
+    let server = Server::echo();
+    let mut checked = crate::control::place();
+    checked.set_ip(server.address().ip());
+    checked.set_port(probe_port());
+    let check = Echo::start_at(checked);
+    let file = File::serving("mio", &[Member::new("s0", server.address())])
+        .add("pool.p", run_down)
+        .set("pool.p.check", format!("{CHECK}\nport = {}", check.address().port()));
+    (server, check, file)
+}
+
+/// A port of 127.0.0.1 that was free a moment ago, below those that clients get.
+fn probe_port() -> u16 {
+    let first = 10_000 + u16::try_from(std::process::id() % 1_000).unwrap() * 5;
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (first..).find(is_free).expect("a port is free")
+}
+
+#[test]
+fn on_down_close_resets_sessions_at_the_rate() {
+    let (_server, mut check, file) = two_ports("on_down = \"close\"\nclose_rate = \"20/s\"");
+    let run = Run::start(&file);
+    let mut sessions = run.sessions(20);
+    check.kill();
+    wait_until(&run, "s0", Health::Down);
+    let began = Instant::now();
+    for client in &mut sessions {
+        assert_eq!(client.receive_to_end(), End::Reset);
+    }
+    let span = began.elapsed();
+    println!("20 sessions were reset within {span:?}");
+    assert!(span > Duration::from_millis(600) && span < Duration::from_secs(3), "{span:?}");
+    for client in sessions {
+        let address = client.address();
+        drop(client);
+        let line = run.gate.access(address);
+        assert_eq!((line.cause.as_str(), line.hap_ts.as_str()), ("server_down", "DD"));
+    }
+}
+
+#[test]
+fn on_down_keep_leaves_sessions_alone() {
+    let (_server, mut check, file) = two_ports("on_down = \"keep\"");
+    let run = Run::start(&file);
+    let mut sessions = run.sessions(5);
+    check.kill();
+    wait_until(&run, "s0", Health::Down);
+    thread::sleep(Duration::from_millis(300));
+    sessions.iter_mut().for_each(goes_on);
+    for client in sessions {
+        client.leave();
+    }
+}
+
+/// Who is not told yet when the server comes back stays.
+#[test]
+fn a_server_that_comes_back_keeps_who_is_left() {
+    let (_server, mut check, file) = two_ports("on_down = \"close\"\nclose_rate = \"2/s\"");
+    let run = Run::start(&file);
+    let sessions = run.sessions(20);
+    check.kill();
+    wait_until(&run, "s0", Health::Down);
+    check.revive();
+    wait_until(&run, "s0", Health::Up);
+    thread::sleep(Duration::from_secs(1));
+    let left = run.connections().len();
+    assert!((10..20).contains(&left), "{left} of 20 are left");
+    drop(sessions);
+}
+
+/// The shares of a server in each part of its slow start.
+fn shares(servers: &[&Echo], at: std::net::SocketAddr, spans: usize, span: Duration) -> Vec<f64> {
+    let served = || servers.iter().map(|server| server.served()).collect::<Vec<_>>();
+    let share = |_| {
+        let (before, began) = (served(), Instant::now());
+        while began.elapsed() < span {
+            session(at).expect("a server takes it");
+        }
+        let more: Vec<u64> = served().iter().zip(before).map(|(now, before)| now - before).collect();
+        more[0] as f64 / more.iter().sum::<u64>() as f64
+    };
+    (0..spans).map(share).collect()
+}
+
+#[test]
+fn slow_start_after_down_and_on_add_but_not_at_boot() {
+    let mut servers = [Echo::start(), Echo::start()];
+    let file = File::serving("mio", &members(&servers.each_ref()))
+        .add("pool.p", "slow_start = \"4s\"")
+        .set("pool.p.check", CHECK);
+    let run = Run::start(&file);
+    let at = run.gate.address_of("l");
+    assert_eq!(run.server("s0").slow_start_percent, None);
+    let [first, second] = servers.each_ref();
+    let at_boot = shares(&[first, second], at, 1, Duration::from_millis(500))[0];
+    assert!((0.4..0.6).contains(&at_boot), "{at_boot}");
+
+    servers[0].kill();
+    wait_until(&run, "s0", Health::Down);
+    servers[0].revive();
+    wait_until(&run, "s0", Health::Up);
+    assert!(run.server("s0").slow_start_percent.is_some());
+    let [first, second] = servers.each_ref();
+    let rising = shares(&[first, second], at, 4, Duration::from_secs(1));
+    println!("shares in each second: {rising:.2?}");
+    // 1 of 21 at first, 1 of 2 in the end.
+    assert!(rising[0] < 0.22 && rising.is_sorted() && rising[3] > 0.40, "{rising:?}");
+    run.wait_for("its whole share", |status| status.pools[0].servers[0].slow_start_percent.is_none());
+
+    let added = Echo::start();
+    let all = members(&[&servers[0], &servers[1], &added]);
+    run.reload(&file.pool("p", &all).add("pool.p", "slow_start = \"4s\""));
+    wait_until(&run, "s2", Health::Up);
+    assert!(run.server("s2").slow_start_percent.is_some_and(|percent| percent < 50));
+}
+
+/// `ctl rebalance` after a server is back.
+#[test]
+fn rebalance_spreads_sessions_over_a_server_that_is_back() {
+    let mut servers = [Echo::start(), Echo::start()];
+    servers[0].kill();
+    let run = Run::start(&File::serving("mio", &members(&servers.each_ref())).set("pool.p.check", CHECK));
+    let mut sessions: Vec<Peer> = run.sessions(20);
+    assert_eq!(run.server("s1").connections, 20);
+    servers[0].revive();
+    wait_until(&run, "s0", Health::Up);
+    run.ctl(&["rebalance", "p", "--rate", "1000/s"]).well();
+    let began = Instant::now();
+    while run.server("s1").connections > 10 {
+        assert!(began.elapsed() < PATIENCE, "they do not leave");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(run.server("s1").connections, 10);
+    sessions.extend(run.sessions(10));
+    drop(sessions);
+}
