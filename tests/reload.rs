@@ -77,7 +77,7 @@ mod any {
             retries_and_connect_change;
         refusing:
             refused_reload_changes_nothing
-            busy_addresses_are_refused_at_once
+            all_busy_addresses_are_named
             hang_up_reloads
             engine_that_cannot_start_changes_nothing
             watched_files_are_reloaded

@@ -126,3 +126,28 @@ fn tell(out: &mut String, listener: &config::Listener, at: &Address, cause: &str
     let name = &listener.name;
     let _ = writeln!(out, "listener {name}: cannot listen on {at}: {cause}\n  = help: {help}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_waits_for_no_address() {
+        let text = "[listener.l]\nbind = [\"127.0.0.1:1\"]\npool = \"p\"\n\
+                    [pool.p]\nserver = [{ name = \"a\", addr = \"127.0.0.1:2\" }]";
+        let config = config::parse(text, "test").unwrap_or_else(|report| panic!("{report}"));
+        // Bound, and not listening: no holder can be seen, and a start would wait for it.
+        let busy = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        busy.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let at = Address::Ip(busy.local_addr().unwrap().as_socket().unwrap());
+        let clock = sys::Clock::start();
+        for _ in 0..5 {
+            let result = probe(&config.listeners[0], &at, LOOKS_IN_RELOAD);
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::AddrInUse);
+        }
+        assert!(
+            Duration::from_millis(clock.now().0) < LOOK * LOOKS_AT_START,
+            "as long as a start waits for one"
+        );
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::closing::Manner;
 use super::stamps::{self, Stamp};
-use super::trial::{self, Trial};
+use super::trial::Trial;
 use super::{Bound, Live, Place, State, refuse, silence};
 use crate::cause::Cause;
 use crate::config::{self, Address, Config, OnRemoved, Tcp};
@@ -106,8 +106,8 @@ impl Live {
         let overrides = kept(&before, &previous, &new);
         let effect = self.apply(state, new, overrides).await?;
         if let Some(limit) = trial {
-            let totals = trial::totals(&self.published.current());
-            state.trial = Some(Trial::new(previous, before, self.clock.now(), limit, totals));
+            let snapshot = self.published.current();
+            state.trial = Some(Trial::new(previous, before, self.clock.now(), limit, &snapshot));
         }
         Ok(effect)
     }

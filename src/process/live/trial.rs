@@ -1,12 +1,13 @@
 //! A reload on trial: it is taken back unless somebody confirms it in time, or before if servers are reached less often.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::reload::kept;
 use super::{Live, refuse};
 use crate::config::Config;
 use crate::control::model::{Changed, Effect, Refusal, RefusalKind};
-use crate::snapshot::{Override, Overrides, Snapshot};
+use crate::snapshot::{Health, Override, Overrides, Server, ServerId, Snapshot};
 use crate::tally::Attempt;
 use crate::tick::Tick;
 
@@ -25,13 +26,15 @@ pub(super) struct Trial {
     ends: Tick,
     /// Attempts to connect at its beginning.
     before: Totals,
+    /// Servers that were ejected at its beginning, which is not its fault.
+    ejected: HashSet<ServerId>,
 }
 
 /// Attempts to connect, of all servers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    pub(super) made: u64,
-    pub(super) failed: u64,
+struct Totals {
+    made: u64,
+    failed: u64,
 }
 
 impl Trial {
@@ -40,9 +43,10 @@ impl Trial {
         overrides: Overrides,
         now: Tick,
         limit: Duration,
-        before: Totals,
+        snapshot: &Snapshot,
     ) -> Self {
-        Self { previous, overrides, ends: now.after(limit), before }
+        let ejected = ejected(snapshot).map(|(id, _)| id).collect();
+        Self { previous, overrides, ends: now.after(limit), before: totals(snapshot), ejected }
     }
 
     pub(super) fn left(&self, now: Tick) -> Duration {
@@ -57,8 +61,13 @@ impl Trial {
     }
 
     /// Why it is over now.
-    fn over(&self, now: Tick, totals: Totals) -> Option<String> {
-        let Totals { made, failed } = self.before;
+    fn over(&self, now: Tick, snapshot: &Snapshot) -> Option<String> {
+        // One that gets no connections fails no more of them.
+        if let Some((_, server)) = ejected(snapshot).find(|(id, _)| !self.ejected.contains(id)) {
+            let pool = &snapshot.pool(server.pool).name;
+            return Some(format!("server {pool}/{} was ejected since", server.name));
+        }
+        let (Totals { made, failed }, totals) = (self.before, totals(snapshot));
         let since =
             Totals { made: totals.made.saturating_sub(made), failed: totals.failed.saturating_sub(failed) };
         if is_worse(self.before, since) {
@@ -76,9 +85,15 @@ fn is_worse(before: Totals, since: Totals) -> bool {
             >= 2 * u128::from(before.failed) * u128::from(since.made)
 }
 
+/// Servers that are ejected.
+fn ejected(snapshot: &Snapshot) -> impl Iterator<Item = (ServerId, &Server)> {
+    let all = (0..).map(ServerId).zip(&snapshot.servers);
+    all.filter(|(_, server)| server.removed.is_none() && server.health == Health::Ejected)
+}
+
 /// Attempts to connect to all servers that there are or were. Those of a server whose id was given to another one are gone
 /// from it, so that this is compared with saturation.
-pub(super) fn totals(snapshot: &Snapshot) -> Totals {
+fn totals(snapshot: &Snapshot) -> Totals {
     let mut totals = Totals::default();
     for server in &snapshot.servers {
         for (attempt, _) in Attempt::ALL {
@@ -94,8 +109,8 @@ impl Live {
     /// Looks whether a trial is over, and takes its reload back then.
     pub(super) async fn judge(&self) {
         let mut state = self.state.lock().await;
-        let (now, totals) = (self.clock.now(), totals(&self.published.current()));
-        let Some(why) = state.trial.as_ref().and_then(|trial| trial.over(now, totals)) else { return };
+        let (now, snapshot) = (self.clock.now(), self.published.current());
+        let Some(why) = state.trial.as_ref().and_then(|trial| trial.over(now, &snapshot)) else { return };
         let trial = state.trial.take().expect("it was there just now");
         log::error!("the reload is taken back: {why}");
         let result = self.take_back(&mut state, trial).await;
@@ -118,7 +133,9 @@ impl Live {
             Ok(effect) => Ok(effect),
             Err(refusal) => {
                 trial.ends = trial.ends.max(self.clock.now().after(AGAIN));
-                trial.before = totals(&self.published.current());
+                let snapshot = self.published.current();
+                trial.before = totals(&snapshot);
+                trial.ejected = ejected(&snapshot).map(|(id, _)| id).collect();
                 state.trial = Some(trial);
                 Err(refusal)
             }
@@ -179,11 +196,15 @@ mod tests {
             "test",
         );
         let config = config.expect("it is right");
-        let trial =
-            Trial::new(config, Overrides::new(), Tick(1_000), Duration::from_secs(60), Totals::default());
-        assert_eq!(trial.over(Tick(60_999), Totals::default()), None);
-        assert!(trial.over(Tick(61_001), Totals::default()).is_some_and(|why| why.contains("confirmed")));
-        let bad = Totals { made: 10, failed: 9 };
-        assert!(trial.over(Tick(1_001), bad).is_some_and(|why| why.contains("9 of 10 attempts")));
+        let mut snapshot = Snapshot::new(&config, 10);
+        let trial = Trial::new(config, Overrides::new(), Tick(1_000), Duration::from_secs(60), &snapshot);
+        assert_eq!(trial.over(Tick(60_999), &snapshot), None);
+        assert!(trial.over(Tick(61_001), &snapshot).is_some_and(|why| why.contains("confirmed")));
+        let attempts = &snapshot.servers[0].tally.attempts;
+        attempts[Attempt::Ok as usize].add(1);
+        attempts[Attempt::Refused as usize].add(9);
+        assert!(trial.over(Tick(1_001), &snapshot).is_some_and(|why| why.contains("9 of 10 attempts")));
+        snapshot.servers[0].health = Health::Ejected;
+        assert!(trial.over(Tick(1_001), &snapshot).is_some_and(|why| why.contains("server p/a was ejected")));
     }
 }
