@@ -53,7 +53,7 @@ fn lab(engine: &str) {
     assert!(held <= 16);
     assert_eq!(lost.len(), 3);
     for mut client in lost {
-        assert_eq!(client.receive_to_end(), End::Reset);
+        assert_eq!(client.receive_to_end(), End::Fin);
     }
     kept.iter_mut().for_each(goes_on);
 
