@@ -577,12 +577,16 @@ fn socket(to: SocketAddr, tcp: &Tcp) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A socket for a connection to that address, with its options, that is not connected yet.
+/// A socket for a connection to that address, with its options and its own address, that is not connected yet.
 ///
 /// # Errors
 /// The operating system's.
-pub fn unconnected(to: SocketAddr, tcp: &Tcp) -> io::Result<std::net::TcpStream> {
-    socket(to, tcp).map(Into::into)
+pub fn unconnected(to: SocketAddr, tcp: &Tcp, source: Option<IpAddr>) -> io::Result<std::net::TcpStream> {
+    let socket = socket(to, tcp)?;
+    if let Some(source) = source {
+        bind_source(&socket, source)?;
+    }
+    Ok(socket.into())
 }
 
 /// A socket's number in the records of calls.

@@ -61,14 +61,13 @@ impl Echo {
         self.running = Some(Running { listener, streams, thread });
     }
 
-    /// As if its process was killed: every connection is reset, and nobody listens.
+    /// As if its process was killed: every connection is closed, and nobody listens.
     pub(crate) fn kill(&mut self) {
         let Some(Running { listener, streams, thread }) = self.running.take() else { return };
         let _ = SockRef::from(&*listener).shutdown(std::net::Shutdown::Both);
         thread.join().unwrap();
         drop(listener);
         for stream in streams.lock().unwrap().drain(..) {
-            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
     }

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::control::{File, Member, Run};
+use crate::control::{File, Member, Run, goes_on};
 use crate::echo::{Echo, Load};
 use crate::support::PATIENCE;
+use crate::support::peer::{End, Peer};
 use tidegate::control::model::Health;
 
 /// How often servers are checked.
@@ -33,6 +34,9 @@ fn lab(engine: &str) {
     let file = File::serving(engine, &members(&servers.each_ref())).set("pool.p.check", CHECK);
     let run = Run::start(&file);
     let at = run.gate.address_of("l");
+    let sessions = run.sessions(9);
+    let (lost, mut kept): (Vec<Peer>, Vec<Peer>) =
+        sessions.into_iter().partition(|client| run.server_of(client) == "s1");
     let load = Load::start(at, 16);
     thread::sleep(Duration::from_millis(500));
 
@@ -47,6 +51,11 @@ fn lab(engine: &str) {
     println!("{engine}: {held} sessions were held by the server that was killed; {} errors", failures.len());
     assert!(failures.iter().all(|failure| failure.began <= dead), "{failures:?}");
     assert!(held <= 16);
+    assert_eq!(lost.len(), 3);
+    for mut client in lost {
+        assert_eq!(client.receive_to_end(), End::Fin);
+    }
+    kept.iter_mut().for_each(goes_on);
 
     let load = Load::start(at, 16);
     let served = |servers: &[Echo; 3]| servers.each_ref().map(Echo::served);
@@ -66,6 +75,8 @@ fn lab(engine: &str) {
     assert!(revived.elapsed() <= Duration::from_secs(2));
     let failures = load.end();
     assert!(failures.is_empty(), "{failures:?}");
+    kept.iter_mut().for_each(goes_on);
+    drop(kept);
 
     all_down(&run, at, &mut servers);
 }
@@ -174,4 +185,17 @@ fn track_follows() {
     wait_until(&run, "s0", Health::Up);
     run.ctl(&["maint", "q/s0"]).well();
     wait_until(&run, "s0", Health::Down);
+}
+
+/// Checks come from the address that connections come from.
+#[test]
+fn checks_use_the_source_of_the_pool() {
+    let (from, seen) = std::sync::mpsc::channel();
+    let address = crate::checks::scripted(move |stream| {
+        let _ = from.send(stream.peer_addr().unwrap().ip());
+    });
+    let file = File::serving("mio", &[Member::new("s0", address)]).set("pool.p.check", CHECK);
+    let run = Run::start(&file.add("pool.p", "source = [\"127.0.0.77\"]"));
+    assert_eq!(seen.recv_timeout(PATIENCE).unwrap().to_string(), "127.0.0.77");
+    assert_eq!(run.server("s0").health, Health::Up);
 }

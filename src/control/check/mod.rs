@@ -9,6 +9,7 @@ mod tls;
 mod wire;
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -30,6 +31,8 @@ pub struct Target {
     pub probe: Probe,
     /// Options of the socket: a check takes the way that connections take.
     pub tcp: Tcp,
+    /// Its own address, if the system is not to choose one.
+    pub source: Option<IpAddr>,
 }
 
 /// How a check has ended.
@@ -99,7 +102,7 @@ impl Target {
             let (found, received) = exec::run(argv, &self.addr, limit).await;
             return (report(found, received, began.elapsed(), limit), Farewell(None));
         }
-        let wire = timeout(limit, Wire::connect(&self.addr, &self.tcp)).await;
+        let wire = timeout(limit, Wire::connect(self)).await;
         let mut wire = match wire {
             Ok(Ok(wire)) => wire,
             Ok(Err(error)) => {

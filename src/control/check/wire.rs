@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::config::{Address, Tcp};
+use super::Target;
+use crate::config::Address;
 use crate::sys::net;
 
 /// The last bytes that are kept.
@@ -36,10 +37,11 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) async fn connect(addr: &Address, tcp: &Tcp) -> io::Result<Self> {
-        let socket = match addr {
+    pub(super) async fn connect(target: &Target) -> io::Result<Self> {
+        let socket = match &target.addr {
             Address::Ip(at) => {
-                let socket = TcpSocket::from_std_stream(net::unconnected(*at, tcp)?);
+                let socket = net::unconnected(*at, &target.tcp, target.source)?;
+                let socket = TcpSocket::from_std_stream(socket);
                 Socket::Tcp(socket.connect(*at).await?)
             }
             #[cfg(unix)]

@@ -56,16 +56,18 @@ impl Live {
             for one in first.into_iter().chain(std::iter::from_fn(|| told.try_recv().ok())) {
                 is_news |= state.wards.note(one);
             }
-            if is_news {
-                self.refresh(&mut state).await;
-            }
+            let has_ejected = is_news && self.refresh(&mut state).await;
             drop(state);
+            if has_ejected {
+                // A reload on trial that has brought this about is judged now: from here on it does no more harm.
+                self.judge().await;
+            }
             sleep(REST).await;
         }
     }
 
-    /// Sees what has become of servers, and has everybody go by it.
-    async fn refresh(&self, state: &mut State) {
+    /// Sees what has become of servers, and has everybody go by it. Whether one was ejected.
+    async fn refresh(&self, state: &mut State) -> bool {
         let events = self.news(state);
         let conditions = state.wards.conditions(self.clock.now());
         if conditions != state.conditions {
@@ -75,7 +77,9 @@ impl Live {
             let next = before.next(&state.config, most, &state.overrides, &state.conditions, now);
             self.publish(state, Arc::new(next.expect("everything has its id already"))).await;
         }
+        let has_ejected = events.iter().any(|event| matches!(event.what, What::Ejected(..)));
         self.act_on(state, events);
+        has_ejected
     }
 
     /// The snapshot for the configuration and the overrides as they are by now, and what has become of servers. Everything

@@ -2,6 +2,7 @@
 //! [`crate::health`]; here is what they are applied to.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::balance;
-use crate::config::{Address, Check, Config, Pool, ServerState};
+use crate::config::{self, Address, Check, Config, Pool, ServerState};
 use crate::control::check::{Report, Target, Verdict};
 use crate::health::{Change, Ejection, Member, Pulse, Ramp, STEPS, judge};
 use crate::snapshot::{Condition, Conditions, Health, Overrides};
@@ -190,7 +191,7 @@ impl Wards {
                 let failures = failures.get(&(&*name.0, &*name.1)).copied().unwrap_or(0);
                 events.extend(self.look_at(name, pool, failures, now));
             }
-            let member = |(name, server): (&Name, &crate::config::Server)| {
+            let member = |(name, server): (&Name, &config::Server)| {
                 let ward = &self.wards[name];
                 let over = overrides.get(name).copied().unwrap_or_default();
                 let is_ready = over.state.unwrap_or(server.state) == ServerState::Ready;
@@ -318,9 +319,17 @@ fn source(config: &Config, overrides: &Overrides, pool: usize, server: usize, is
                 at.set_port(port.get());
             }
             let tcp = config.pools[pool].tcp.clone();
-            Source::Checked(Arc::new(Target { addr, probe: probe.clone(), tcp }))
+            let source = own_address(&config.pools[pool].source, &addr);
+            Source::Checked(Arc::new(Target { addr, probe: probe.clone(), tcp, source }))
         }
     }
+}
+
+/// The first of a pool's own addresses from which that server can be asked. A check has no client whose address it could
+/// have.
+fn own_address(sources: &config::Source, addr: &Address) -> Option<IpAddr> {
+    let (config::Source::Addresses(all), Address::Ip(to)) = (sources, addr) else { return None };
+    all.iter().copied().find(|source| source.is_ipv4() == to.is_ipv4())
 }
 
 /// Asks again and again.
