@@ -17,6 +17,7 @@
 //! | [`session`] | pure: accept, pick, dial and retry, relay, close |
 //! | [`table`] | connections, by keys that are never used twice |
 //! | [`snapshot`] | what workers read: immutable, with dense ids |
+//! | [`admission`] | pure: who is let in, and how many |
 //! | [`tally`] | what is counted for the whole process |
 //! | [`balance`] | pure: which server is next |
 //! | [`sys`] | the only room that talks to the operating system, and the only one with `unsafe` |
@@ -31,6 +32,7 @@
 #[doc(hidden)]
 pub mod mutant;
 
+pub mod admission;
 pub mod balance;
 pub mod cause;
 pub mod cli;

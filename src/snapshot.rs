@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::admission::Admission;
 pub use crate::balance::ServerId;
 use crate::balance::{Balancer, Rotate, TwoChoices};
 use crate::config::{self, AcceptBalance, AtMaxconn, OnRemoved, ServerState};
@@ -59,6 +60,8 @@ pub struct Snapshot {
     pub accept_failures: Arc<Throttle>,
     /// Keeps failing servers from flooding the log.
     pub dial_failures: Arc<Throttle>,
+    /// Keeps clients that meet a limit or a rule from flooding the log.
+    pub refusals: Arc<Throttle>,
 }
 
 /// What a worker needs to know of a listener.
@@ -82,6 +85,8 @@ pub struct Listener {
     pub connections: Limit,
     /// Its clients that wait in a worker's lobby.
     pub waiting: Limit,
+    /// Who is let in, and how many of each source.
+    pub admission: Admission,
     /// What is counted for it.
     pub tally: Arc<ListenerTally>,
     /// It is not in the configuration any more: since when it was seen to have nobody, or the latest of all times.
@@ -274,6 +279,7 @@ impl Snapshot {
             connections: Limit::new(maxconn),
             accept_failures: Arc::default(),
             dial_failures: Arc::default(),
+            refusals: Arc::default(),
         };
         let first = none.next(config, maxconn, &Overrides::new(), Tick(0));
         first.expect("configuration limits the number of listeners and pools")
@@ -342,6 +348,7 @@ impl Snapshot {
             connections: self.connections.with_most(maxconn),
             accept_failures: Arc::clone(&self.accept_failures),
             dial_failures: Arc::clone(&self.dial_failures),
+            refusals: Arc::clone(&self.refusals),
         })
     }
 
@@ -568,6 +575,7 @@ fn put_listener(
         keepalive: listener.tcp.keepalive,
         connections,
         waiting,
+        admission: Admission::new(listener, own.map(|own| &own.admission)),
         tally,
         removed: None,
     };

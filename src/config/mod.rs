@@ -5,6 +5,7 @@
 
 mod address;
 mod admin;
+mod admission;
 mod dump;
 mod engine;
 mod known;
@@ -27,6 +28,7 @@ use std::{fmt, mem};
 
 pub use address::Address;
 pub use admin::Admin;
+pub use admission::{AccessRules, Action, Limits, MatchOn, Rate, Rule};
 pub use dump::{dump, duration_text};
 pub use engine::EngineKind;
 pub use report::{Place, Problem, Report};
@@ -598,6 +600,10 @@ pub struct Listener {
     pub timeouts: OwnTimeouts,
     /// `[listener.NAME.tcp]` over `[defaults.tcp]`: the sockets towards clients.
     pub tcp: Tcp,
+    /// `[listener.NAME.access]`
+    pub access: AccessRules,
+    /// `[listener.NAME.limits]`
+    pub limits: Limits,
 }
 
 /// `accept_balance`: which worker gets a new connection.

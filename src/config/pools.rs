@@ -13,8 +13,9 @@ use super::sockets::Edits;
 use super::tables::count_or;
 use super::value::{self, Fault, Parsed};
 use super::{
-    AcceptBalance, Address, AtMaxconn, Balance, CLOSE_RATE, Config, EngineKind, Listener, OnRemoved,
-    OwnTimeouts, Pool, Retry, Server, ServerState, Source, Tcp, Timeouts, address, known,
+    AcceptBalance, AccessRules, Address, AtMaxconn, Balance, CLOSE_RATE, Config, EngineKind, Limits,
+    Listener, OnRemoved, OwnTimeouts, Pool, Retry, Server, ServerState, Source, Tcp, Timeouts, address,
+    known,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -38,6 +39,8 @@ pub(super) struct DraftListener {
     at_maxconn: AtMaxconn,
     timeouts: OwnTimeouts,
     tcp: Edits<Tcp>,
+    access: AccessRules,
+    limits: Limits,
 }
 
 /// A pool and where it stands, with the defaults where its own settings are to be.
@@ -118,6 +121,8 @@ impl Reader {
             at_maxconn: AtMaxconn::Wait,
             timeouts: OwnTimeouts::default(),
             tcp: Edits::default(),
+            access: AccessRules::default(),
+            limits: Limits::default(),
         };
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
@@ -150,6 +155,12 @@ impl Reader {
                         listener.tcp = r.tcp(section);
                     });
                 }
+                "access" => self.with(section, key, value, "listener.NAME.access", |reader, section| {
+                    listener.access = reader.access_rules(section);
+                }),
+                "limits" => self.with(section, key, value, "listener.NAME.limits", |reader, section| {
+                    listener.limits = reader.limits(section);
+                }),
                 _ => self.unread(section, key, value),
             }
         }
@@ -337,6 +348,8 @@ impl Reader {
                 at_maxconn: listener.at_maxconn,
                 timeouts: listener.timeouts,
                 tcp: listener.tcp.over(tcp.clone()),
+                access: listener.access,
+                limits: listener.limits,
             });
         }
         (!listeners.is_empty()).then_some(Config {
