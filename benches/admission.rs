@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ipnet::{IpNet, Ipv4Net};
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use tidegate::admission::{Rate, Rules, Source, SourceLimits, Sources};
-use tidegate::balance::random;
 use tidegate::config::{AccessRules, Action, MatchOn, Rule};
 use tidegate::tick::Tick;
 
-fn address(seed: u64) -> Ipv4Addr {
-    Ipv4Addr::from_bits(random(seed) as u32)
+/// The same address for the same number, spread over all.
+fn address(number: u64) -> Ipv4Addr {
+    Ipv4Addr::from_bits(SplitMix64::seed_from_u64(number).next_u64() as u32)
 }
 
 fn rules(c: &mut Criterion) {
@@ -37,7 +39,7 @@ fn rules(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("an answer", count), |bencher| {
             bencher.iter(|| {
                 seed += 1;
-                black_box(rules.allow(IpAddr::V4(address(seed % 65_536 | 1 << 32))))
+                black_box(rules.allow(IpAddr::V4(address(seed % 65_536 + (1 << 32)))))
             });
         });
         group.bench_function(BenchmarkId::new("made ready", count), |bencher| {
@@ -57,7 +59,8 @@ fn sources(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("sources", count), |bencher| {
             bencher.iter(|| {
                 seed += 1;
-                let source = Source::of(IpAddr::V4(address(random(seed) % count)), 64);
+                let source =
+                    Source::of(IpAddr::V4(address(SplitMix64::seed_from_u64(seed).next_u64() % count)), 64);
                 let (place, over) = sources.take(source, limits, Tick(seed));
                 place.inspect(|place| sources.give(*place));
                 black_box(over)

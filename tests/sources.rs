@@ -5,8 +5,9 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use tidegate::admission::{Bucket, Place, Rate, Source, SourceLimits, Sources};
-use tidegate::balance::random;
 use tidegate::tick::Tick;
 
 const MOST: u32 = 3;
@@ -41,8 +42,9 @@ impl Table {
     fn work(&self, seed: u64) -> (u64, u64) {
         let limits = SourceLimits { conns: NonZeroU32::new(MOST), rate: None };
         let (mut held, mut let_in, mut refused) = (Vec::new(), 0, 0);
-        for step in 0..40_000 {
-            let draw = random(seed << 32 | step);
+        let mut dice = SplitMix64::seed_from_u64(seed);
+        for _ in 0..40_000 {
+            let draw = dice.next_u64();
             if draw.is_multiple_of(2) || held.is_empty() {
                 let source = (draw >> 8) as u32 % SOURCES;
                 let address = IpAddr::V4(Ipv4Addr::from_bits(source));
