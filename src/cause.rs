@@ -37,6 +37,14 @@ pub enum Cause {
     NoResources,
     /// A limit of connections was reached and `at_maxconn = "reject"`.
     Maxconn,
+    /// The first rule of `[listener.NAME.access]` that names its address, or the `default`, denies it.
+    AccessDenied,
+    /// Its source has `per_source_conns` connections.
+    SourceConns,
+    /// Its source has no token of `per_source_rate` left.
+    SourceRate,
+    /// The listener has no token of `limits.rate` left and `at_maxconn = "reject"`.
+    ListenerRate,
     /// The process is stopping and `drain.hard_stop` ran out, or a second signal came.
     Drain,
     /// An operator ended it.
@@ -51,7 +59,7 @@ pub enum Cause {
 
 impl Cause {
     /// Each of them, in the order of [`Cause::index`].
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 26] = [
         Self::Done,
         Self::ClientReset,
         Self::ServerReset,
@@ -69,12 +77,23 @@ impl Cause {
         Self::NoSourcePort,
         Self::NoResources,
         Self::Maxconn,
+        Self::AccessDenied,
+        Self::SourceConns,
+        Self::SourceRate,
+        Self::ListenerRate,
         Self::Drain,
         Self::Killed,
         Self::ServerRemoved,
         Self::Rebalanced,
         Self::ServerDown,
     ];
+
+    /// Those of clients that were turned away before a server was looked for.
+    pub const TURNED_AWAY: [Self; 5] =
+        [Self::Maxconn, Self::AccessDenied, Self::SourceConns, Self::SourceRate, Self::ListenerRate];
+
+    /// Limits that `dry_run` only counts.
+    pub const LET_OFF: [Self; 3] = [Self::SourceConns, Self::SourceRate, Self::ListenerRate];
 
     /// Whether it is about the server that a connection has, so that it means nothing with another one.
     #[must_use]
@@ -108,6 +127,10 @@ impl Cause {
             Self::NoSourcePort => "no_source_port",
             Self::NoResources => "no_resources",
             Self::Maxconn => "maxconn",
+            Self::AccessDenied => "access_denied",
+            Self::SourceConns => "source_conns",
+            Self::SourceRate => "source_rate",
+            Self::ListenerRate => "listener_rate",
             Self::Drain => "drain",
             Self::Killed => "killed",
             Self::ServerRemoved => "server_removed",
@@ -128,7 +151,8 @@ impl Cause {
     }
 
     /// HAProxy's two letters (its configuration manual, "Session state at disconnection"): who or what
-    /// ended the session, and in which phase: `C` connecting, `D` data.
+    /// ended the session, and in which phase: `C` connecting, `D` data; `R` before a server
+    /// was looked for.
     #[must_use]
     pub fn hap_ts(self) -> &'static str {
         match self {
@@ -141,7 +165,8 @@ impl Cause {
             Self::ConnectRefused | Self::ConnectUnreachable | Self::ConnectFailed | Self::NoServer => "SC",
             Self::ConnectTimeout => "sC",
             Self::NoSourcePort | Self::NoResources => "RC",
-            Self::Maxconn => "PC",
+            Self::Maxconn | Self::ListenerRate => "PC",
+            Self::AccessDenied | Self::SourceConns | Self::SourceRate => "PR",
             Self::Drain | Self::Killed | Self::Rebalanced => "KD",
             Self::ServerRemoved | Self::ServerDown => "DD",
         }

@@ -24,6 +24,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::admission;
 use crate::config::{self, Config, EngineKind};
 use crate::process::{self, Source};
 use crate::say::say;
@@ -329,12 +330,20 @@ impl Check {
             }
             Err(report) => return Ok(refuse(&report)),
         };
+        let warnings = admission::oddities(&config);
+        if self.format == Format::Human || self.dump {
+            use std::io::Write;
+            for warning in &warnings {
+                // As with errors: whoever is not there to hear does not change the verdict.
+                let _ = writeln!(std::io::stderr(), "warning: {warning}");
+            }
+        }
         if self.dump {
             say(config::dump(&config))?;
         } else if !self.quiet {
             match self.format {
                 Format::Human => say(format_args!("{}\n", all_well(&self.file.config, &config)))?,
-                Format::Json => Verdict::of(&[]).tell()?,
+                Format::Json => Verdict { warnings: &warnings, ..Verdict::of(&[]) }.tell()?,
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -346,11 +355,14 @@ impl Check {
 struct Verdict<'r> {
     ok: bool,
     errors: &'r [config::Problem],
+    /// What is no error and odd.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'r [String],
 }
 
 impl<'r> Verdict<'r> {
     fn of(errors: &'r [config::Problem]) -> Self {
-        Self { ok: errors.is_empty(), errors }
+        Self { ok: errors.is_empty(), errors, warnings: &[] }
     }
 
     fn tell(&self) -> anyhow::Result<()> {

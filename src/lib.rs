@@ -17,6 +17,7 @@
 //! | [`session`] | pure: accept, pick, dial and retry, relay, close |
 //! | [`table`] | connections, by keys that are never used twice |
 //! | [`snapshot`] | what workers read: immutable, with dense ids |
+//! | [`admission`] | pure: who is let in, and how many |
 //! | [`tally`] | what is counted for the whole process |
 //! | [`balance`] | pure: which server is next |
 //! | [`health`] | pure: what checks and failed connects make of a server |
@@ -32,6 +33,7 @@
 #[doc(hidden)]
 pub mod mutant;
 
+pub mod admission;
 pub mod balance;
 pub mod cause;
 pub mod cli;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use crate::admission::Admission;
 pub use crate::balance::ServerId;
 use crate::balance::{Balancer, BySource, LeastConnections, Rotate, TwoChoices};
 use crate::config::{self, AcceptBalance, AtMaxconn, OnRemoved, ServerState};
@@ -63,6 +64,8 @@ pub struct Snapshot {
     pub dial_failures: Arc<Throttle>,
     /// Tells the control plane of a server to which too many connects in a row have failed.
     pub alarm: Arc<Alarm>,
+    /// Keeps clients that meet a limit or a rule from flooding the log.
+    pub refusals: Arc<Throttle>,
 }
 
 /// What a worker needs to know of a listener.
@@ -86,6 +89,8 @@ pub struct Listener {
     pub connections: Limit,
     /// Its clients that wait in a worker's lobby.
     pub waiting: Limit,
+    /// Who is let in, and how many of each source.
+    pub admission: Admission,
     /// What is counted for it.
     pub tally: Arc<ListenerTally>,
     /// It is not in the configuration any more: since when it was seen to have nobody, or the latest of all times.
@@ -336,6 +341,7 @@ impl Snapshot {
             accept_failures: Arc::default(),
             dial_failures: Arc::default(),
             alarm: Arc::default(),
+            refusals: Arc::default(),
         };
         let first = none.next(config, maxconn, &Overrides::new(), &Conditions::new(), Tick(0));
         first.expect("configuration limits the number of listeners and pools")
@@ -411,6 +417,7 @@ impl Snapshot {
             accept_failures: Arc::clone(&self.accept_failures),
             dial_failures: Arc::clone(&self.dial_failures),
             alarm: Arc::clone(&self.alarm),
+            refusals: Arc::clone(&self.refusals),
         })
     }
 
@@ -669,6 +676,7 @@ fn put_listener(
         keepalive: listener.tcp.keepalive,
         connections,
         waiting,
+        admission: Admission::new(listener, own.map(|own| &own.admission)),
         tally,
         removed: None,
     };

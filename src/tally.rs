@@ -120,6 +120,19 @@ pub struct ListenerTally {
     pub paths: Paths,
     /// Connections that have ended, and clients that were turned away, by [`Cause::index`].
     pub closed: [Count; Cause::ALL.len()],
+    /// Clients that `dry_run` has let in over a limit, by [`Cause::LET_OFF`].
+    pub let_off: [Count; Cause::LET_OFF.len()],
+    /// Clients that were let in uncounted, since every place for their source had connections of others.
+    pub untracked: Count,
+}
+
+impl ListenerTally {
+    /// A client is let in for `dry_run` alone.
+    pub fn let_off(&self, limit: Cause) {
+        if let Some(place) = Cause::LET_OFF.iter().position(|one| *one == limit) {
+            self.let_off[place].add(1);
+        }
+    }
 }
 
 /// A server's.

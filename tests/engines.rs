@@ -127,6 +127,15 @@ macro_rules! table {
                 session_that_ends_gives_its_descriptors_to_a_client
                 soft_limit_is_raised_for_maxconn
                 maxconn_that_cannot_fit_is_refused;
+            admitting:
+                denied_client_is_reset
+                unix_client_meets_no_rule_and_no_limit_of_sources
+                source_over_its_connections_is_reset
+                source_has_room_again_however_connections_end
+                source_over_its_rate_is_reset
+                dry_run_lets_in_and_tells
+                clients_over_the_listeners_rate_wait
+                client_over_the_listeners_rate_is_rejected;
             sets:
                 two_engines_carry_64_clients_each_on_two_workers_each
                 two_engines_share_the_process_maxconn

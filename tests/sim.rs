@@ -103,6 +103,13 @@ fn configuration(plan: &Plan) -> Config {
         at_maxconn: if plan.rejects { AtMaxconn::Reject } else { AtMaxconn::Wait },
         timeouts: tidegate::config::OwnTimeouts::default(),
         tcp: tidegate::config::Tcp::default(),
+        access: tidegate::config::AccessRules::default(),
+        // More than there are: nobody is turned away, and every place must be given back.
+        limits: tidegate::config::Limits {
+            per_source_conns: NonZeroU32::new(1_000_000),
+            table_size: 16,
+            ..tidegate::config::Limits::default()
+        },
     };
     let retry = Retry { tries: plan.tries, same_server_delay: wait(plan.retry_delay) };
     Config {
@@ -282,7 +289,8 @@ fn work<E: Engine<Socket = SimStream, Listener = SimListener>>(
     let snapshot = published.current();
     let servers: u32 = snapshot.servers.iter().map(|server| server.connections.count()).sum();
     let listeners: u32 = snapshot.listeners.iter().map(|listener| listener.connections.count()).sum();
-    let counted = servers + listeners + snapshot.connections.count();
+    let sources: u64 = snapshot.listeners.iter().map(|listener| listener.admission.held()).sum();
+    let counted = servers + listeners + snapshot.connections.count() + sources as u32;
     net.with(|world| {
         if left != (0, 0) {
             world.fault(format!("left: {} buffers of the ring, {} operations", left.0, left.1));

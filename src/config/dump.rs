@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::tables::LEVELS;
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
-    AcceptBalance, Access, AccessFormat, Admin, AtMaxconn, Balance, Check, CheckClose, Config, CpuAffinity,
-    EngineKind, Initial, Kind, Listener, LogFormat, LogOutput, OnRemoved, OwnTimeouts, Passive, Pool, Probe,
-    Process, Retry, Source, Spread, Step, Table, Tcp, name_in,
+    AcceptBalance, Access, AccessFormat, AccessRules, Admin, AtMaxconn, Balance, Check, CheckClose, Config,
+    CpuAffinity, EngineKind, Initial, Kind, Limits, Listener, LogFormat, LogOutput, MatchOn, OnRemoved,
+    OwnTimeouts, Passive, Pool, Probe, Process, Retry, Source, Spread, Step, Table, Tcp, name_in,
 };
 
 /// The whole configuration with every default written out, as TOML that [`parse`](super::parse) reads back
@@ -41,6 +41,8 @@ pub fn dump(config: &Config) -> String {
         if listener.tcp != *tcp {
             out.tcp(&format!("[{path}.tcp]"), &listener.tcp);
         }
+        out.access_rules(&format!("[{path}.access]"), &listener.access);
+        out.limits(&format!("[{path}.limits]"), &listener.limits);
     }
     for pool in pools {
         out.pool(pool, pools);
@@ -179,6 +181,28 @@ impl Lines {
         self.key("accept_balance", quoted(name_in(&AcceptBalance::NAMES, &listener.accept_balance)));
         self.key("maxconn", number_or("off", listener.maxconn));
         self.key("at_maxconn", quoted(name_in(&AtMaxconn::NAMES, &listener.at_maxconn)));
+    }
+
+    fn access_rules(&mut self, header: &str, access: &AccessRules) {
+        self.header(header);
+        let rules = access.rules.iter();
+        let rules: Vec<String> =
+            rules.map(|rule| format!("{} {}", rule.action.name(), rule.network)).collect();
+        self.key("default", quoted(access.default.name()));
+        self.key("rules", array(&rules));
+        self.key("match_on", quoted(name_in(&MatchOn::NAMES, &access.match_on)));
+    }
+
+    fn limits(&mut self, header: &str, limits: &Limits) {
+        self.header(header);
+        self.key("per_source_conns", number_or("off", limits.per_source_conns));
+        let source_rate =
+            limits.per_source_rate.map(|it| format!("{{ rate = \"{}/s\", burst = {} }}", it.rate, it.burst));
+        self.key("per_source_rate", source_rate.unwrap_or_else(|| quoted("off")));
+        self.key("rate", quoted(&limits.rate.map_or_else(|| "off".to_owned(), |rate| format!("{rate}/s"))));
+        self.key("ipv6_prefix", limits.ipv6_prefix);
+        self.key("table_size", limits.table_size);
+        self.key("dry_run", limits.dry_run);
     }
 
     fn probe(&mut self, probe: &Probe) {
@@ -349,8 +373,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::{
-        Address, Drain, Event, Keepalive, Log, Metrics, OnDown, Server, ServerState, Splice, TcpInfo,
-        Timeouts, Uring, parse,
+        Action, Address, Drain, Event, Keepalive, Log, Metrics, OnDown, Rate, Rule, Server, ServerState,
+        Splice, TcpInfo, Timeouts, Uring, parse,
     };
     use super::*;
 
@@ -589,6 +613,38 @@ mod tests {
         )
     }
 
+    fn some_access_rules() -> impl Strategy<Value = AccessRules> {
+        let action = || prop::sample::select(Action::NAMES.map(|(_, action)| action).to_vec());
+        // Addresses of IPv6 that stand for one of IPv4 are refused.
+        let v4 = (any::<std::net::Ipv4Addr>(), 0..=32_u8).prop_map(|(addr, prefix)| (addr.into(), prefix));
+        let v6 = (1..=u128::MAX >> 1, 0..=128_u8)
+            .prop_map(|(bits, prefix)| (std::net::Ipv6Addr::from_bits(bits << 1 | 1 << 127).into(), prefix));
+        let network = prop_oneof![v4, v6].prop_map(|(addr, prefix): (std::net::IpAddr, u8)| {
+            ipnet::IpNet::new(addr, prefix).expect("the prefix fits").trunc()
+        });
+        let rule = (action(), network).prop_map(|(action, network)| Rule { action, network });
+        let match_on = prop::sample::select(MatchOn::NAMES.map(|(_, on)| on).to_vec());
+        (action(), prop::collection::vec(rule, 0..4), match_on)
+            .prop_map(|(default, rules, match_on)| AccessRules { default, rules, match_on })
+    }
+
+    fn some_limits() -> impl Strategy<Value = Limits> {
+        let number = || 1..=1_000_000_u32;
+        let source_rate = option::of((number(), number()).prop_map(|(rate, burst)| Rate { rate, burst }));
+        let conns = option::of(number().prop_map(|n| NonZeroU32::new(n).unwrap()));
+        let table = (1..=128_u8, 16..=16_000_000_u32, any::<bool>());
+        (conns, source_rate, option::of(number()), table).prop_map(
+            |(per_source_conns, per_source_rate, rate, (ipv6_prefix, table_size, dry_run))| Limits {
+                per_source_conns,
+                per_source_rate,
+                rate,
+                ipv6_prefix,
+                table_size,
+                dry_run,
+            },
+        )
+    }
+
     fn some_kind() -> impl Strategy<Value = Kind> {
         let text = nasty().prop_map(String::into_bytes);
         let bytes = prop_oneof![text, prop::collection::vec(any::<u8>(), 1..9)];
@@ -634,8 +690,16 @@ mod tests {
     fn some_config() -> impl Strategy<Value = Config> {
         let limit = any::<Option<NonZeroU32>>;
         let handed = "[ -9;-~]{1,20}".prop_map(Address::Handed);
-        let listener =
-            (any::<std::net::IpAddr>(), some_path(), handed, option::of(some_engine()), limit(), limit());
+        let listener = (
+            any::<std::net::IpAddr>(),
+            some_path(),
+            handed,
+            option::of(some_engine()),
+            limit(),
+            limit(),
+            some_access_rules(),
+            some_limits(),
+        );
         let parts = (
             some_process().boxed(),
             some_admin().boxed(),
@@ -653,7 +717,7 @@ mod tests {
                 (timeouts, tcp, retry),
                 one,
                 other,
-                (ip, path, handed, engine, backlog, maxconn),
+                (ip, path, handed, engine, backlog, maxconn, rules, limits),
             ) = parts;
             let wait = backlog.is_none();
             let tcp_info = if wait { TcpInfo::Off } else { TcpInfo::Sample };
@@ -670,6 +734,8 @@ mod tests {
                 at_maxconn: if wait { AtMaxconn::Wait } else { AtMaxconn::Reject },
                 timeouts: OwnTimeouts { connect: None, connect_total: None, ..one.timeouts },
                 tcp: one.tcp.clone(),
+                access: rules,
+                limits,
             };
             let listeners = vec![listener];
             let differ = one.name != other.name;
@@ -773,6 +839,19 @@ backlog = "auto"
 accept_balance = "least_loaded"
 maxconn = "off"
 at_maxconn = "wait"
+
+[listener."a.b".access]
+default = "allow"
+rules = []
+match_on = "client"
+
+[listener."a.b".limits]
+per_source_conns = "off"
+per_source_rate = "off"
+rate = "off"
+ipv6_prefix = 64
+table_size = 100000
+dry_run = false
 
 [pool.p]
 balance = "round_robin"

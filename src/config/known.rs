@@ -123,6 +123,7 @@ pub(super) const TABLES: &[Table] = &[
             "download",
         ],
     },
+    Table { path: "listener.NAME.limits.per_source_rate", keys: &["rate", "burst"] },
     Table {
         path: "listener.NAME.route",
         keys: &["sni", "alpn", "starttls", "pool", "source", "default", "action"],
@@ -314,6 +315,23 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
         "HAProxy and nginx",
         "nothing: the program stays in the foreground for its supervisor",
     ),
+    (
+        &["conn_cur", "src_conn_cur", "limit_conn", "limit_conn_zone", "max_connections_per_ip"],
+        "HAProxy, nginx and sozu",
+        "`per_source_conns` in [listener.NAME.limits]",
+    ),
+    (
+        &["conn_rate", "src_conn_rate", "limit_req"],
+        "HAProxy and nginx",
+        "`per_source_rate` in [listener.NAME.limits]",
+    ),
+    (&["rate_limit_sessions", "maxconnrate"], "HAProxy", "`rate` in [listener.NAME.limits]"),
+    (&["limit_conn_dry_run"], "nginx", "`dry_run` in [listener.NAME.limits]"),
+    (
+        &["acl", "allow", "deny"],
+        "HAProxy and nginx",
+        "`rules = [\"allow 10.0.0.0/8\"]` in [listener.NAME.access]",
+    ),
     // nginx
     (&["worker_rlimit_nofile", "ulimit_n"], "nginx and HAProxy", "nothing: the limit is raised at the start"),
     (&["stream", "events", "http"], "nginx", "nothing: write [listener.NAME] and [pool.NAME]"),
@@ -383,6 +401,11 @@ const VALUES_OF_OTHERS: &[(&str, &str)] = &[
     ("crit", "error"),
     ("critical", "error"),
     ("alert", "error"),
+    ("permit", "allow"),
+    ("accept", "allow"),
+    ("block", "deny"),
+    ("drop", "deny"),
+    ("reject", "deny"),
     ("emerg", "error"),
     ("queue", "wait"),
     ("refuse", "reject"),

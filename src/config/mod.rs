@@ -5,6 +5,7 @@
 
 mod address;
 mod admin;
+mod admission;
 mod dump;
 mod engine;
 mod health;
@@ -28,6 +29,7 @@ use std::{fmt, mem};
 
 pub use address::Address;
 pub use admin::Admin;
+pub use admission::{AccessRules, Action, Limits, MatchOn, Rate, Rule};
 pub use dump::{dump, duration_text};
 pub use engine::EngineKind;
 pub use health::{Check, CheckClose, Initial, Kind, LONGEST_TIMEOUT, OnDown, Passive, Probe, Step};
@@ -600,6 +602,10 @@ pub struct Listener {
     pub timeouts: OwnTimeouts,
     /// `[listener.NAME.tcp]` over `[defaults.tcp]`: the sockets towards clients.
     pub tcp: Tcp,
+    /// `[listener.NAME.access]`
+    pub access: AccessRules,
+    /// `[listener.NAME.limits]`
+    pub limits: Limits,
 }
 
 /// `accept_balance`: which worker gets a new connection.

@@ -14,9 +14,9 @@ use super::sockets::Edits;
 use super::tables::count_or;
 use super::value::{self, Fault, Parsed};
 use super::{
-    AcceptBalance, Address, AtMaxconn, Balance, CLOSE_RATE, Check, Config, EngineKind, Listener, OnDown,
-    OnRemoved, OwnTimeouts, Passive, Pool, Retry, SPREAD, Server, ServerState, Source, Spread, Table, Tcp,
-    Timeouts, address, known,
+    AcceptBalance, AccessRules, Address, AtMaxconn, Balance, CLOSE_RATE, Check, Config, EngineKind, Limits,
+    Listener, OnDown, OnRemoved, OwnTimeouts, Passive, Pool, Retry, SPREAD, Server, ServerState, Source,
+    Spread, Table, Tcp, Timeouts, address, known,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -40,6 +40,8 @@ pub(super) struct DraftListener {
     at_maxconn: AtMaxconn,
     timeouts: OwnTimeouts,
     tcp: Edits<Tcp>,
+    access: AccessRules,
+    limits: Limits,
 }
 
 /// A pool and where it stands, with the defaults where its own settings are to be.
@@ -123,6 +125,8 @@ impl Reader {
             at_maxconn: AtMaxconn::Wait,
             timeouts: OwnTimeouts::default(),
             tcp: Edits::default(),
+            access: AccessRules::default(),
+            limits: Limits::default(),
         };
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
@@ -155,6 +159,12 @@ impl Reader {
                         listener.tcp = r.tcp(section);
                     });
                 }
+                "access" => self.with(section, key, value, "listener.NAME.access", |reader, section| {
+                    listener.access = reader.access_rules(section);
+                }),
+                "limits" => self.with(section, key, value, "listener.NAME.limits", |reader, section| {
+                    listener.limits = reader.limits(section);
+                }),
                 _ => self.unread(section, key, value),
             }
         }
@@ -395,6 +405,8 @@ impl Reader {
                 at_maxconn: listener.at_maxconn,
                 timeouts: listener.timeouts,
                 tcp: listener.tcp.over(tcp.clone()),
+                access: listener.access,
+                limits: listener.limits,
             });
         }
         (!listeners.is_empty()).then_some(Config {

@@ -10,6 +10,7 @@ use super::known::TABLES;
 use super::*;
 
 mod admin;
+mod admission;
 mod every_key;
 mod health;
 mod sockets;
@@ -179,6 +180,8 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             at_maxconn: AtMaxconn::Wait,
             timeouts: OwnTimeouts::default(),
             tcp: Tcp::default(),
+            access: AccessRules::default(),
+            limits: Limits::default(),
         }],
         pools: vec![least_pool()],
     };
@@ -319,6 +322,8 @@ server = [{ name = "x", addr = "10.0.0.1:9001" }]
         at_maxconn: AtMaxconn::Reject,
         timeouts: OwnTimeouts::default(),
         tcp: Tcp::default(),
+        access: AccessRules::default(),
+        limits: Limits::default(),
     };
     assert_eq!(config.listeners, [listener]);
     let pools = config.pools.iter().flat_map(|pool| pool.servers.iter().map(|server| (&pool.name, server)));

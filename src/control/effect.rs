@@ -36,6 +36,11 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     compare("log.output", old.log.output == new.log.output);
     compare("log.format", old.log.format == new.log.format);
     compare("[log.access]", old.access == new.access);
+    for listener in &new.listeners {
+        let before = old.listeners.iter().find(|other| other.name == listener.name);
+        let same = before.is_none_or(|before| before.limits.table_size == listener.limits.table_size);
+        compare(&format!("listener.{}.limits.table_size", listener.name), same);
+    }
     differ
 }
 
@@ -181,6 +186,13 @@ fn changed_listener(old: &Listener, new: &Listener) -> Vec<String> {
         let (was, is) = (number_or("off", old.maxconn), number_or("off", new.maxconn));
         changes.push(format!("maxconn {was} -> {is}"));
     }
+    if old.access != new.access {
+        let rules = |listener: &Listener| listener.access.rules.len();
+        changes.push(format!("access changed ({} -> {} rules), for new connections", rules(old), rules(new)));
+    }
+    if old.limits != new.limits {
+        changes.push("limits changed, for new connections".to_owned());
+    }
     let rest = |listener: &Listener| (listener.backlog, listener.accept_balance, listener.at_maxconn);
     if rest(old) != rest(new) {
         changes.push("backlog, accept_balance or at_maxconn changed".to_owned());
@@ -306,6 +318,16 @@ mod tests {
                 "listener web: engine mio -> poll for new",
             ),
             ("pool = \"web\"", "pool = \"web\"\nmaxconn = 9", "listener web: maxconn off -> 9; 0 of"),
+            (
+                "[pool.web]",
+                "[listener.web.access]\nrules = [\"deny 10.0.0.0/8\"]\n[pool.web]",
+                "listener web: access changed (0 -> 1 rules), for new connections; 0 of",
+            ),
+            (
+                "[pool.web]",
+                "[listener.web.limits]\nper_source_conns = 5\n[pool.web]",
+                "listener web: limits changed, for new connections; 0 of",
+            ),
             ("[pool.web]", "[pool.web]\nbalance = \"round_robin\"", "pool web: balance p2c -> round_robin"),
             (
                 "[pool.web]",
@@ -355,5 +377,7 @@ mod tests {
         let differ =
             needs_restart(&read(""), &read("[process]\nworkers = 3\nbuffer_size = \"64KiB\"\nmaxconn = 9"));
         assert_eq!(differ, ["process.workers", "process.buffer_size"]);
+        let table = read("[listener.web.limits]\ntable_size = 16");
+        assert_eq!(needs_restart(&read(""), &table), ["listener.web.limits.table_size"]);
     }
 }

@@ -7,6 +7,7 @@ use std::fmt::{self, Write as _};
 use super::model::{
     Bytes, Health, Histogram, Listener, Paths, Phase, Pool, Server, ServerState, Status, Worker,
 };
+use crate::cause::Cause;
 
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +45,6 @@ impl Format {
         if open > 0.0 && open >= weight(&["text/plain", "text/*"]) { Self::OpenMetrics } else { Self::Text }
     }
 }
-
-/// Causes of connections that were turned away before any server was tried.
-const REJECTIONS: [&str; 1] = ["maxconn"];
 
 /// All metrics.
 #[must_use]
@@ -120,13 +118,21 @@ fn listeners(page: &mut Page, all: &[Listener]) {
         })
     };
     let help = "Connections that were turned away by a limit or a rule, by reason.";
-    let rejected = closed(|cause| REJECTIONS.contains(&cause));
+    let rejected = closed(|cause| Cause::TURNED_AWAY.iter().any(|one| one.name() == cause));
     page.family(
         counter(""),
         "listener_rejected",
         help,
         rejected.map(|(it, reason, count)| (labels(&[("listener", &it.name), ("reason", reason)]), count)),
     );
+    let help = "Connections that were over a limit and let in for dry_run, by the reason to turn them away.";
+    let let_off = all.iter().flat_map(|it| {
+        let limits = it.let_off.iter();
+        limits.map(|(reason, count)| (labels(&[("listener", &it.name), ("reason", reason)]), (*count).into()))
+    });
+    page.family(counter(""), "listener_dry_run_rejected", help, let_off);
+    let help = "Connections whose source was not counted, since the table of sources was full of others.";
+    page.family(counter(""), "listener_untracked", help, each(|it| it.untracked.into()));
     let help = "Bytes that were moved: up from clients, down to them.";
     page.family(
         counter("bytes"),

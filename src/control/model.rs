@@ -103,6 +103,10 @@ pub struct Listener {
     pub paths: Paths,
     /// Connections that have ended, by cause; those that were rejected too.
     pub closed: BTreeMap<String, u64>,
+    /// Connections that were over a limit and let in for `dry_run`, by the cause to turn them away.
+    pub let_off: BTreeMap<String, u64>,
+    /// Connections whose source was not counted, since the table of sources was full of others.
+    pub untracked: u64,
     /// It is no longer in the configuration, and its connections have not ended.
     pub removed: bool,
 }

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::admission;
 use crate::config::{Config, CpuAffinity, Splice};
 use crate::control::serve;
 use crate::engine::{self, FACTS, Model};
@@ -130,7 +131,7 @@ pub fn run(config: Config, source: Option<(Source, Vec<PathBuf>)>) -> Result<(),
     log::info!("tidegate {version}: workers {sets}, maxconn {}", room.maxconn);
     sets.report();
     room.report();
-    notes.iter().for_each(|note| log::warn!("{note}"));
+    notes.iter().chain(&admission::oddities(&config)).for_each(|note| log::warn!("{note}"));
     handed.report(&config);
     if user.is_none() && user::is_root() {
         log::warn!("running as root: process.user = \"NAME\" makes it another user as soon as it is bound");

@@ -38,6 +38,8 @@ fn config(weights: &[u16]) -> Config {
             at_maxconn: AtMaxconn::Wait,
             timeouts: config::OwnTimeouts::default(),
             tcp: config::Tcp::default(),
+            access: config::AccessRules::default(),
+            limits: config::Limits::default(),
         }],
         pools: vec![config::Pool {
             name: "web".to_string(),

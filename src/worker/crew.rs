@@ -332,7 +332,8 @@ mod tests {
     #[test]
     fn a_connection_is_handed_over_within_its_set_only() {
         let (crew, mailboxes) = Crew::new(2, 3);
-        let client = |socket: u64| Client { listener: ListenerId(0), socket, peer: None, counted: true };
+        let client =
+            |socket: u64| Client { listener: ListenerId(0), socket, peer: None, counted: true, place: None };
         for worker in [0, 4] {
             (0..1_000).for_each(|_| assert!(crew.connections(worker).take()));
         }
@@ -410,7 +411,7 @@ mod tests {
     fn a_worker_alone_in_its_set_keeps_what_it_accepts() {
         let (crew, _mailboxes) = Crew::new(2, 1);
         (0..100).for_each(|_| assert!(crew.connections(0).take()));
-        let client = Client { listener: ListenerId(0), socket: (), peer: None, counted: true };
+        let client = Client { listener: ListenerId(0), socket: (), peer: None, counted: true, place: None };
         assert!(crew.hand_over(0, client, 1).is_some());
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::admission::Place;
 use crate::snapshot::{ListenerId, Snapshot};
 use crate::tick::Tick;
 
@@ -20,6 +21,8 @@ pub struct Client<Socket> {
     /// It counts among the connections of the process: those who wait for their listener's limit do, since
     /// they hold a descriptor.
     pub(super) counted: bool,
+    /// Where its source counts it.
+    pub(super) place: Option<Place>,
 }
 
 /// A worker's gate.
@@ -78,19 +81,36 @@ pub(super) enum Full {
     Process,
     /// Its listener's.
     Listener,
+    /// Its listener's for new connections.
+    Rate,
 }
 
 /// Counts a client as one more connection of the process and of its listener.
-pub(super) fn take<Socket>(snapshot: &Snapshot, client: &mut Client<Socket>) -> Result<(), Full> {
+pub(super) fn take<Socket>(snapshot: &Snapshot, client: &mut Client<Socket>, now: Tick) -> Result<(), Full> {
     if !client.counted && !snapshot.connections.take() {
         return Err(Full::Process);
     }
     client.counted = true;
-    snapshot.listener(client.listener).connections.take().then_some(()).ok_or(Full::Listener)
+    let listener = snapshot.listener(client.listener);
+    if !listener.connections.take() {
+        return Err(Full::Listener);
+    }
+    if !listener.admission.take_token(now, &listener.tally) {
+        listener.connections.give();
+        return Err(Full::Rate);
+    }
+    Ok(())
+}
+
+/// Whether a [`take`] may succeed now.
+pub(super) fn has_room(snapshot: &Snapshot, listener: ListenerId, now: Tick) -> bool {
+    let listener = snapshot.listener(listener);
+    snapshot.connections.has_room() && listener.connections.has_room() && listener.admission.has_token(now)
 }
 
 /// Counts one less.
-pub(super) fn give(snapshot: &Snapshot, listener: ListenerId) {
+pub(super) fn give(snapshot: &Snapshot, listener: ListenerId, place: Option<Place>) {
+    snapshot.listener(listener).admission.leave(place);
     snapshot.listener(listener).connections.give();
     snapshot.connections.give();
 }

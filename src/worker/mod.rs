@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use crate::admission::Place;
 use crate::balance;
 use crate::config::{self, AcceptBalance, AtMaxconn, TcpInfo};
 use crate::engine::{Engine, Event, Slots};
@@ -99,6 +100,8 @@ struct Conn<Io> {
     io: Io,
     /// When its timer goes off, which may be before the session's deadline but never after it.
     armed: Option<Tick>,
+    /// Where its source counts it.
+    place: Option<Place>,
 }
 
 /// How far a worker's end has come.
@@ -228,7 +231,7 @@ impl<E: Engine> Worker<E> {
         while let Some(event) = self.events.pop_front() {
             match event {
                 Event::Accepted { listener, socket, peer } => {
-                    self.admit(Client { listener, socket, peer, counted: false });
+                    self.screen(Client { listener, socket, peer, counted: false, place: None });
                 }
                 Event::AcceptFailed { listener, fault } => self.accept_failed(listener, fault),
                 Event::Dialed { key, result } => {
@@ -305,10 +308,23 @@ impl<E: Engine> Worker<E> {
         self.settle();
     }
 
+    /// Turns a client away that may not come in, whether there is room or not.
+    fn screen(&mut self, mut client: Client<E::Socket>) {
+        let listener = self.snapshot.listener(client.listener);
+        let address = client.peer.map(|peer| peer.ip());
+        match listener.admission.enter(address, self.now, &listener.tally) {
+            Ok(place) => {
+                client.place = place;
+                self.admit(client);
+            }
+            Err(cause) => self.turn_away(client, cause),
+        }
+    }
+
     /// Lets a client in, or has it wait or rejects it where a limit is reached.
     fn admit(&mut self, mut client: Client<E::Socket>) {
         let listener = self.snapshot.listener(client.listener);
-        let full = match gate::take(&self.snapshot, &mut client) {
+        let full = match gate::take(&self.snapshot, &mut client, self.now) {
             Ok(()) => {
                 let Setup { crew, number, .. } = &self.setup;
                 let mine = match listener.accept_balance {
@@ -326,11 +342,21 @@ impl<E: Engine> Worker<E> {
         };
         match listener.at_maxconn {
             AtMaxconn::Wait => {
+                if self.snapshot.refusals.may_speak(self.now) {
+                    let limit = match full {
+                        Full::Process => "process.maxconn",
+                        Full::Listener => "its maxconn",
+                        Full::Rate => "its rate",
+                    };
+                    log::warn!("listener {}: {limit} is reached; new clients wait", listener.name);
+                }
                 self.gate.wait(&self.snapshot, client);
                 self.gate.rest(self.now);
                 self.pause(full == Full::Process);
             }
-            AtMaxconn::Reject => self.turn_away(client, Cause::Maxconn),
+            AtMaxconn::Reject => {
+                self.turn_away(client, if full == Full::Rate { Cause::ListenerRate } else { Cause::Maxconn });
+            }
         }
     }
 
@@ -346,12 +372,19 @@ impl<E: Engine> Worker<E> {
 
     /// Resets a client that has no connection yet, and tells of it.
     fn turn_away(&mut self, client: Client<E::Socket>, cause: Cause) {
+        let listener = self.snapshot.listener(client.listener);
+        listener.admission.leave(client.place);
         if client.counted {
             self.snapshot.connections.give();
         }
         self.engine.reject(client.socket);
         self.accepted += 1;
-        self.snapshot.listener(client.listener).tally.closed[cause.index()].add(1);
+        listener.tally.closed[cause.index()].add(1);
+        if Cause::TURNED_AWAY.contains(&cause) && self.snapshot.refusals.may_speak(self.now) {
+            let (name, cause) = (&listener.name, cause.name());
+            let peer = client.peer.map_or_else(|| "a client".to_owned(), |peer| peer.ip().to_string());
+            log::warn!("listener {name}: turned {peer} away: {cause}; the access log has all of them");
+        }
         self.setup.recorder.push(Record {
             event: config::Event::Close,
             id: self.id(),
@@ -389,13 +422,13 @@ impl<E: Engine> Worker<E> {
 
     /// Begins the connection of a client that is let in and counted.
     fn open(&mut self, client: Client<E::Socket>) {
-        let Client { listener, socket, peer, .. } = client;
+        let Client { listener, socket, peer, place, .. } = client;
         let key = self.table.vacant().expect("the table holds as many as the process may have");
         let mut io = match self.engine.open(key, socket, self.snapshot.listener(listener).keepalive) {
             Ok(io) => io,
             Err(error) => {
                 if !mutant!(CountDrifts) {
-                    self.release(listener);
+                    self.release(listener, place);
                 }
                 if self.snapshot.accept_failures.may_speak(self.now) {
                     let peer = peer.map_or_else(|| "a unix socket".to_owned(), |peer| peer.to_string());
@@ -409,7 +442,7 @@ impl<E: Engine> Worker<E> {
         let context = Context { now: self.now, snapshot: &self.snapshot };
         let (session, order) = Session::new(self.id(), listener, peer, context);
         self.engine.order(key, &mut io, order, &mut self.events);
-        let mut conn = Conn { session, io, armed: None };
+        let mut conn = Conn { session, io, armed: None, place };
         Self::arm(&mut self.timers, key, &mut conn);
         self.table.insert(key, conn);
         if self.has_closed() {
@@ -418,8 +451,8 @@ impl<E: Engine> Worker<E> {
     }
 
     /// A connection of `listener` counts no longer.
-    fn release(&self, listener: ListenerId) {
-        gate::give(&self.snapshot, listener);
+    fn release(&self, listener: ListenerId, place: Option<Place>) {
+        gate::give(&self.snapshot, listener, place);
         self.setup.crew.connections(self.setup.number).give();
     }
 
@@ -438,7 +471,7 @@ impl<E: Engine> Worker<E> {
         if let Some(armed) = conn.armed {
             self.timers.remove(armed, key);
         }
-        self.release(conn.session.listener());
+        self.release(conn.session.listener(), conn.place);
         // Those who wait at other workers have their turn, too.
         self.yields |= self.setup.crew.wake_waiting(self.setup.number);
         conn.session.uncount(&self.snapshot);
@@ -478,10 +511,8 @@ impl<E: Engine> Worker<E> {
 
     /// Goes on accepting after a rest, those first who wait already.
     fn reopen(&mut self) {
-        let room = self.gate.lobby().front().is_some_and(|first| {
-            let snapshot = &self.snapshot;
-            snapshot.connections.has_room() && snapshot.listener(first.listener).connections.has_room()
-        });
+        let has_room = |first: &Client<_>| gate::has_room(&self.snapshot, first.listener, self.now);
+        let room = self.gate.lobby().front().is_some_and(has_room);
         if !self.gate.reopens(self.now, room && !std::mem::take(&mut self.yields)) {
             return;
         }

@@ -202,7 +202,7 @@ impl Stage {
     }
 
     fn give_elsewhere(&mut self) {
-        gate::give(&self.snapshot, ListenerId(0));
+        gate::give(&self.snapshot, ListenerId(0), None);
         self.elsewhere -= 1;
     }
 

@@ -72,6 +72,8 @@ fn listener() -> Listener {
         bytes: bytes(),
         paths: Paths { rtt_seconds: times(), retransmits: 7, segments: 900 },
         closed: BTreeMap::from([("done".to_owned(), 30), ("maxconn".to_owned(), 4)]),
+        let_off: BTreeMap::from([("source_conns".to_owned(), 3)]),
+        untracked: 2,
         removed: false,
     }
 }

@@ -1,6 +1,7 @@
 //! The behaviours, by subject. Each function is one row and takes the engine's name.
 
 pub(crate) mod accepting;
+pub(crate) mod admitting;
 pub(crate) mod balance;
 pub(crate) mod bytes;
 pub(crate) mod dialing;

@@ -99,6 +99,8 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
             bytes: bytes(&one.tally.bytes),
             paths: paths(&one.tally.paths),
             closed: by_name(Cause::ALL.into_iter().map(Cause::name).zip(&one.tally.closed)),
+            let_off: by_name(Cause::LET_OFF.into_iter().map(Cause::name).zip(&one.tally.let_off)),
+            untracked: one.tally.untracked.get(),
             removed: is_gone,
         };
         shown.push((index.unwrap_or(usize::MAX), listener));
