@@ -47,11 +47,19 @@ pub enum Cause {
     Rebalanced,
     /// Checks have found its server down.
     ServerDown,
+    /// The client went away while it waited for a server that has room.
+    ClientLeftQueue,
+    /// Every server was at its `maxconn`, and as many clients waited as may.
+    QueueFull,
+    /// Every server was at its `maxconn` for as long as a client may wait.
+    QueueTimeout,
+    /// It was there for `max_lifetime`.
+    MaxLifetime,
 }
 
 impl Cause {
     /// Each of them, in the order of [`Cause::index`].
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 26] = [
         Self::Done,
         Self::ClientReset,
         Self::ServerReset,
@@ -74,12 +82,33 @@ impl Cause {
         Self::ServerRemoved,
         Self::Rebalanced,
         Self::ServerDown,
+        Self::ClientLeftQueue,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::MaxLifetime,
     ];
 
     /// Whether it is about the server that a connection has, so that it means nothing with another one.
     #[must_use]
     pub fn is_of_server(self) -> bool {
         matches!(self, Self::ServerRemoved | Self::ServerDown | Self::Rebalanced)
+    }
+
+    /// Whether no server could be had.
+    #[must_use]
+    pub fn is_want_of_server(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectRefused
+                | Self::ConnectTimeout
+                | Self::ConnectUnreachable
+                | Self::ConnectFailed
+                | Self::NoServer
+                | Self::NoSourcePort
+                | Self::NoResources
+                | Self::QueueFull
+                | Self::QueueTimeout
+        )
     }
 
     /// Its place in an array of all.
@@ -99,7 +128,7 @@ impl Cause {
             Self::ServerVanished => "server_vanished",
             Self::IdleTimeout => "idle_timeout",
             Self::HalfCloseServer | Self::HalfCloseClient => "half_close_timeout",
-            Self::ClientLeft => "client_left",
+            Self::ClientLeft | Self::ClientLeftQueue => "client_left",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectUnreachable => "connect_unreachable",
@@ -113,6 +142,9 @@ impl Cause {
             Self::ServerRemoved => "server_removed",
             Self::Rebalanced => "rebalanced",
             Self::ServerDown => "server_down",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::MaxLifetime => "max_lifetime",
         }
     }
 
@@ -121,14 +153,14 @@ impl Cause {
     pub fn closer(self) -> &'static str {
         match self {
             Self::Done => "both",
-            Self::ClientReset | Self::ClientVanished | Self::ClientLeft => "client",
+            Self::ClientReset | Self::ClientVanished | Self::ClientLeft | Self::ClientLeftQueue => "client",
             Self::ServerReset | Self::ServerVanished | Self::ConnectRefused => "server",
             _ => "proxy",
         }
     }
 
     /// HAProxy's two letters (its configuration manual, "Session state at disconnection"): who or what
-    /// ended the session, and in which phase: `C` connecting, `D` data.
+    /// ended the session, and in which phase: `Q` queued, `C` connecting, `D` data.
     #[must_use]
     pub fn hap_ts(self) -> &'static str {
         match self {
@@ -142,7 +174,10 @@ impl Cause {
             Self::ConnectTimeout => "sC",
             Self::NoSourcePort | Self::NoResources => "RC",
             Self::Maxconn => "PC",
-            Self::Drain | Self::Killed | Self::Rebalanced => "KD",
+            Self::ClientLeftQueue => "CQ",
+            Self::QueueFull => "PQ",
+            Self::QueueTimeout => "sQ",
+            Self::Drain | Self::Killed | Self::Rebalanced | Self::MaxLifetime => "KD",
             Self::ServerRemoved | Self::ServerDown => "DD",
         }
     }

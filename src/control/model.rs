@@ -123,6 +123,12 @@ pub struct Pool {
     pub name: String,
     /// How it chooses.
     pub balance: String,
+    /// Clients that wait until a server has room.
+    pub queued: u32,
+    /// The most that may.
+    pub queue_max: u32,
+    /// How long those waited that got a server.
+    pub queue_seconds: Histogram,
     /// Its servers, in the order of the file; removed ones come last.
     pub servers: Vec<Server>,
 }
@@ -152,6 +158,8 @@ pub struct Server {
     pub check: Option<Check>,
     /// Connections now, those that are being made included.
     pub connections: u32,
+    /// The most that there may be.
+    pub maxconn: Option<u32>,
     /// Attempts to connect since the start, by result: `ok`, `refused`, `timeout`, `unreachable`, `other`.
     pub attempts: BTreeMap<String, u64>,
     /// How long successful attempts took.
@@ -299,6 +307,8 @@ pub struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
+    /// It waits for a server that has room.
+    Queued,
     /// A server is being reached.
     Connecting,
     /// Bytes are moved.
@@ -314,6 +324,7 @@ impl SessionState {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Connecting => "connecting",
             Self::Relaying => "relaying",
             Self::HalfClosed => "half-closed",
