@@ -55,11 +55,19 @@ pub enum Cause {
     Rebalanced,
     /// Checks have found its server down.
     ServerDown,
+    /// The client went away while it waited for a server that has room.
+    ClientLeftQueue,
+    /// Every server was at its `maxconn`, and as many clients waited as may.
+    QueueFull,
+    /// Every server was at its `maxconn` for as long as a client may wait.
+    QueueTimeout,
+    /// It was there for `max_lifetime`.
+    MaxLifetime,
 }
 
 impl Cause {
     /// Each of them, in the order of [`Cause::index`].
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 30] = [
         Self::Done,
         Self::ClientReset,
         Self::ServerReset,
@@ -86,6 +94,10 @@ impl Cause {
         Self::ServerRemoved,
         Self::Rebalanced,
         Self::ServerDown,
+        Self::ClientLeftQueue,
+        Self::QueueFull,
+        Self::QueueTimeout,
+        Self::MaxLifetime,
     ];
 
     /// Those of clients that were turned away before a server was looked for.
@@ -99,6 +111,23 @@ impl Cause {
     #[must_use]
     pub fn is_of_server(self) -> bool {
         matches!(self, Self::ServerRemoved | Self::ServerDown | Self::Rebalanced)
+    }
+
+    /// Whether no server could be had.
+    #[must_use]
+    pub fn is_want_of_server(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectRefused
+                | Self::ConnectTimeout
+                | Self::ConnectUnreachable
+                | Self::ConnectFailed
+                | Self::NoServer
+                | Self::NoSourcePort
+                | Self::NoResources
+                | Self::QueueFull
+                | Self::QueueTimeout
+        )
     }
 
     /// Its place in an array of all.
@@ -118,7 +147,7 @@ impl Cause {
             Self::ServerVanished => "server_vanished",
             Self::IdleTimeout => "idle_timeout",
             Self::HalfCloseServer | Self::HalfCloseClient => "half_close_timeout",
-            Self::ClientLeft => "client_left",
+            Self::ClientLeft | Self::ClientLeftQueue => "client_left",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectTimeout => "connect_timeout",
             Self::ConnectUnreachable => "connect_unreachable",
@@ -136,6 +165,9 @@ impl Cause {
             Self::ServerRemoved => "server_removed",
             Self::Rebalanced => "rebalanced",
             Self::ServerDown => "server_down",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
+            Self::MaxLifetime => "max_lifetime",
         }
     }
 
@@ -144,14 +176,14 @@ impl Cause {
     pub fn closer(self) -> &'static str {
         match self {
             Self::Done => "both",
-            Self::ClientReset | Self::ClientVanished | Self::ClientLeft => "client",
+            Self::ClientReset | Self::ClientVanished | Self::ClientLeft | Self::ClientLeftQueue => "client",
             Self::ServerReset | Self::ServerVanished | Self::ConnectRefused => "server",
             _ => "proxy",
         }
     }
 
     /// HAProxy's two letters (its configuration manual, "Session state at disconnection"): who or what
-    /// ended the session, and in which phase: `C` connecting, `D` data; `R` before a server
+    /// ended the session, and in which phase: `Q` queued, `C` connecting, `D` data; `R` before a server
     /// was looked for.
     #[must_use]
     pub fn hap_ts(self) -> &'static str {
@@ -167,7 +199,10 @@ impl Cause {
             Self::NoSourcePort | Self::NoResources => "RC",
             Self::Maxconn | Self::ListenerRate => "PC",
             Self::AccessDenied | Self::SourceConns | Self::SourceRate => "PR",
-            Self::Drain | Self::Killed | Self::Rebalanced => "KD",
+            Self::ClientLeftQueue => "CQ",
+            Self::QueueFull => "PQ",
+            Self::QueueTimeout => "sQ",
+            Self::Drain | Self::Killed | Self::Rebalanced | Self::MaxLifetime => "KD",
             Self::ServerRemoved | Self::ServerDown => "DD",
         }
     }

@@ -100,11 +100,15 @@ mod switches {
         ClosedUnderWay,
         /// The buffers of one read are taken by number instead of by order.
         BundleByNumber,
+        /// Nobody tells those who wait that a server has room again.
+        QueueForgetsFreedPlace,
+        /// A client that leaves the queue keeps its place there.
+        QueueKeepsTheGone,
     }
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 37] = [
+        pub const ALL: [Self; 39] = [
             Self::FullClearsLatch,
             Self::ShortReadBelieved,
             Self::FreedInBatch,
@@ -142,6 +146,8 @@ mod switches {
             Self::StalledNotWatched,
             Self::ClosedUnderWay,
             Self::BundleByNumber,
+            Self::QueueForgetsFreedPlace,
+            Self::QueueKeepsTheGone,
         ];
     }
 

@@ -4,8 +4,11 @@
 //! A reload makes a new one ([`Snapshot::next`]), which shares the counts of everything that keeps its name, under the
 //! same id. What was removed keeps its id, too, as long as connections belong to it and a while longer.
 
+mod queue;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,10 +19,11 @@ use tokio::sync::Notify;
 use crate::admission::Admission;
 pub use crate::balance::ServerId;
 use crate::balance::{Balancer, BySource, LeastConnections, Rotate, TwoChoices};
-use crate::config::{self, AcceptBalance, AtMaxconn, OnRemoved, ServerState};
+use crate::config::{self, AcceptBalance, AtMaxconn, OnRemoved, ServerState, WhenNoUpstream};
 use crate::health;
 use crate::tally::{ListenerTally, ServerTally};
 use crate::tick::Tick;
+pub use queue::Queue;
 
 /// How long the id of something that was removed is not given to anything else once its last connection has ended: log
 /// records with it may be on their way.
@@ -79,6 +83,8 @@ pub struct Listener {
     pub accept_balance: AcceptBalance,
     /// What a client meets at a limit.
     pub at_maxconn: AtMaxconn,
+    /// What a client meets for which no server can be had.
+    pub when_no_upstream: WhenNoUpstream,
     /// Limits of its connections' lives: those of its pool, else its own, else those that hold for all.
     pub timeouts: config::Timeouts,
     /// As [`config::Tcp::dead_peer`], for its clients.
@@ -120,6 +126,8 @@ pub struct Pool {
     pub tcp: config::Tcp,
     /// Where those come from.
     pub source: config::Source,
+    /// Clients that wait until one of its servers has room.
+    pub queue: Queue,
     /// It is not in the configuration any more.
     pub removed: bool,
 }
@@ -141,7 +149,7 @@ pub struct Server {
     pub health: Health,
     /// Connects that fail in a row until that is told; 0 is never.
     pub max_fails: u32,
-    /// Its connections, in all workers, those that are being made included.
+    /// Its connections, in all workers, those that are being made included, and its `maxconn`.
     pub connections: Limit,
     /// What is counted for it.
     pub tally: Arc<ServerTally>,
@@ -192,7 +200,8 @@ pub struct Override {
 pub type Overrides = HashMap<(String, String), Override>;
 
 /// A count with an upper limit, shared by all workers; touched when a connection begins and ends, never
-/// for a message. A clone is the same count.
+/// for a message. A clone is the same count. It is never above its limit, not even for a moment, in which somebody who
+/// waits could look; and sequentially consistent with who waits ([`Queue`]).
 #[derive(Clone, Debug)]
 pub struct Limit {
     count: Arc<Held>,
@@ -220,17 +229,20 @@ impl Limit {
     /// Counts one more, or says `false` when the limit is reached.
     #[must_use]
     pub fn take(&self) -> bool {
-        let taken = self.count.0.fetch_add(1, Ordering::Relaxed) < self.most;
-        if !taken {
-            self.count.0.fetch_sub(1, Ordering::Relaxed);
-        }
-        taken
+        let more = |count: u32| (count < self.most).then(|| count + 1);
+        self.count.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
     /// Counts one less: the end of what a [`Limit::take`] began.
     pub fn give(&self) {
-        let before = self.count.0.fetch_sub(1, Ordering::Relaxed);
+        let before = self.count.0.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before > 0, "given more often than taken");
+    }
+
+    /// How many there are now, or `None` when there are as many as may be.
+    #[must_use]
+    pub fn below(&self) -> Option<u32> {
+        Some(self.count()).filter(|count| *count < self.most)
     }
 
     /// Whether a [`Limit::take`] would succeed now.
@@ -242,7 +254,7 @@ impl Limit {
     /// How many there are now.
     #[must_use]
     pub fn count(&self) -> u32 {
-        self.count.0.load(Ordering::Relaxed)
+        self.count.0.load(Ordering::SeqCst)
     }
 
     /// The upper limit.
@@ -385,6 +397,7 @@ impl Snapshot {
             }
             let members: Vec<_> = members.into_iter().zip(health::shares(&weights)).collect();
             let balancer = self.balancer(id, pool.balance, &members, &servers);
+            let queue = self.queue(id, pool);
             let pool = Pool {
                 name: pool.name.as_str().into(),
                 balance: pool.balance,
@@ -396,6 +409,7 @@ impl Snapshot {
                 retry: pool.retry,
                 tcp: pool.tcp.clone(),
                 source: pool.source.clone(),
+                queue,
                 removed: false,
             };
             put(&mut pools, usize::from(id.0), pool);
@@ -450,6 +464,12 @@ impl Snapshot {
                 })
             }
         }
+    }
+
+    /// The queue of a pool: the one that there is, if its id was its own before.
+    fn queue(&self, id: PoolId, pool: &config::Pool) -> Queue {
+        let own = self.pools.get(usize::from(id.0)).filter(|own| *own.name == *pool.name);
+        own.map_or_else(|| Queue::new(pool.queue_max), |own| own.queue.with_most(pool.queue_max))
     }
 
     /// The listener of that id.
@@ -588,6 +608,7 @@ impl Pool {
             retry: self.retry,
             tcp: self.tcp.clone(),
             source: self.source.clone(),
+            queue: self.queue.clone(),
             removed: true,
         }
     }
@@ -628,7 +649,7 @@ impl Server {
             state: over.state.unwrap_or(server.state),
             health,
             max_fails,
-            connections: Limit::new(u32::MAX),
+            connections: Limit::new(server.maxconn.map_or(u32::MAX, NonZeroU32::get)),
             tally: Arc::default(),
             removed: None,
         }
@@ -647,7 +668,8 @@ fn put_server(all: &mut Vec<Server>, index: usize, mut server: Server) -> Server
     let is_own =
         |one: &&Server| one.pool == server.pool && one.name == server.name && one.addr == server.addr;
     if let Some(own) = all.get(index).filter(is_own) {
-        (server.connections, server.tally) = (own.connections.clone(), Arc::clone(&own.tally));
+        let connections = own.connections.with_most(server.connections.most());
+        (server.connections, server.tally) = (connections, Arc::clone(&own.tally));
     }
     put(all, index, server);
     ServerId(u32::try_from(index).expect("configuration limits the number of servers"))
@@ -661,7 +683,7 @@ fn put_listener(
     timeouts: config::Timeouts,
 ) {
     let own = all.get(index).filter(|one| *one.name == *listener.name);
-    let most = listener.maxconn.map_or(u32::MAX, std::num::NonZeroU32::get);
+    let most = listener.maxconn.map_or(u32::MAX, NonZeroU32::get);
     let (connections, waiting, tally) = match own {
         Some(own) => (own.connections.with_most(most), own.waiting.clone(), Arc::clone(&own.tally)),
         None => (Limit::new(most), Limit::new(u32::MAX), Arc::default()),
@@ -671,6 +693,7 @@ fn put_listener(
         pool,
         accept_balance: listener.accept_balance,
         at_maxconn: listener.at_maxconn,
+        when_no_upstream: listener.when_no_upstream,
         timeouts,
         dead_peer: listener.tcp.dead_peer,
         keepalive: listener.tcp.keepalive,

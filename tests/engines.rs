@@ -118,7 +118,8 @@ macro_rules! table {
                 trickle_down_is_not_idle
                 silent_server_after_the_clients_fin_is_given_up
                 silent_client_after_the_servers_fin_is_given_up
-                slow_answer_on_a_half_closed_connection_goes_on;
+                slow_answer_on_a_half_closed_connection_goes_on
+                lifetime_ends_at_a_quiet_moment;
             limits:
                 client_over_maxconn_waits
                 client_over_the_process_maxconn_waits
@@ -136,6 +137,18 @@ macro_rules! table {
                 dry_run_lets_in_and_tells
                 clients_over_the_listeners_rate_wait
                 client_over_the_listeners_rate_is_rejected;
+            queueing:
+                client_waits_until_a_server_has_room
+                another_server_with_room_is_used
+                client_that_closes_leaves_the_queue
+                client_that_resets_leaves_the_queue
+                half_closed_client_with_a_question_is_served
+                full_queue_turns_away
+                without_a_queue_nobody_waits
+                waiting_has_its_limit
+                freed_places_go_to_whoever_waits_longest
+                refused_attempt_gives_its_place_back
+                without_a_server_a_client_is_closed_if_that_is_wanted;
             sets:
                 two_engines_carry_64_clients_each_on_two_workers_each
                 two_engines_share_the_process_maxconn

@@ -65,6 +65,7 @@ fn the_facade_and_the_recorders_write_and_then_rest() {
         client: "127.0.0.1:40000".parse().ok(),
         tries: 1,
         redispatched: false,
+        queue_ms: 0,
         connect_ms: Some(0),
         began: clock.now(),
         ended: clock.now(),

@@ -30,7 +30,7 @@ use tidegate::engine::uring::{Ring, Uring};
 use tidegate::engine::{Bounds, Engine, Reactor, Selector};
 use tidegate::logging::Recorder;
 use tidegate::mutant::{self, Mutant};
-use tidegate::snapshot::{ListenerId, Published, Snapshot};
+use tidegate::snapshot::{self, ListenerId, Published, Snapshot};
 use tidegate::tick::Tick;
 use tidegate::worker::{Census, Crew, Mailbox, Setup, Worker};
 
@@ -90,6 +90,7 @@ fn configuration(plan: &Plan) -> Config {
         name: format!("s{number}"),
         addr: SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 8000 + number as u16)).into(),
         weight: 1,
+        maxconn: plan.server_maxconn.and_then(NonZeroU32::new),
         state: ServerState::Ready,
     };
     let listener = |number: usize| Listener {
@@ -100,6 +101,7 @@ fn configuration(plan: &Plan) -> Config {
         backlog: None,
         accept_balance: AcceptBalance::Reuseport,
         maxconn: plan.listener_maxconn.filter(|_| number == 0).and_then(NonZeroU32::new),
+        when_no_upstream: tidegate::config::WhenNoUpstream::Rst,
         at_maxconn: if plan.rejects { AtMaxconn::Reject } else { AtMaxconn::Wait },
         timeouts: tidegate::config::OwnTimeouts::default(),
         tcp: tidegate::config::Tcp::default(),
@@ -126,6 +128,8 @@ fn configuration(plan: &Plan) -> Config {
             connect_total: plan.connect_total.map(wait),
             idle: plan.idle.map(wait),
             half_close: plan.half_close.map(wait),
+            queue: plan.queue.map(wait),
+            ..Timeouts::default()
         },
         tcp: tidegate::config::Tcp::default(),
         retry,
@@ -144,6 +148,7 @@ fn configuration(plan: &Plan) -> Config {
             timeouts: tidegate::config::OwnTimeouts::default(),
             tcp: tidegate::config::Tcp::default(),
             retry,
+            queue_max: plan.queue_max,
             servers: (0..plan.servers.len()).map(server).collect(),
         }],
     }
@@ -153,6 +158,7 @@ fn configuration(plan: &Plan) -> Config {
 fn run(notice: Notice, seed: u64, bug: Option<Mutant>, readable: bool, zeal: u64) -> Run {
     let mut dice = Dice::new(seed);
     let mut plan = Plan::draw(&mut dice);
+    plan.limit_servers(&mut Dice::new(seed.rotate_left(16)));
     if notice == Notice::Lossy {
         plan.lost = dice.pick(&[20, 100, 400]);
     }
@@ -275,6 +281,12 @@ fn work<E: Engine<Socket = SimStream, Listener = SimListener>>(
             })
             .collect();
         net.with(|world| world.observe(none, &lets_in, pipes));
+        let has_room = |server: &snapshot::Server| {
+            server.removed.is_none() && server.state == ServerState::Ready && server.connections.has_room()
+        };
+        if worker.census().queued > 0 && snapshot.servers.iter().any(has_room) {
+            net.with(|world| world.fault("clients wait although a server has room".into()));
+        }
         match result {
             Ok(true) if turn < TURNS_MAX => {
                 operator.act(net, Tick(net.with(|world| world.now()) / 1_000));
@@ -284,13 +296,14 @@ fn work<E: Engine<Socket = SimStream, Listener = SimListener>>(
             Err(error) => return net.with(|world| world.fault(error.to_string())),
         }
     }
-    let nothing = Census { slots: 0, timers: 0, waiting: 0 };
+    let nothing = Census { slots: 0, timers: 0, waiting: 0, queued: 0 };
     let Room { leased, left, .. } = room(worker.engine());
     let snapshot = published.current();
     let servers: u32 = snapshot.servers.iter().map(|server| server.connections.count()).sum();
     let listeners: u32 = snapshot.listeners.iter().map(|listener| listener.connections.count()).sum();
     let sources: u64 = snapshot.listeners.iter().map(|listener| listener.admission.held()).sum();
-    let counted = servers + listeners + snapshot.connections.count() + sources as u32;
+    let queued: u32 = snapshot.pools.iter().map(|pool| pool.queue.count()).sum();
+    let counted = servers + listeners + queued + snapshot.connections.count() + sources as u32;
     net.with(|world| {
         if left != (0, 0) {
             world.fault(format!("left: {} buffers of the ring, {} operations", left.0, left.1));

@@ -15,6 +15,7 @@ pub(super) fn tables(status: &Status) -> String {
         listeners(&status.listeners),
         servers(&status.pools),
         checks(&status.pools),
+        queues(&status.pools),
         workers(&status.workers),
         closings(&status.closings),
     ];
@@ -89,6 +90,7 @@ fn servers(pools: &[Pool]) -> Vec<Vec<String>> {
         "STATE",
         ">WEIGHT",
         ">CONNECTIONS",
+        ">MAXCONN",
         ">CONNECTED",
         ">FAILED",
         ">CONNECT",
@@ -99,6 +101,14 @@ fn servers(pools: &[Pool]) -> Vec<Vec<String>> {
     for pool in pools {
         lines.extend(pool.servers.iter().map(|server| cells(pool, server)));
     }
+    lines
+}
+
+/// Those for which somebody waits.
+fn queues(pools: &[Pool]) -> Vec<Vec<String>> {
+    let mut lines = vec![heads(&["POOL", ">QUEUED", ">AT MOST"])];
+    let waited_for = pools.iter().filter(|it| it.queued > 0);
+    lines.extend(waited_for.map(|it| vec![it.name.clone(), it.queued.to_string(), it.queue_max.to_string()]));
     lines
 }
 
@@ -117,6 +127,7 @@ fn cells(pool: &Pool, it: &Server) -> Vec<String> {
         it.state.name().to_owned() + &file_state.unwrap_or_default() + &found(it),
         it.weight.to_string() + &file_weight.unwrap_or_default(),
         it.connections.to_string(),
+        it.maxconn.map_or_else(|| NONE.to_owned(), |most| most.to_string()),
         connected.to_string(),
         (attempts - connected).to_string(),
         took,

@@ -1,6 +1,7 @@
 //! A configuration as a file that gives it again.
 
 use std::fmt::Display;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
     AcceptBalance, Access, AccessFormat, AccessRules, Admin, AtMaxconn, Balance, Check, CheckClose, Config,
     CpuAffinity, EngineKind, Initial, Kind, Limits, Listener, LogFormat, LogOutput, MatchOn, OnRemoved,
-    OwnTimeouts, Passive, Pool, Probe, Process, Retry, Source, Spread, Step, Table, Tcp, name_in,
+    OwnTimeouts, Passive, Pool, Probe, Process, Retry, Source, Spread, Step, Table, Tcp, WhenNoUpstream,
+    name_in,
 };
 
 /// The whole configuration with every default written out, as TOML that [`parse`](super::parse) reads back
@@ -32,6 +34,7 @@ pub fn dump(config: &Config) -> String {
     out.key("tcp_info", quoted(metrics.tcp_info.name()));
     out.key("tcp_info_sample_every", duration(metrics.tcp_info_sample_every));
     out.timeouts("[defaults.timeouts]", &OwnTimeouts::from(*timeouts));
+    out.key("max_lifetime_jitter", format!("{:?}", timeouts.max_lifetime_jitter));
     out.tcp("[defaults.tcp]", tcp);
     out.retry("[defaults.retry]", *retry);
     for listener in listeners {
@@ -139,6 +142,8 @@ impl Lines {
             ("connect_total", own.connect_total),
             ("idle", own.idle),
             ("half_close", own.half_close),
+            ("queue", own.queue),
+            ("max_lifetime", own.max_lifetime),
         ] {
             if let Some(limit) = limit {
                 self.key(key, duration_or_off(limit));
@@ -181,6 +186,8 @@ impl Lines {
         self.key("accept_balance", quoted(name_in(&AcceptBalance::NAMES, &listener.accept_balance)));
         self.key("maxconn", number_or("off", listener.maxconn));
         self.key("at_maxconn", quoted(name_in(&AtMaxconn::NAMES, &listener.at_maxconn)));
+        let word = name_in(&WhenNoUpstream::NAMES, &listener.when_no_upstream);
+        self.key("when_no_upstream", quoted(word));
     }
 
     fn access_rules(&mut self, header: &str, access: &AccessRules) {
@@ -263,6 +270,7 @@ impl Lines {
         };
         self.key("source", array(source));
         self.key("slow_start", duration_or_off(pool.slow_start));
+        self.key("queue", format!("{{ max = {} }}", pool.queue_max));
         match &pool.check {
             Check::Off => {}
             Check::Own(probe) => {
@@ -286,6 +294,7 @@ impl Lines {
             self.key("name", quoted(&server.name));
             self.key("addr", quoted(&server.addr.to_string()));
             self.key("weight", server.weight);
+            self.key("maxconn", server.maxconn.map_or(0, NonZeroU32::get));
             self.key("state", quoted(server.state.name()));
         }
     }
@@ -367,7 +376,7 @@ fn in_units(amount: u64, units: &[(&str, u64)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::num::{NonZeroU16, NonZeroU32};
+    use std::num::NonZeroU16;
 
     use proptest::option;
     use proptest::prelude::*;
@@ -488,10 +497,18 @@ mod tests {
 
     fn some_defaults() -> impl Strategy<Value = (Timeouts, Tcp, Retry)> {
         let limit = || option::of(some_duration());
-        let timeouts =
-            (limit(), limit(), limit(), limit()).prop_map(|(connect, connect_total, idle, half_close)| {
-                Timeouts { connect, connect_total, idle, half_close }
-            });
+        let limits = (limit(), limit(), limit(), limit(), limit(), limit(), 0.0..=1.0_f64);
+        let timeouts = limits.prop_map(
+            |(connect, connect_total, idle, half_close, queue, max_lifetime, max_lifetime_jitter)| Timeouts {
+                connect,
+                connect_total,
+                idle,
+                half_close,
+                queue,
+                max_lifetime,
+                max_lifetime_jitter,
+            },
+        );
         let seconds = || (1..=32767_u64).prop_map(Duration::from_secs);
         let keepalive = (seconds(), seconds(), 1..=127_u8).prop_map(|(idle, interval, count)| Keepalive {
             idle,
@@ -534,9 +551,16 @@ mod tests {
 
     fn some_own_timeouts() -> impl Strategy<Value = OwnTimeouts> {
         let limit = || option::of(option::of(some_duration()));
-        (limit(), limit(), limit(), limit()).prop_map(|(connect, connect_total, idle, half_close)| {
-            OwnTimeouts { connect, connect_total, idle, half_close }
-        })
+        (limit(), limit(), limit(), limit(), limit()).prop_map(
+            |(connect, connect_total, idle, half_close, queue)| OwnTimeouts {
+                connect,
+                connect_total,
+                idle,
+                half_close,
+                queue,
+                max_lifetime: None,
+            },
+        )
     }
 
     fn some_path() -> impl Strategy<Value = Address> {
@@ -547,8 +571,8 @@ mod tests {
         let ip = (any::<std::net::IpAddr>(), 1..=u16::MAX).prop_map(Address::from);
         let addr = prop_oneof![ip, some_path()];
         let state = prop::sample::select(ServerState::NAMES.map(|(_, state)| state).to_vec());
-        let server = ("[A-Za-z0-9_.-]{1,9}", addr, any::<u16>(), state)
-            .prop_map(|(name, addr, weight, state)| Server { name, addr, weight, state });
+        let server = ("[A-Za-z0-9_.-]{1,9}", addr, any::<u16>(), any::<Option<NonZeroU32>>(), state)
+            .prop_map(|(name, addr, weight, maxconn, state)| Server { name, addr, weight, maxconn, state });
         let removed = prop::sample::select(OnRemoved::NAMES.map(|(_, removed)| removed).to_vec());
         let spread = (
             prop_oneof![Just(Table::Ring), Just(Table::Maglev(101))],
@@ -561,7 +585,7 @@ mod tests {
             spread.prop_map(Balance::Source),
         ];
         let down = prop::sample::select(OnDown::NAMES.map(|(_, down)| down).to_vec());
-        let closing = (balance, removed, down, option::of(some_duration()), 1..=1_000_000_u32);
+        let closing = (balance, removed, down, option::of(some_duration()), 1..=1_000_000_u32, any::<u32>());
         let health = (option::of(some_duration()), some_check(), some_passive());
         let source = prop_oneof![
             Just(Source::System),
@@ -572,7 +596,7 @@ mod tests {
             (source, some_own_timeouts(), some_defaults().prop_map(|(_, tcp, _)| tcp).boxed(), some_retry());
         ("[A-Za-z0-9_.-]{1,64}", closing, health, own, prop::collection::vec(server, 1..4))
             .prop_map(|(name, closing, (slow_start, mut check, passive), own, mut servers)| {
-                let (balance, on_removed, on_down, drain_timeout, close_rate) = closing;
+                let (balance, on_removed, on_down, drain_timeout, close_rate, queue_max) = closing;
                 let (source, timeouts, tcp, retry) = own;
                 for (index, server) in servers.iter_mut().enumerate() {
                     server.name += &index.to_string();
@@ -596,6 +620,7 @@ mod tests {
                     timeouts,
                     tcp,
                     retry,
+                    queue_max,
                     servers,
                 }
             })
@@ -732,7 +757,14 @@ mod tests {
                 accept_balance: if wait { AcceptBalance::LeastLoaded } else { AcceptBalance::Reuseport },
                 maxconn,
                 at_maxconn: if wait { AtMaxconn::Wait } else { AtMaxconn::Reject },
-                timeouts: OwnTimeouts { connect: None, connect_total: None, ..one.timeouts },
+                when_no_upstream: if wait { WhenNoUpstream::Close } else { WhenNoUpstream::Rst },
+                timeouts: OwnTimeouts {
+                    connect: None,
+                    connect_total: None,
+                    queue: None,
+                    max_lifetime: one.timeouts.idle,
+                    ..one.timeouts
+                },
                 tcp: one.tcp.clone(),
                 access: rules,
                 limits,
@@ -814,6 +846,9 @@ connect = "5s"
 connect_total = "10s"
 idle = "1h"
 half_close = "5m"
+queue = "10s"
+max_lifetime = "off"
+max_lifetime_jitter = 0.1
 
 [defaults.tcp]
 nodelay = true
@@ -839,6 +874,7 @@ backlog = "auto"
 accept_balance = "least_loaded"
 maxconn = "off"
 at_maxconn = "wait"
+when_no_upstream = "rst"
 
 [listener."a.b".access]
 default = "allow"
@@ -861,6 +897,7 @@ drain_timeout = "off"
 close_rate = "100/s"
 source = []
 slow_start = "off"
+queue = { max = 1000 }
 
 [pool.p.passive]
 max_fails = 5
@@ -872,6 +909,7 @@ max_ejected = "50%"
 name = "s"
 addr = "10.0.0.1:1"
 weight = 1
+maxconn = 0
 state = "ready"
 "#;
 

@@ -160,6 +160,7 @@ pub(super) const TABLES: &[Table] = &[
         ],
     },
     Table { path: "pool.NAME.timeouts", keys: &["connect", "connect_total", "queue", "idle", "half_close"] },
+    Table { path: "pool.NAME.queue", keys: &["max"] },
     Table { path: "pool.NAME.server", keys: &["name", "addr", "weight", "maxconn", "backup", "state"] },
     Table {
         path: "pool.NAME.check",
@@ -229,8 +230,10 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
         "HAProxy and nginx",
         "`half_close` in [defaults.timeouts]",
     ),
-    (&["timeout_queue"], "HAProxy", "`queue` in [defaults.timeouts], not supported yet by this version"),
+    (&["timeout_queue"], "HAProxy", "`queue` in [defaults.timeouts]"),
     (&["timeout"], "HAProxy", "[defaults.timeouts]"),
+    (&["max_conns"], "nginx", "`maxconn` in [[pool.NAME.server]]"),
+    (&["maxqueue", "max_pending_requests"], "HAProxy and Envoy", "`queue = { max = 1000 }` in [pool.NAME]"),
     (
         &[
             "clitcpka",
@@ -369,7 +372,7 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
     (
         &["max_connect_duration", "max_downstream_connection_duration"],
         "Envoy",
-        "`max_lifetime` in [defaults.timeouts], not supported yet by this version",
+        "`max_lifetime` in [defaults.timeouts]",
     ),
     (&["stats", "stats_socket"], "HAProxy", "[admin]"),
     (

@@ -432,7 +432,7 @@ impl TcpInfo {
 }
 
 /// `[defaults.timeouts]`; `None` is `"off"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timeouts {
     /// `connect`: one attempt to reach a server.
     pub connect: Option<Duration>,
@@ -442,16 +442,32 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// `half_close`: quiet after one side has sent its FIN.
     pub half_close: Option<Duration>,
+    /// `queue`: a client waits so long, at most, for a server that has room.
+    pub queue: Option<Duration>,
+    /// `max_lifetime`: from then on a connection ends at its first quiet moment.
+    pub max_lifetime: Option<Duration>,
+    /// `max_lifetime_jitter`: each connection's own `max_lifetime` is shorter by up to this share, 0 to 1.
+    pub max_lifetime_jitter: f64,
 }
 
 impl From<Timeouts> for OwnTimeouts {
     fn from(all: Timeouts) -> Self {
-        let Timeouts { connect, connect_total, idle, half_close } = all;
+        let Timeouts {
+            connect,
+            connect_total,
+            idle,
+            half_close,
+            queue,
+            max_lifetime,
+            max_lifetime_jitter: _,
+        } = all;
         Self {
             connect: Some(connect),
             connect_total: Some(connect_total),
             idle: Some(idle),
             half_close: Some(half_close),
+            queue: Some(queue),
+            max_lifetime: Some(max_lifetime),
         }
     }
 }
@@ -471,12 +487,15 @@ impl Timeouts {
             connect_total: own.connect_total.unwrap_or(self.connect_total),
             idle: own.idle.unwrap_or(self.idle),
             half_close: own.half_close.unwrap_or(self.half_close),
+            queue: own.queue.unwrap_or(self.queue),
+            max_lifetime: own.max_lifetime.unwrap_or(self.max_lifetime),
+            max_lifetime_jitter: self.max_lifetime_jitter,
         }
     }
 }
 
 /// `[listener.NAME.timeouts]` or `[pool.NAME.timeouts]`: what is set there, instead of `[defaults.timeouts]`. Where both
-/// set one, the pool's holds. A listener sets `idle` and `half_close` only.
+/// set one, the pool's holds. A listener sets `idle`, `half_close` and `max_lifetime`, a pool all but that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnTimeouts {
     /// `connect`
@@ -487,6 +506,10 @@ pub struct OwnTimeouts {
     pub idle: Option<Option<Duration>>,
     /// `half_close`
     pub half_close: Option<Option<Duration>>,
+    /// `queue`
+    pub queue: Option<Option<Duration>>,
+    /// `max_lifetime`
+    pub max_lifetime: Option<Option<Duration>>,
 }
 
 impl Default for Timeouts {
@@ -496,6 +519,9 @@ impl Default for Timeouts {
             connect_total: Some(Duration::from_secs(10)),
             idle: Some(Duration::from_hours(1)),
             half_close: Some(Duration::from_mins(5)),
+            queue: Some(Duration::from_secs(10)),
+            max_lifetime: None,
+            max_lifetime_jitter: 0.1,
         }
     }
 }
@@ -598,6 +624,8 @@ pub struct Listener {
     pub maxconn: Option<NonZeroU32>,
     /// `at_maxconn`
     pub at_maxconn: AtMaxconn,
+    /// `when_no_upstream`
+    pub when_no_upstream: WhenNoUpstream,
     /// `[listener.NAME.timeouts]`
     pub timeouts: OwnTimeouts,
     /// `[listener.NAME.tcp]` over `[defaults.tcp]`: the sockets towards clients.
@@ -635,6 +663,19 @@ impl AtMaxconn {
     const NAMES: [(&'static str, Self); 2] = [("wait", Self::Wait), ("reject", Self::Reject)];
 }
 
+/// `when_no_upstream`: what a client meets for which no server can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenNoUpstream {
+    /// It is reset, so that it cannot take that for an answer.
+    Rst,
+    /// Its connection is closed, by FIN.
+    Close,
+}
+
+impl WhenNoUpstream {
+    const NAMES: [(&'static str, Self); 2] = [("rst", Self::Rst), ("close", Self::Close)];
+}
+
 /// `[pool.NAME]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
@@ -665,6 +706,8 @@ pub struct Pool {
     pub check: Check,
     /// `[pool.NAME.passive]`
     pub passive: Passive,
+    /// `queue.max`: clients that may wait while every server is at its `maxconn`; 0: none does.
+    pub queue_max: u32,
     /// `[[pool.NAME.server]]`: at least one.
     pub servers: Vec<Server>,
 }
@@ -703,6 +746,9 @@ impl OnRemoved {
     const NAMES: [(&'static str, Self); 3] =
         [("drain", Self::Drain), ("close", Self::Close), ("keep", Self::Keep)];
 }
+
+/// The default of `queue.max`.
+const QUEUE_MAX: u32 = 1000;
 
 /// The default of `close_rate`.
 const CLOSE_RATE: u32 = 100;
@@ -773,6 +819,8 @@ pub struct Server {
     pub addr: Address,
     /// `weight`: 0 takes no new connections.
     pub weight: u16,
+    /// `maxconn`: its connections at a time, those that are being made included; `None` is 0, any number.
+    pub maxconn: Option<NonZeroU32>,
     /// `state`
     pub state: ServerState,
 }

@@ -15,8 +15,8 @@ use super::tables::count_or;
 use super::value::{self, Fault, Parsed};
 use super::{
     AcceptBalance, AccessRules, Address, AtMaxconn, Balance, CLOSE_RATE, Check, Config, EngineKind, Limits,
-    Listener, OnDown, OnRemoved, OwnTimeouts, Passive, Pool, Retry, SPREAD, Server, ServerState, Source,
-    Spread, Table, Tcp, Timeouts, address, known,
+    Listener, OnDown, OnRemoved, OwnTimeouts, Passive, Pool, QUEUE_MAX, Retry, SPREAD, Server, ServerState,
+    Source, Spread, Table, Tcp, Timeouts, WhenNoUpstream, address, known,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -38,6 +38,7 @@ pub(super) struct DraftListener {
     accept_balance: AcceptBalance,
     maxconn: Option<NonZeroU32>,
     at_maxconn: AtMaxconn,
+    when_no_upstream: WhenNoUpstream,
     timeouts: OwnTimeouts,
     tcp: Edits<Tcp>,
     access: AccessRules,
@@ -123,6 +124,7 @@ impl Reader {
             accept_balance: AcceptBalance::LeastLoaded,
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
+            when_no_upstream: WhenNoUpstream::Rst,
             timeouts: OwnTimeouts::default(),
             tcp: Edits::default(),
             access: AccessRules::default(),
@@ -151,6 +153,9 @@ impl Reader {
                 "at_maxconn" => {
                     self.set(&mut listener.at_maxconn, value, |v| value::choice(v, &AtMaxconn::NAMES, &[]));
                 }
+                "when_no_upstream" => self.set(&mut listener.when_no_upstream, value, |v| {
+                    value::choice(v, &WhenNoUpstream::NAMES, &["stop_listening"])
+                }),
                 "timeouts" => self.with(section, key, value, "listener.NAME.timeouts", |reader, section| {
                     listener.timeouts = reader.timeouts(section);
                 }),
@@ -196,6 +201,7 @@ impl Reader {
             timeouts: OwnTimeouts::default(),
             tcp: Tcp::default(),
             retry: Retry::default(),
+            queue_max: QUEUE_MAX,
             servers: Vec::new(),
         };
         let (mut tcp, mut retry, mut check) = (Edits::default(), Edits::default(), None);
@@ -222,6 +228,9 @@ impl Reader {
                         r.passive(s, &mut pool.passive);
                     });
                 }
+                "queue" => self.with(section, key, value, "pool.NAME.queue", |reader, section| {
+                    reader.queue(section, &mut pool.queue_max);
+                }),
                 "server" => self.servers(section, value, &mut pool.servers),
                 "source" => pool.source = self.source(value),
                 "timeouts" => self.with(section, key, value, "pool.NAME.timeouts", |reader, section| {
@@ -317,6 +326,15 @@ impl Reader {
         }
     }
 
+    fn queue(&mut self, section: &Section<'_>, max: &mut u32) {
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "max" => self.set(max, value, |v| value::integer(v, 0..=u32::MAX)),
+                _ => self.unread(section, key, value),
+            }
+        }
+    }
+
     fn servers(&mut self, section: &Section<'_>, value: &Value<'_>, servers: &mut Vec<Server>) {
         if value.get_ref().is_table() {
             let fault = Fault::new(format!("[{}.server] is one table where there may be many", section.path));
@@ -341,6 +359,7 @@ impl Reader {
         let mut name = None;
         let mut addr = None;
         let mut weight = 1;
+        let mut maxconn = 0;
         let mut state = ServerState::Ready;
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
@@ -357,13 +376,14 @@ impl Reader {
                 }
                 "addr" => addr = self.take(value, address::server),
                 "weight" => self.set(&mut weight, value, |v| value::integer(v, 0..=u16::MAX)),
+                "maxconn" => self.set(&mut maxconn, value, |v| value::integer(v, 0..=u32::MAX)),
                 "state" => self.set(&mut state, value, |v| value::choice(v, &ServerState::NAMES, &[])),
                 _ => self.unread(section, key, value),
             }
         }
         self.require(section, "name", "write name = \"a\", unique in its pool");
         self.require(section, "addr", "write addr = \"127.0.0.1:9001\"");
-        Some(Server { name: name?, addr: addr?, weight, state })
+        Some(Server { name: name?, addr: addr?, weight, maxconn: NonZeroU32::new(maxconn), state })
     }
 
     /// Checks what listeners and pools say of each other, and puts them into a configuration.
@@ -403,19 +423,21 @@ impl Reader {
                 accept_balance: listener.accept_balance,
                 maxconn: listener.maxconn,
                 at_maxconn: listener.at_maxconn,
+                when_no_upstream: listener.when_no_upstream,
                 timeouts: listener.timeouts,
                 tcp: listener.tcp.over(tcp.clone()),
                 access: listener.access,
                 limits: listener.limits,
             });
         }
+        let jitter = draft.jitter.unwrap_or(Timeouts::default().max_lifetime_jitter);
         (!listeners.is_empty()).then_some(Config {
             process: draft.process,
             admin: draft.admin.map(|draft| draft.admin),
             log: draft.log,
             access: draft.access,
             metrics: draft.metrics,
-            timeouts: Timeouts::default().but(&draft.timeouts),
+            timeouts: Timeouts { max_lifetime_jitter: jitter, ..Timeouts::default().but(&draft.timeouts) },
             tcp,
             retry,
             listeners,

@@ -86,6 +86,8 @@ pub(super) struct Draft {
     pub(super) access: Access,
     pub(super) metrics: Metrics,
     pub(super) timeouts: OwnTimeouts,
+    /// `max_lifetime_jitter`
+    pub(super) jitter: Option<f64>,
     pub(super) tcp: Edits<Tcp>,
     pub(super) retry: Edits<Retry>,
     pub(super) listeners: Vec<DraftListener>,

@@ -50,6 +50,7 @@ impl Reader {
             match key.get_ref().as_ref() {
                 "timeouts" => self.with(section, key, value, "defaults.timeouts", |r, s| {
                     draft.timeouts = r.timeouts(s);
+                    draft.jitter = s.keys.get("max_lifetime_jitter").and_then(|v| r.take(v, value::fraction));
                 }),
                 "tcp" => self.with(section, key, value, "defaults.tcp", |r, s| draft.tcp = r.tcp(s)),
                 "retry" => self.with(section, key, value, "defaults.retry", |r, s| draft.retry = r.retry(s)),
@@ -62,12 +63,17 @@ impl Reader {
     pub(super) fn timeouts(&mut self, section: &Section<'_>) -> OwnTimeouts {
         let mut own = OwnTimeouts::default();
         let is_listeners = section.kind == "listener.NAME.timeouts";
+        let is_all = section.kind == "defaults.timeouts";
         for (key, value) in section.keys {
             let slot = match key.get_ref().as_ref() {
                 "connect" if !is_listeners => &mut own.connect,
                 "connect_total" if !is_listeners => &mut own.connect_total,
                 "idle" => &mut own.idle,
                 "half_close" => &mut own.half_close,
+                "queue" if !is_listeners => &mut own.queue,
+                "max_lifetime" if is_listeners || is_all => &mut own.max_lifetime,
+                // It is nobody's own.
+                "max_lifetime_jitter" if is_all => continue,
                 _ => {
                     self.unread(section, key, value);
                     continue;

@@ -27,6 +27,8 @@ pub enum Field {
     ServerAddr,
     /// Attempts to reach a server.
     Tries,
+    /// How long it waited until a server had room.
+    QueueMs,
     /// From accept to the server's connection; absent when none was reached.
     ConnectMs,
     /// From accept until then.
@@ -59,7 +61,7 @@ pub enum Field {
 
 impl Field {
     /// Each of them with its name, in the order of a JSON line.
-    pub const NAMES: [(&'static str, Self); 23] = [
+    pub const NAMES: [(&'static str, Self); 24] = [
         ("ts", Self::Ts),
         ("event", Self::Event),
         ("id", Self::Id),
@@ -69,6 +71,7 @@ impl Field {
         ("server", Self::Server),
         ("server_addr", Self::ServerAddr),
         ("tries", Self::Tries),
+        ("queue_ms", Self::QueueMs),
         ("connect_ms", Self::ConnectMs),
         ("duration_ms", Self::DurationMs),
         ("bytes_in", Self::BytesIn),

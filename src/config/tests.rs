@@ -106,10 +106,12 @@ fn least_pool() -> Pool {
         timeouts: OwnTimeouts::default(),
         tcp: Tcp::default(),
         retry: Retry::default(),
+        queue_max: 1000,
         servers: vec![Server {
             name: "a".to_owned(),
             addr: ip("127.0.0.1:9001"),
             weight: 1,
+            maxconn: None,
             state: ServerState::Ready,
         }],
     }
@@ -155,6 +157,9 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             connect_total: Some(seconds(10)),
             idle: Some(seconds(3600)),
             half_close: Some(seconds(300)),
+            queue: Some(seconds(10)),
+            max_lifetime: None,
+            max_lifetime_jitter: 0.1,
         },
         tcp: Tcp {
             nodelay: true,
@@ -178,6 +183,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             accept_balance: AcceptBalance::LeastLoaded,
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
+            when_no_upstream: WhenNoUpstream::Rst,
             timeouts: OwnTimeouts::default(),
             tcp: Tcp::default(),
             access: AccessRules::default(),
@@ -260,6 +266,9 @@ connect = "1s"
 connect_total = "2s"
 idle = "off"
 half_close = "500ms"
+queue = "3s"
+max_lifetime = "2h"
+max_lifetime_jitter = 0
 [defaults.tcp]
 nodelay = false
 keepalive = { idle = "2m" }
@@ -274,6 +283,9 @@ same_server_delay = "10ms"
         connect_total: Some(Duration::from_secs(2)),
         idle: None,
         half_close: Some(Duration::from_millis(500)),
+        queue: Some(Duration::from_secs(3)),
+        max_lifetime: Some(Duration::from_hours(2)),
+        max_lifetime_jitter: 0.0,
     };
     assert_eq!(config.timeouts, timeouts);
     let keepalive = Keepalive { idle: Duration::from_secs(120), ..Keepalive::default() };
@@ -296,8 +308,10 @@ backlog = 128
 accept_balance = "reuseport"
 maxconn = 20
 at_maxconn = "reject"
+when_no_upstream = "close"
 [pool.one]
 balance = "round_robin"
+queue = { max = 7 }
 [[pool.one.server]]
 name = "x"
 addr = "[::1]:9001"
@@ -306,6 +320,7 @@ weight = 0
 name = "y"
 addr = "10.0.0.1:9002"
 weight = 65535
+maxconn = 300
 [pool.two]
 balance = "round_robin"
 server = [{ name = "x", addr = "10.0.0.1:9001" }]
@@ -320,6 +335,7 @@ server = [{ name = "x", addr = "10.0.0.1:9001" }]
         accept_balance: AcceptBalance::Reuseport,
         maxconn: NonZeroU32::new(20),
         at_maxconn: AtMaxconn::Reject,
+        when_no_upstream: WhenNoUpstream::Close,
         timeouts: OwnTimeouts::default(),
         tcp: Tcp::default(),
         access: AccessRules::default(),
@@ -328,9 +344,13 @@ server = [{ name = "x", addr = "10.0.0.1:9001" }]
     assert_eq!(config.listeners, [listener]);
     let pools = config.pools.iter().flat_map(|pool| pool.servers.iter().map(|server| (&pool.name, server)));
     let servers: Vec<String> = pools
-        .map(|(pool, server)| format!("{pool} {} {} {}", server.name, server.addr, server.weight))
+        .map(|(pool, server)| {
+            let most = server.maxconn.map_or(0, NonZeroU32::get);
+            format!("{pool} {} {} {} {most}", server.name, server.addr, server.weight)
+        })
         .collect();
-    assert_eq!(servers, ["one x [::1]:9001 0", "one y 10.0.0.1:9002 65535", "two x 10.0.0.1:9001 1"]);
+    assert_eq!(servers, ["one x [::1]:9001 0 0", "one y 10.0.0.1:9002 65535 300", "two x 10.0.0.1:9001 1 0"]);
+    assert_eq!(config.pools.iter().map(|pool| pool.queue_max).collect::<Vec<_>>(), [7, 1000]);
 }
 
 #[test]
@@ -683,7 +703,13 @@ fn errors_in_pools() {
             "4:24 expected a whole number from 0",
             "",
         ),
-        (format!("{server}\n{rr}\nqueue = {{ max = 1 }}"), "4:1 `queue` in [pool.x] is not supported", ""),
+        (format!("{server}\n{rr}\nsend_proxy = \"v2\""), "4:1 `send_proxy` in [pool.x] is not supported", ""),
+        (format!("{server}\n{rr}\nqueue = {{ max = -1 }}"), "4:17 expected a whole number", ""),
+        (
+            format!("{server}\n{rr}\nqueue = {{ most = 1 }}"),
+            "4:11 unknown key `most` in [pool.x.queue]",
+            "`max`",
+        ),
         (
             format!("{server}\n{rr}\n[pool.x.retry]\ntries = 0"),
             "5:9 expected a whole number from 1 to 255",

@@ -135,6 +135,15 @@ pub(super) fn percent(value: &DeValue<'_>) -> Parsed<u8> {
     read.filter(|read| (1..=100).contains(read)).ok_or_else(|| Fault::mismatch(expected, value))
 }
 
+/// A share from 0 to 1.
+pub(super) fn fraction(value: &DeValue<'_>) -> Parsed<f64> {
+    match value {
+        DeValue::Integer(number) if number.as_str() == "0" => Ok(0.0),
+        DeValue::Float(number) if number.as_str().parse() == Ok(0.0) => Ok(0.0),
+        _ => share(value).map_err(|_| Fault::mismatch("a number from 0 to 1, such as 0.1", value)),
+    }
+}
+
 /// A length of time over zero and up to a year, such as `"500ms"`.
 pub(super) fn duration(value: &DeValue<'_>) -> Parsed<Duration> {
     timed(value, "a duration such as \"5s\"", "write at least \"1ms\"")
@@ -443,6 +452,16 @@ mod tests {
         }
         for toml in ["0", "0.0", "-0.5", "1.5", "2", "nan", "inf", "'0.5'"] {
             assert!(refusal(read(toml, share)).starts_with("expected a number over 0 and up to 1"), "{toml}");
+        }
+    }
+
+    #[test]
+    fn fractions_are_from_zero_to_one() {
+        for (toml, value) in [("0", 0.0), ("0.0", 0.0), ("0.1", 0.1), ("1", 1.0)] {
+            assert_eq!(read(toml, fraction), Ok(value), "{toml}");
+        }
+        for toml in ["-0.1", "1.1", "2", "nan", "'0.1'"] {
+            assert!(refusal(read(toml, fraction)).starts_with("expected a number from 0 to 1"), "{toml}");
         }
     }
 

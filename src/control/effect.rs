@@ -89,6 +89,9 @@ fn settings(old: &Config, new: &Config, out: &mut Vec<String>) {
             ("defaults.timeouts.half_close", limit(timeouts.half_close), TOO),
             ("defaults.timeouts.connect", limit(timeouts.connect), LATER),
             ("defaults.timeouts.connect_total", limit(timeouts.connect_total), LATER),
+            ("defaults.timeouts.queue", limit(timeouts.queue), LATER),
+            ("defaults.timeouts.max_lifetime", limit(timeouts.max_lifetime), TOO),
+            ("defaults.timeouts.max_lifetime_jitter", timeouts.max_lifetime_jitter.to_string(), TOO),
             ("defaults.retry.tries", retry.tries.to_string(), ""),
             ("defaults.retry.same_server_delay", duration_text(retry.same_server_delay), ""),
             ("defaults.tcp.dead_peer", limit(tcp.dead_peer), TOO),
@@ -193,6 +196,9 @@ fn changed_listener(old: &Listener, new: &Listener) -> Vec<String> {
     if old.limits != new.limits {
         changes.push("limits changed, for new connections".to_owned());
     }
+    if old.when_no_upstream != new.when_no_upstream {
+        changes.push("when_no_upstream changed".to_owned());
+    }
     let rest = |listener: &Listener| (listener.backlog, listener.accept_balance, listener.at_maxconn);
     if rest(old) != rest(new) {
         changes.push("backlog, accept_balance or at_maxconn changed".to_owned());
@@ -204,6 +210,9 @@ fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<Stri
     let name = &new.name;
     if old.balance != new.balance {
         out.push(format!("pool {name}: balance {} -> {}", old.balance.name(), new.balance.name()));
+    }
+    if old.queue_max != new.queue_max {
+        out.push(format!("pool {name}: queue.max {} -> {}", old.queue_max, new.queue_max));
     }
     let rest = |pool: &Pool| (pool.on_down, pool.on_removed, pool.drain_timeout, pool.close_rate);
     if rest(old) != rest(new) {
@@ -230,6 +239,10 @@ fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<Stri
                         "server {name}/{}: weight {} -> {}",
                         server.name, before.weight, server.weight
                     ));
+                }
+                if before.maxconn != server.maxconn {
+                    let [was, is] = [before.maxconn, server.maxconn].map(|most| number_or("0", most));
+                    out.push(format!("server {name}/{}: maxconn {was} -> {is}", server.name));
                 }
                 if before.state != server.state {
                     let (was, is) = (before.state.name(), server.state.name());

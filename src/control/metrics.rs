@@ -159,6 +159,19 @@ fn servers(page: &mut Page, pools: &[Pool]) {
     };
     let help = "Connections to the server now, those that are being made included.";
     page.family(gauge(""), "upstream_connections", help, each(|it| it.connections.into()));
+    let limited = all().filter(|(_, it)| !it.removed).filter_map(|(pool, it)| {
+        Some((labels(&[("pool", &pool.name), ("server", &it.name)]), Value::from(it.maxconn?)))
+    });
+    page.family(gauge(""), "upstream_maxconn", "The most connections that the server may have.", limited);
+    let each_pool =
+        |value: fn(&Pool) -> Value| pools.iter().map(move |it| (labels(&[("pool", &it.name)]), value(it)));
+    let help = "Clients that wait until a server of the pool has room.";
+    page.family(gauge(""), "queue_length", help, each_pool(|it| it.queued.into()));
+    let help = "The most clients that may wait.";
+    page.family(gauge(""), "queue_limit", help, each_pool(|it| it.queue_max.into()));
+    let help = "How long clients have waited that got a server.";
+    let times = each_pool(|it| Value::Times(it.queue_seconds.clone()));
+    page.family(histogram("seconds"), "queue_seconds", help, times);
     let help = "Attempts to connect to the server, by result.";
     let attempts = all().flat_map(|(pool, it)| {
         it.attempts.iter().map(move |(result, count)| {

@@ -127,6 +127,12 @@ pub struct Pool {
     pub name: String,
     /// How it chooses.
     pub balance: String,
+    /// Clients that wait until a server has room.
+    pub queued: u32,
+    /// The most that may.
+    pub queue_max: u32,
+    /// How long those waited that got a server.
+    pub queue_seconds: Histogram,
     /// Its servers, in the order of the file; removed ones come last.
     pub servers: Vec<Server>,
 }
@@ -156,6 +162,8 @@ pub struct Server {
     pub check: Option<Check>,
     /// Connections now, those that are being made included.
     pub connections: u32,
+    /// The most that there may be.
+    pub maxconn: Option<u32>,
     /// Attempts to connect since the start, by result: `ok`, `refused`, `timeout`, `unreachable`, `other`.
     pub attempts: BTreeMap<String, u64>,
     /// How long successful attempts took.
@@ -303,6 +311,8 @@ pub struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
+    /// It waits for a server that has room.
+    Queued,
     /// A server is being reached.
     Connecting,
     /// Bytes are moved.
@@ -318,6 +328,7 @@ impl SessionState {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Queued => "queued",
             Self::Connecting => "connecting",
             Self::Relaying => "relaying",
             Self::HalfClosed => "half-closed",

@@ -51,15 +51,15 @@ impl Tcplog {
         write().expect("a Vec takes every byte");
     }
 
-    /// Where it went, and how long each step took: in a queue, which nobody waits in yet, to a connection, in all.
+    /// Where it went, and how long each step took: in the queue, from there to a connection, in all.
     fn write_path(&self, out: &mut Vec<u8>, listener: &Listener, record: &Record) -> io::Result<()> {
         let pool = record.server.map_or(listener.pool, |id| self.names.server(id).pool);
         let pool = &self.names.pool(pool).name;
         let (server, queue_ms) = match record.server {
-            Some(id) => (&*self.names.server(id).name, 0),
+            Some(id) => (&*self.names.server(id).name, i64::from(record.queue_ms)),
             None => ("<NOSRV>", -1),
         };
-        let connect_ms = record.connect_ms.map_or(-1, i64::from);
+        let connect_ms = record.connect_ms.map_or(-1, |ms| i64::from(ms.saturating_sub(record.queue_ms)));
         let total_ms = record.ended.0.saturating_sub(record.began.0);
         write!(out, "{} {pool}/{server} {queue_ms}/{connect_ms}/{total_ms}", listener.name)
     }

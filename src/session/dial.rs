@@ -34,15 +34,36 @@ enum Phase {
     Attempting(Option<Tick>),
     /// No attempt runs, and the next one begins then.
     Waiting(Tick),
+    /// Every server is full: it waits in the queue until then; `None` is without limit.
+    Queued(Option<Tick>),
+}
+
+/// Who wants to reach a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// The connection's number.
+    pub(super) id: u64,
+    /// Whose it is; none for a client of a unix socket.
+    pub(super) client: Option<IpAddr>,
+    /// Where the server is to be.
+    pub(super) pool: PoolId,
+    /// The one that was tried last.
+    pub(super) last: Option<ServerId>,
+    /// How long it may wait for one that has room.
+    pub(super) queue: Option<Duration>,
+    /// Nobody waits longer than it does.
+    pub(super) is_first: bool,
 }
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Try this server, from the address whose turn it is: so many were tried before.
+    /// Try this server, which counts the connection already, from the address whose turn it is: so many were tried before.
     Dial(ServerId, u8),
     /// Wait for the deadline.
     Wait,
+    /// Wait for a server that has room, in the queue, which counts the connection already.
+    Queue,
     /// No server can be had.
     GiveUp(Cause),
 }
@@ -74,9 +95,19 @@ impl Dial {
     /// When something is to be decided; `None` is when the attempt ends.
     pub(super) fn deadline(&self) -> Option<Tick> {
         match self.phase {
-            Phase::Attempting(ends) => ends,
+            Phase::Attempting(ends) | Phase::Queued(ends) => ends,
             Phase::Waiting(until) => Some(until),
         }
+    }
+
+    /// Whether it waits in a queue.
+    pub(super) fn is_queued(&self) -> bool {
+        matches!(self.phase, Phase::Queued(_))
+    }
+
+    /// It waits in no queue any more. [`Dial::next`] is due.
+    pub(super) fn leave_queue(&mut self, now: Tick) {
+        self.phase = Phase::Waiting(now);
     }
 
     /// The attempt on `server`, which can be reached from so many addresses, failed. [`Dial::next`] is due.
@@ -116,42 +147,50 @@ impl Dial {
         }
     }
 
-    /// Decides what to do for connection `id` of `client` now that no attempt runs; the one before was on server `last`.
-    pub(super) fn next(
-        &mut self,
-        (id, client): (u64, Option<IpAddr>),
-        (pool, last): (PoolId, Option<ServerId>),
-        snapshot: &Snapshot,
-        now: Tick,
-    ) -> Next {
-        let Phase::Waiting(until) = self.phase else { return Next::Wait };
-        let retry = snapshot.pool(pool).retry;
-        if self.attempts >= retry.tries || self.total_ends.is_some_and(|ends| ends <= now.max(until)) {
-            return Next::GiveUp(self.cause());
+    /// Decides what to do now that no attempt runs.
+    pub(super) fn next(&mut self, wish: Wish, snapshot: &Snapshot, now: Tick) -> Next {
+        let (until, was_queued) = match self.phase {
+            Phase::Waiting(until) => (until, false),
+            Phase::Queued(_) if wish.is_first => (now, true),
+            Phase::Attempting(_) | Phase::Queued(_) => return Next::Wait,
+        };
+        let pool = snapshot.pool(wish.pool);
+        if self.attempts >= pool.retry.tries || self.total_ends.is_some_and(|ends| ends <= now.max(until)) {
+            return Next::GiveUp(if was_queued { Cause::QueueTimeout } else { self.cause() });
         }
         if until > now {
             return Next::Wait;
         }
         let tried = &self.tried[..usize::from(self.tried_count)];
-        let seed = id ^ (u64::from(self.attempts) << 56);
-        let load = |server: ServerId| Some(snapshot.server(server).connections.count());
-        let pick = match last {
-            Some(last) if self.dry > 0 => Pick::Server(last),
-            _ => snapshot.pool(pool).balancer.pick(tried, seed, client, load),
-        };
-        if let Pick::Server(server) = pick {
-            let attempt_ends = snapshot.pool(pool).connect.map(|limit| now.after(limit));
-            self.attempts += 1;
-            self.phase = Phase::Attempting(attempt_ends.into_iter().chain(self.total_ends).min());
-            return Next::Dial(server, self.dry);
+        let seed = wish.id ^ (u64::from(self.attempts) << 56);
+        let again = wish.last.filter(|_| self.dry > 0);
+        match take(again, tried, seed, wish, snapshot) {
+            Pick::Server(server) => {
+                let attempt_ends = pool.connect.map(|limit| now.after(limit));
+                self.attempts += 1;
+                if again != Some(server) {
+                    self.dry = 0;
+                }
+                self.phase = Phase::Attempting(attempt_ends.into_iter().chain(self.total_ends).min());
+                Next::Dial(server, self.dry)
+            }
+            Pick::Full if was_queued => Next::Wait,
+            Pick::None if tried.is_empty() => Next::GiveUp(self.cause()),
+            Pick::Full if tried.is_empty() => {
+                if !pool.queue.enter() {
+                    return Next::GiveUp(Cause::QueueFull);
+                }
+                let ends = wish.queue.map(|limit| now.after(limit));
+                self.phase = Phase::Queued(ends.into_iter().chain(self.total_ends).min());
+                Next::Queue
+            }
+            // No other server can be had: the same ones again, after a pause.
+            Pick::None | Pick::Full => {
+                self.tried_count = 0;
+                self.phase = Phase::Waiting(now.after(pool.retry.same_server_delay));
+                self.next(wish, snapshot, now)
+            }
         }
-        if tried.is_empty() {
-            return Next::GiveUp(self.cause());
-        }
-        // No other server is left: the same ones again, after a pause.
-        self.tried_count = 0;
-        self.phase = Phase::Waiting(now.after(retry.same_server_delay));
-        self.next((id, client), (pool, last), snapshot, now)
     }
 
     /// The cause of giving up: how the last attempt failed.
@@ -164,6 +203,26 @@ impl Dial {
             Some(Fault::NoPorts) => Cause::NoSourcePort,
             Some(Fault::NoFiles | Fault::NoMemory) => Cause::NoResources,
             Some(Fault::Denied | Fault::Other(_)) => Cause::ConnectFailed,
+        }
+    }
+}
+
+/// Picks a server, and counts a connection of it. Whoever waits already comes first, but for those that have been let
+/// through once. If there is a server to be tried `again`, it is that, unless it is full meanwhile.
+fn take(again: Option<ServerId>, tried: &[ServerId], seed: u64, wish: Wish, snapshot: &Snapshot) -> Pick {
+    let pool = snapshot.pool(wish.pool);
+    if let Some(again) = again.filter(|server| snapshot.server(*server).connections.take()) {
+        return Pick::Server(again);
+    }
+    if !wish.is_first && tried.is_empty() && pool.queue.count() > 0 {
+        return Pick::Full;
+    }
+    loop {
+        let load = |server: ServerId| snapshot.server(server).connections.below();
+        match pool.balancer.pick(tried, seed, wish.client, load) {
+            // Another worker was faster.
+            Pick::Server(server) if !snapshot.server(server).connections.take() => {}
+            other => return other,
         }
     }
 }

@@ -20,14 +20,15 @@ pub use watch::Sight;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::balance;
 pub use crate::cause::Cause;
-use crate::config::{Event, Source};
+use crate::config::{Event, Source, WhenNoUpstream};
 use crate::path::Path;
 use crate::relay::{Dir, End, Fault, Progress, Side};
-use crate::snapshot::{ListenerId, ServerId, Snapshot};
+use crate::snapshot::{Listener, ListenerId, PoolId, ServerId, Snapshot};
 use crate::tally::Attempt;
 use crate::tick::Tick;
-use dial::{Dial, Next};
+use dial::{Dial, Next, Wish};
 use watch::{Limits, Watch};
 
 /// The first wait for a peer that has not acknowledged everything before it is reset; each is twice the
@@ -40,8 +41,10 @@ const UNSENT_WAIT_MAX: Duration = Duration::from_millis(250);
 pub enum Input {
     /// An attempt to reach a server ended.
     Dialed(Result<(), Fault>),
-    /// The client failed before a server was reached.
+    /// The client failed before a server was reached, or has nothing to say and waits in vain.
     ClientLeft,
+    /// It waits in a queue, and nobody waits longer; or its listener has another pool now.
+    Turn,
     /// The relay ended.
     Ended {
         /// How.
@@ -69,6 +72,9 @@ pub enum Order {
         /// From this address; `None`: from the one that the system chooses.
         from: Option<IpAddr>,
     },
+    /// Wait for the next order; an attempt that still runs is abandoned. Answer: [`crate::engine::Event::ClientLeft`]
+    /// as soon as the client has failed or sent FIN, with nothing of its left to deliver; else none.
+    Queue,
     /// Move bytes both ways. Answer: [`crate::engine::Event::Ended`].
     Relay,
     /// End a running relay: at once, but [`End::Reset`], for a peer that has vanished, only when what has arrived
@@ -76,6 +82,9 @@ pub enum Order {
     Stop(End),
     /// Close both sockets; what was given to the kernel is still delivered. Answer: [`crate::engine::Event::Closed`].
     Close,
+    /// Close the sockets of a client for which there is no server, by FIN: what it has sent is thrown away, or the close
+    /// would be a reset. Answer: [`crate::engine::Event::Closed`].
+    Dismiss,
     /// Reset both peers. Answer: [`crate::engine::Event::Closed`]. As long as the spared peer has not acknowledged
     /// everything, nothing is done and nothing answered, because a reset would destroy what is on its way:
     /// whoever spares a peer asks again.
@@ -102,6 +111,8 @@ pub struct Session {
     client: Option<SocketAddr>,
     began: Tick,
     connect_ms: Option<u32>,
+    /// How long it waited for a server that has room.
+    queue_ms: u32,
     server: Option<ServerId>,
     listener: ListenerId,
     tries: u8,
@@ -113,8 +124,10 @@ pub struct Session {
     leave: Option<Tick>,
     /// Why it was asked to leave or ended.
     asked: Option<Cause>,
-    /// When the attempt began that runs or has succeeded.
+    /// When the attempt began that runs or has succeeded; while it is queued, since when.
     tried_at: Tick,
+    /// In whose queue it is or was.
+    queue_of: PoolId,
     /// Bytes that are counted already, by [`Dir::index`].
     counted_bytes: [u64; 2],
     /// Retransmits and segments of the client's path and the server's that are counted already.
@@ -122,9 +135,20 @@ pub struct Session {
     state: State,
 }
 
+/// A place in a pool's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Whose queue.
+    pub pool: PoolId,
+    /// Since when.
+    pub since: Tick,
+}
+
 /// What a session is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doing {
+    /// It waits for a server that has room.
+    Queued,
     /// A server is being reached.
     Connecting,
     /// Bytes are moved.
@@ -167,6 +191,7 @@ impl Session {
             client,
             began: cx.now,
             connect_ms: None,
+            queue_ms: 0,
             server: None,
             listener,
             tries: 0,
@@ -175,11 +200,13 @@ impl Session {
             leave: None,
             asked: None,
             tried_at: cx.now,
+            queue_of: PoolId(0),
             counted_bytes: [0; 2],
             counted_paths: [[0; 2]; 2],
             state: State::Dialing(Dial::new(cx.now, cx.snapshot.listener(listener).timeouts.connect_total)),
         };
-        let order = session.dial(cx).expect("the first server is tried, or there is none, at once");
+        let order =
+            session.dial(cx, false).expect("a server is tried, waited for, or there is none, at once");
         (session, order)
     }
 
@@ -191,23 +218,41 @@ impl Session {
             self.asked = Some(cause);
         }
         match (&mut self.state, input) {
-            (State::Dialing(_), Input::Dialed(Ok(()))) => Some(self.connected(cx)),
+            (State::Dialing(dial), Input::Dialed(Ok(()))) if !dial.is_queued() => self.connected(cx),
             (State::Dialing(_), Input::Dialed(Err(fault))) => self.dial_failed(fault, cx),
-            (State::Dialing(dial), Input::Deadline(_)) if dial.is_attempting() => {
-                self.dial_failed(Fault::TimedOut, cx)
+            (State::Dialing(dial), Input::Deadline(_)) if dial.is_attempting() => self.dial_timed_out(cx),
+            (State::Dialing(dial), Input::Deadline(_)) if dial.is_queued() => {
+                Some(self.give_up(Cause::QueueTimeout, cx))
             }
-            (State::Dialing(_), Input::Deadline(_)) => self.dial(cx),
-            (State::Dialing(_), Input::ClientLeft) => Some(self.give_up(Cause::ClientLeft)),
+            (State::Dialing(_), Input::Deadline(_)) => {
+                self.uncount(cx.snapshot);
+                self.dial(cx, false)
+            }
+            (State::Dialing(dial), Input::Turn) if dial.is_queued() => {
+                let is_first = self.queue_of == cx.snapshot.listener(self.listener).pool;
+                if !is_first {
+                    self.leave_queue(cx);
+                }
+                self.dial(cx, is_first)
+            }
+            (State::Dialing(dial), Input::ClientLeft) => {
+                let cause = if dial.is_queued() { Cause::ClientLeftQueue } else { Cause::ClientLeft };
+                Some(self.give_up(cause, cx))
+            }
             (State::Dialing(dial), Input::Kill(Cause::ServerRemoved | Cause::ServerDown)) => {
                 // It has not reached that server yet; another one may do.
                 dial.withdraw(cx.now);
                 self.uncount(cx.snapshot);
-                self.dial(cx)
+                self.dial(cx, false)
             }
-            (State::Dialing(_), Input::Kill(cause)) => Some(self.give_up(cause)),
+            (State::Dialing(_), Input::Kill(cause)) => Some(self.give_up(cause, cx)),
             (State::Relaying(watch), Input::Deadline(Some(sight))) => {
                 let limits = Limits::new(self.listener, self.server, cx.snapshot);
-                let end = watch.look(cx.now, sight, limits, self.leave);
+                let lives_until = lives_until(self.id, self.began, cx.snapshot.listener(self.listener));
+                let end = watch.look(cx.now, sight, limits, self.leave.into_iter().chain(lives_until).min());
+                if end == Some(End::Drained) {
+                    self.asked.get_or_insert(Cause::MaxLifetime);
+                }
                 self.count_bytes(sight.progress.moved, cx.snapshot);
                 end.map(Order::Stop)
             }
@@ -271,7 +316,8 @@ impl Session {
     /// What it is doing.
     #[must_use]
     pub fn doing(&self) -> Doing {
-        match self.state {
+        match &self.state {
+            State::Dialing(dial) if dial.is_queued() => Doing::Queued,
             State::Dialing(_) => Doing::Connecting,
             State::Relaying(_) => Doing::Relaying,
             State::Closing(_) => Doing::Closing,
@@ -300,6 +346,25 @@ impl Session {
     #[must_use]
     pub fn connect_ms(&self) -> Option<u32> {
         self.connect_ms
+    }
+
+    /// How long it has waited for a server that has room.
+    #[must_use]
+    pub fn queue_ms(&self) -> u32 {
+        self.queue_ms
+    }
+
+    /// Its place in a queue, if it waits there.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        let is_queued = matches!(&self.state, State::Dialing(dial) if dial.is_queued());
+        is_queued.then_some(Place { pool: self.queue_of, since: self.tried_at })
+    }
+
+    /// The server that counts it.
+    #[must_use]
+    pub fn counted_by(&self) -> Option<ServerId> {
+        self.server.filter(|_| self.counted)
     }
 
     /// Since when no progress of its relay was seen.
@@ -385,6 +450,7 @@ impl Session {
             tries: self.tries,
             redispatched: self.redispatched,
             connect_ms: self.connect_ms,
+            queue_ms: self.queue_ms,
             began: self.began,
             ended: now,
             bytes_in: moved[Dir::Up.index()],
@@ -411,32 +477,53 @@ impl Session {
             }
         }
         self.uncount(cx.snapshot);
-        self.dial(cx)
+        self.dial(cx, false)
     }
 
-    fn dial(&mut self, cx: Context<'_>) -> Option<Order> {
+    fn dial_timed_out(&mut self, cx: Context<'_>) -> Option<Order> {
+        let order = self.dial_failed(Fault::TimedOut, cx);
+        if let (None, Some(server)) = (order, self.server) {
+            // The engine goes on with it until the next one begins.
+            self.counted = cx.snapshot.server(server).connections.take();
+        }
+        order
+    }
+
+    fn dial(&mut self, cx: Context<'_>, is_first: bool) -> Option<Order> {
         let State::Dialing(dial) = &mut self.state else { return None };
-        let pool = cx.snapshot.listener(self.listener).pool;
-        let next = dial.next(
-            (self.id, self.client.map(|client| client.ip())),
-            (pool, self.server),
-            cx.snapshot,
-            cx.now,
-        );
+        let listener = cx.snapshot.listener(self.listener);
+        let wish = Wish {
+            id: self.id,
+            client: self.client.map(|client| client.ip()),
+            pool: listener.pool,
+            last: self.server,
+            queue: listener.timeouts.queue,
+            is_first,
+        };
+        let was_queued = dial.is_queued();
+        let next = dial.next(wish, cx.snapshot, cx.now);
         self.tries = dial.attempts();
         match next {
             Next::Dial(server, turn) => {
+                if was_queued {
+                    self.left_queue(cx);
+                    cx.snapshot.pool(self.queue_of).queue.waits.add(self.queue_ms.into());
+                }
                 if let Some(before) = self.server.filter(|before| *before != server) {
                     cx.snapshot.server(before).tally.redispatched.add(1);
                     self.redispatched = true;
                     self.stay();
                 }
                 self.tried_at = cx.now;
-                self.count(server, cx);
+                (self.server, self.counted) = (Some(server), true);
                 Some(Order::Dial { to: server, from: self.source(server, turn, cx.snapshot) })
             }
             Next::Wait => None,
-            Next::GiveUp(cause) => Some(self.give_up(cause)),
+            Next::Queue => {
+                (self.queue_of, self.tried_at) = (listener.pool, cx.now);
+                Some(Order::Queue)
+            }
+            Next::GiveUp(cause) => Some(self.give_up(cause, cx)),
         }
     }
 
@@ -452,19 +539,28 @@ impl Session {
         sources.nth((self.id.wrapping_add(turn.into()).checked_rem(count)?) as usize)
     }
 
+    /// It waits in no queue any more, if it did.
+    fn leave_queue(&mut self, cx: Context<'_>) {
+        if let State::Dialing(dial) = &mut self.state
+            && dial.is_queued()
+        {
+            dial.leave_queue(cx.now);
+            self.left_queue(cx);
+        }
+    }
+
+    fn left_queue(&mut self, cx: Context<'_>) {
+        cx.snapshot.pool(self.queue_of).queue.leave();
+        let waited = u32::try_from(cx.now.since(self.tried_at).as_millis()).unwrap_or(u32::MAX);
+        self.queue_ms = self.queue_ms.saturating_add(waited);
+    }
+
     /// A reason to leave that was the last server's holds no more.
     fn stay(&mut self) {
         if self.asked.is_some_and(Cause::is_of_server) {
             self.asked = None;
             self.leave = None;
         }
-    }
-
-    fn count(&mut self, server: ServerId, cx: Context<'_>) {
-        debug_assert!(!self.counted, "counted twice");
-        // A server has no limit yet, so this always succeeds.
-        self.counted = cx.snapshot.server(server).connections.take();
-        self.server = Some(server);
     }
 
     /// Its server counts it no longer: an attempt failed, or the sockets are closed.
@@ -474,11 +570,15 @@ impl Session {
         }
     }
 
-    fn connected(&mut self, cx: Context<'_>) -> Order {
-        self.connect_ms = u32::try_from(cx.now.since(self.began).as_millis()).ok();
+    fn connected(&mut self, cx: Context<'_>) -> Option<Order> {
         if let (false, Some(server)) = (self.counted, self.server) {
-            self.count(server, cx);
+            // It was given up, and its place has become somebody else's: the next attempt lets go of it.
+            if !cx.snapshot.server(server).connections.take() {
+                return None;
+            }
+            self.counted = true;
         }
+        self.connect_ms = u32::try_from(cx.now.since(self.began).as_millis()).ok();
         if let Some(server) = self.server {
             let tally = &cx.snapshot.server(server).tally;
             tally.attempts[Attempt::Ok as usize].add(1);
@@ -490,16 +590,21 @@ impl Session {
             // An attempt that was given up has reached that server after all.
             self.leave.get_or_insert(cx.now);
         }
-        if let Some(leave) = self.leave {
+        let lives_until = lives_until(self.id, self.began, cx.snapshot.listener(self.listener));
+        if let Some(leave) = self.leave.into_iter().chain(lives_until).min() {
             watch.look_by(leave.max(cx.now));
         }
         self.state = State::Relaying(watch);
-        Order::Relay
+        Some(Order::Relay)
     }
 
-    fn give_up(&mut self, cause: Cause) -> Order {
+    fn give_up(&mut self, cause: Cause, cx: Context<'_>) -> Order {
+        self.leave_queue(cx);
         self.state = State::Closing(Closing { cause, moved: [0; 2], spare: None });
-        Order::Reset { spare: None }
+        match cx.snapshot.listener(self.listener).when_no_upstream {
+            WhenNoUpstream::Close if cause.is_want_of_server() => Order::Dismiss,
+            WhenNoUpstream::Close | WhenNoUpstream::Rst => Order::Reset { spare: None },
+        }
     }
 
     fn ended(&mut self, end: End, moved: [u64; 2], unsent: bool, cx: Context<'_>) -> Order {
@@ -526,6 +631,14 @@ impl Session {
         self.state = State::Closing(Closing { cause, moved, spare });
         order
     }
+}
+
+/// When the connection with this number has been there for as long as it may; `None` is never. That many which began
+/// together do not end together, each has a share of its own of the jitter.
+fn lives_until(id: u64, began: Tick, listener: &Listener) -> Option<Tick> {
+    let limit = listener.timeouts.max_lifetime?;
+    let share = f64::from((balance::random(id) >> 32) as u32) / f64::from(u32::MAX);
+    Some(began.after(limit.mul_f64(1.0 - listener.timeouts.max_lifetime_jitter * share)))
 }
 
 fn failure(by: Side, fault: Fault) -> Cause {

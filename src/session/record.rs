@@ -29,6 +29,8 @@ pub struct Record {
     pub redispatched: bool,
     /// From accept to the server's connection; `None` when none was reached.
     pub connect_ms: Option<u32>,
+    /// How long it waited until a server had room.
+    pub queue_ms: u32,
     /// When it was accepted.
     pub began: Tick,
     /// When it was closed; for another event, when that was.

@@ -1,5 +1,7 @@
 //! Lives of sessions, told from outside: inputs at given ticks, orders and deadlines that follow.
 
+mod queueing;
+
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
@@ -16,6 +18,7 @@ fn config(weights: &[u16]) -> Config {
         name: format!("s{index}"),
         addr: (Ipv4Addr::LOCALHOST, PORT + index).into(),
         weight: *weight,
+        maxconn: None,
         state: config::ServerState::Ready,
     };
     Config {
@@ -36,6 +39,7 @@ fn config(weights: &[u16]) -> Config {
             accept_balance: config::AcceptBalance::Reuseport,
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
+            when_no_upstream: WhenNoUpstream::Rst,
             timeouts: config::OwnTimeouts::default(),
             tcp: config::Tcp::default(),
             access: config::AccessRules::default(),
@@ -55,6 +59,7 @@ fn config(weights: &[u16]) -> Config {
             timeouts: config::OwnTimeouts::default(),
             tcp: config::Tcp::default(),
             retry: config::Retry::default(),
+            queue_max: 1000,
             servers: (0..).zip(weights).map(server).collect(),
         }],
     }
@@ -565,7 +570,7 @@ proptest! {
 
         let mut config = config(&vec![1; servers]);
         let [connect, connect_total, idle, half_close] = limits.map(|limit| Some(ms(limit)));
-        config.timeouts = config::Timeouts { connect, connect_total, idle, half_close };
+        config.timeouts = config::Timeouts { connect, connect_total, idle, half_close, ..config.timeouts };
         config.pools[0].retry = config::Retry { tries, same_server_delay: ms(pause) };
         let mut life = Life::new(&config);
         let (mut now, mut order) = (0, life.first);
@@ -608,10 +613,77 @@ proptest! {
 }
 
 #[test]
+fn a_connection_ends_at_the_first_quiet_moment_after_its_lifetime() {
+    let mut config = config(&[1]);
+    (config.timeouts.max_lifetime, config.timeouts.max_lifetime_jitter) = (Some(ms(60_000)), 0.0);
+    let mut life = Life::new(&config);
+    life.at(10, Input::Dialed(Ok(())));
+    assert_eq!(life.deadline(), Some(60_001));
+    // It moves bytes until then, and on.
+    for (tick, moved) in [(60_001, 10), (60_250, 20), (60_500, 30)] {
+        assert_eq!(life.at(tick, Input::Deadline(Some(sight([0, moved], None)))), None);
+        assert!(
+            life.deadline().is_some_and(|next| next > tick && next <= tick + 250),
+            "{:?}",
+            life.deadline()
+        );
+    }
+    let quiet = Input::Deadline(Some(sight([0, 30], None)));
+    assert_eq!(life.at(60_701, quiet), Some(Order::Stop(End::Drained)));
+    assert_eq!(life.ended(60_701, End::Drained, false), Some(Order::Close));
+    assert_eq!(life.record().cause, Some(Cause::MaxLifetime));
+}
+
+#[test]
+fn who_was_asked_to_leave_for_another_reason_says_so() {
+    let mut config = config(&[1]);
+    (config.timeouts.max_lifetime, config.timeouts.max_lifetime_jitter) = (Some(ms(60_000)), 0.0);
+    let mut life = Life::new(&config);
+    life.at(10, Input::Dialed(Ok(())));
+    life.at(59_000, Input::Leave(Cause::Rebalanced, Tick(70_000)));
+    assert_eq!(life.at(61_000, Input::Deadline(Some(sight([0, 0], None)))), Some(Order::Stop(End::Drained)));
+    life.ended(61_000, End::Drained, false);
+    assert_eq!(life.record().cause, Some(Cause::Rebalanced));
+}
+
+#[test]
+fn lifetimes_are_spread_by_their_jitter_and_never_longer() {
+    let mut config = config(&[1]);
+    (config.timeouts.max_lifetime, config.timeouts.max_lifetime_jitter) = (Some(ms(100_000)), 0.25);
+    let snapshot = Snapshot::new(&config, 1000);
+    let ends = (0..1_000).map(|id| lives_until(id, Tick(0), snapshot.listener(ListenerId(0))).unwrap().0);
+    let mut ends: Vec<u64> = ends.collect();
+    ends.sort_unstable();
+    assert!(ends[0] >= 75_000 && ends[999] <= 100_001, "{} to {}", ends[0], ends[999]);
+    for (place, quarter) in [(250, 81_250), (500, 87_500), (750, 93_750)] {
+        assert!(ends[place].abs_diff(quarter) < 1_500, "{place}: {}", ends[place]);
+    }
+}
+
+#[test]
+fn when_no_upstream_says_what_a_client_meets_that_gets_no_server() {
+    for (way, order) in
+        [(WhenNoUpstream::Rst, Order::Reset { spare: None }), (WhenNoUpstream::Close, Order::Dismiss)]
+    {
+        let mut config = config(&[0]);
+        config.listeners[0].when_no_upstream = way;
+        let life = Life::new(&config);
+        assert_eq!((life.first, life.record().cause), (order, Some(Cause::NoServer)));
+        config.pools[0].servers[0].weight = 1;
+        config.pools[0].retry.tries = 1;
+        let mut life = Life::new(&config);
+        assert_eq!(life.refused(5), Some(order));
+        // Who is ended for another reason is reset.
+        let mut life = Life::new(&config);
+        assert_eq!(life.at(5, Input::Kill(Cause::Killed)), Some(Order::Reset { spare: None }));
+    }
+}
+
+#[test]
 fn a_session_is_small() {
     let size = size_of::<Session>();
     println!("a session has {size} bytes");
-    assert!(size <= 208, "{size}");
+    assert!(size <= 224, "{size}");
 }
 
 #[test]

@@ -26,6 +26,9 @@ use crate::config::{Address, Keepalive, Tcp};
 use crate::path::Path;
 use crate::relay::Fault;
 
+/// Reads that throw away what nobody will have; who sends more is reset.
+const DISCARDS_MAX: u32 = 64;
+
 /// A proof that an operation on a socket can do nothing until an event says otherwise. Only this room
 /// makes one: from an EAGAIN that it has told apart, or from a short read under the conditions that [`Net::recv`]
 /// names.
@@ -62,6 +65,17 @@ pub enum Sent {
     Nothing(WouldBlock),
     /// The socket failed.
     Failed(Fault),
+}
+
+/// What came of a [`Net::peek`].
+#[derive(Debug)]
+pub enum Peeked {
+    /// Bytes wait to be read.
+    Bytes,
+    /// Nothing yet.
+    Nothing(WouldBlock),
+    /// The peer's FIN, or a failure: nothing will ever come.
+    End,
 }
 
 /// What came of a [`Net::accept`].
@@ -150,6 +164,20 @@ pub trait Net {
     /// # Errors
     /// The fault, when it failed.
     fn dialed(stream: &Self::Stream) -> Result<bool, Fault>;
+
+    /// Looks what a read would give, and takes nothing but an error.
+    fn peek(stream: &Self::Stream) -> Peeked;
+
+    /// Takes what waits to be read, and throws it away: a close with input unread would be a reset.
+    fn discard(stream: &Self::Stream) {
+        let mut buffer = [0; 4096];
+        for _ in 0..DISCARDS_MAX {
+            match Self::peek(stream) {
+                Peeked::Bytes => drop(Self::recv(stream, &mut buffer, false)),
+                Peeked::Nothing(_) | Peeked::End => return,
+            }
+        }
+    }
 
     /// The failure of a socket that has nothing left to read; `None` when it is alive or bytes are waiting.
     /// To be asked only when the system reported an error for it.
@@ -314,6 +342,18 @@ impl Net for Os {
             }
             // On macOS a socket whose connect has failed answers EINVAL.
             Err(error) => Err(Self::pending_error(stream).unwrap_or_else(|| fault(&error))),
+        }
+    }
+
+    fn peek(stream: &Stream) -> Peeked {
+        loop {
+            return match stream.peek() {
+                Ok(0) => Peeked::End,
+                Ok(_) => Peeked::Bytes,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Peeked::Nothing(WouldBlock(())),
+                Err(_) => Peeked::End,
+            };
         }
     }
 

@@ -107,16 +107,16 @@ impl Stream {
     }
 
     /// Looks at the next byte and leaves it there, without waiting.
-    pub(super) fn peek(&self) -> io::Result<()> {
+    pub(super) fn peek(&self) -> io::Result<usize> {
         #[cfg(unix)]
         {
             use rustix::net::{RecvFlags, recv};
-            let peek = || recv(self, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|_| ());
+            let peek = || recv(self, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|(count, _)| count);
             Ok(calls::made(Call::Recvfrom, self.number(), peek)?)
         }
         #[cfg(not(unix))]
         match self {
-            Self::Tcp(socket) => socket.peek(&mut [0]).map(|_| ()),
+            Self::Tcp(socket) => socket.peek(&mut [0]),
         }
     }
 }

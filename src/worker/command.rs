@@ -125,6 +125,8 @@ pub struct Row {
     pub tries: u8,
     /// Not all of them were to the same one.
     pub redispatched: bool,
+    /// How long it waited until a server had room.
+    pub queue_ms: u32,
     /// From accept to the server's connection.
     pub connect_ms: Option<u32>,
     /// Bytes delivered, by [`crate::relay::Dir::index`].

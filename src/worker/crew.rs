@@ -128,6 +128,17 @@ impl<Socket> Crew<Socket> {
         self.sets.iter().map_while(OnceLock::get).count() * self.each
     }
 
+    /// How many workers there may be, ever.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        self.sets.len() * self.each
+    }
+
+    /// Wakes a worker.
+    pub(super) fn wake(&self, worker: u16) {
+        self.member(usize::from(worker)).wake();
+    }
+
     fn members(&self) -> impl Iterator<Item = &Member<Socket>> {
         self.sets.iter().map_while(OnceLock::get).flatten()
     }

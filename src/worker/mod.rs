@@ -5,6 +5,7 @@ mod command;
 mod crew;
 mod gate;
 mod obey;
+mod queue;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -34,6 +35,7 @@ use crate::table::{Key, Table};
 use crate::tick::Tick;
 use gate::{Full, Gate};
 use obey::Review;
+use queue::{Held, Rows};
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -62,6 +64,8 @@ pub struct Census {
     pub timers: usize,
     /// Clients that wait for admission.
     pub waiting: usize,
+    /// Clients that wait for a server.
+    pub queued: usize,
 }
 
 /// A worker.
@@ -82,6 +86,7 @@ pub struct Worker<E: Engine> {
     table: Table<Conn<E::Io>>,
     timers: Timers,
     gate: Gate<E::Socket>,
+    rows: Rows,
     events: VecDeque<Event<E::Socket>>,
     /// Keys whose timer has gone off; kept for its memory only.
     due: Vec<Key>,
@@ -147,6 +152,7 @@ impl<E: Engine> Worker<E> {
             table: Table::new(limit),
             timers: Timers::default(),
             gate: Gate::new(),
+            rows: Rows::default(),
             events: VecDeque::new(),
             due: Vec::new(),
             yields: false,
@@ -192,6 +198,7 @@ impl<E: Engine> Worker<E> {
         self.attend();
         self.expire();
         self.reopen();
+        self.serve();
         let over = self.drain();
         self.setup.recorder.flush();
         self.setup.crew.turned(self.setup.number, over);
@@ -202,7 +209,12 @@ impl<E: Engine> Worker<E> {
     #[cfg(feature = "sim")]
     #[must_use]
     pub fn census(&self) -> Census {
-        Census { slots: self.table.len(), timers: self.timers.len(), waiting: self.gate.lobby().len() }
+        Census {
+            slots: self.table.len(),
+            timers: self.timers.len(),
+            waiting: self.gate.lobby().len(),
+            queued: self.rows.len(),
+        }
     }
 
     /// Its engine.
@@ -215,6 +227,9 @@ impl<E: Engine> Worker<E> {
     /// How long the engine may wait for the kernel.
     fn wait(&self, now: Tick) -> Option<Duration> {
         if self.has_arrears() {
+            return Some(Duration::ZERO);
+        }
+        if self.rows.is_due() {
             return Some(Duration::ZERO);
         }
         let drain = match self.drain {
@@ -264,6 +279,7 @@ impl<E: Engine> Worker<E> {
     fn input(&mut self, key: Key, input: Input) {
         let Some(conn) = self.table.get_mut(key) else { return };
         let context = Context { now: self.now, snapshot: &self.snapshot };
+        let before = Held::by(&conn.session);
         if let Some(order) = conn.session.handle(input, context) {
             if order == Order::Relay {
                 self.setup.recorder.push(conn.session.opened(self.setup.number, self.now));
@@ -271,6 +287,8 @@ impl<E: Engine> Worker<E> {
             self.engine.order(key, &mut conn.io, order, &mut self.events);
         }
         Self::arm(&mut self.timers, key, conn);
+        let (id, held) = (conn.session.id(), Held::by(&conn.session));
+        self.follow(key, id, before, held);
         if mutant!(FreedInBatch)
             && matches!(self.events.back(), Some(Event::Closed { key: closed }) if *closed == key)
         {
@@ -395,6 +413,7 @@ impl<E: Engine> Worker<E> {
             tries: 0,
             redispatched: false,
             connect_ms: None,
+            queue_ms: 0,
             began: self.now,
             ended: self.now,
             bytes_in: 0,
@@ -444,7 +463,9 @@ impl<E: Engine> Worker<E> {
         self.engine.order(key, &mut io, order, &mut self.events);
         let mut conn = Conn { session, io, armed: None, place };
         Self::arm(&mut self.timers, key, &mut conn);
+        let (id, held) = (conn.session.id(), Held::by(&conn.session));
         self.table.insert(key, conn);
+        self.follow(key, id, Held::NOTHING, held);
         if self.has_closed() {
             self.input(key, Input::Leave(Cause::Drain, self.now));
         }
@@ -474,7 +495,9 @@ impl<E: Engine> Worker<E> {
         self.release(conn.session.listener(), conn.place);
         // Those who wait at other workers have their turn, too.
         self.yields |= self.setup.crew.wake_waiting(self.setup.number);
+        let (id, before) = (conn.session.id(), Held::by(&conn.session));
         conn.session.uncount(&self.snapshot);
+        self.follow(key, id, before, Held::NOTHING);
         // The sockets are there until this is over, and the system still tells of them.
         let paths = self.ask_paths(&conn);
         conn.session.count_paths(paths, &self.snapshot);

@@ -78,6 +78,7 @@ impl<E: Engine> Worker<E> {
         self.engine.adopt(Arc::clone(&snapshot));
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.table.raise_limit(self.snapshot.connections.most() as usize);
+        self.change_rows();
         if have_other_limits(&before, &self.snapshot) {
             self.review = Some(Review { from: 0, began: self.now, arranged: 0 });
         }
@@ -191,6 +192,7 @@ impl<E: Engine> Worker<E> {
             now: self.now,
             tries: session.tries(),
             redispatched: session.redispatched(),
+            queue_ms: session.queue_ms(),
             connect_ms: session.connect_ms(),
             moved: session.moved(),
             quiet_since: if doing == Doing::Relaying {

@@ -102,10 +102,10 @@ impl Engine for Puppet {
         self.orders.push(order);
         assert!(self.orders.len() < ORDERS_MAX, "it turns in circles: {order:?}");
         match order {
-            Order::Dial { .. } | Order::Relay => {}
+            Order::Dial { .. } | Order::Queue | Order::Relay => {}
             Order::Stop(end) => out.push_back(Event::Ended { key, end, moved: [1, 2], unsent: false }),
             Order::Reset { spare: Some(_) } if self.delivering => {}
-            Order::Close | Order::Reset { .. } => out.push_back(Event::Closed { key }),
+            Order::Close | Order::Dismiss | Order::Reset { .. } => out.push_back(Event::Closed { key }),
         }
     }
 

@@ -51,6 +51,7 @@ fn server(name: &str, state: ServerState, removed: bool) -> Server {
             seconds: times(),
         }),
         connections: 3,
+        maxconn: Some(30),
         attempts: BTreeMap::from([("ok".to_owned(), 6), ("refused".to_owned(), 2)]),
         connect_seconds: times(),
         redispatched: 2,
@@ -101,7 +102,14 @@ fn status() -> Status {
             confirm_within_s: Some(42),
         },
         listeners: vec![listener()],
-        pools: vec![Pool { name: "web".to_owned(), balance: "p2c".to_owned(), servers }],
+        pools: vec![Pool {
+            name: "web".to_owned(),
+            balance: "p2c".to_owned(),
+            queued: 4,
+            queue_max: 1000,
+            queue_seconds: times(),
+            servers,
+        }],
         workers: vec![Worker {
             number: 0,
             engine: "mio".to_owned(),

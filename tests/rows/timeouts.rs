@@ -96,3 +96,28 @@ fn assert_in_time(began: Instant) {
     assert!(took >= LIMIT, "closed after {took:?}, before its time");
     assert!(took <= LATEST, "closed only after {took:?}");
 }
+
+/// A connection on which nothing happens ends at its time; one that is answering goes on until it has.
+pub(crate) fn lifetime_ends_at_a_quiet_moment(engine: &'static str) {
+    let stage =
+        Stage::through(Config::new(engine).timeouts("max_lifetime = \"1s\"\nmax_lifetime_jitter = 0"));
+    let (stage, gate) = stage;
+    let [mut idle, idle_server] = stage.pair();
+    let [mut busy, mut busy_server] = stage.pair();
+    let addresses = [idle.address(), busy.address()];
+    let began = Instant::now();
+    let mut sent = 0;
+    while began.elapsed() < Duration::from_millis(2_500) {
+        busy_server.send(10);
+        sent += 10;
+        thread::sleep(Duration::from_millis(50));
+    }
+    idle.receive_to_end();
+    busy.receive_to_end();
+    assert_eq!([idle.leave(), busy.leave()], [got(0, End::Fin), got(sent, End::Fin)]);
+    let [idle, busy] = addresses.map(|address| gate.access(address));
+    assert_eq!([idle.cause.as_str(), busy.cause.as_str()], ["max_lifetime"; 2]);
+    assert!((1_000..1_600).contains(&idle.duration_ms), "{}", idle.duration_ms);
+    assert!((2_500..3_200).contains(&busy.duration_ms), "{}", busy.duration_ms);
+    drop(idle_server);
+}

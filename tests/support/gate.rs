@@ -96,6 +96,13 @@ impl Config {
         self
     }
 
+    /// One more server with so many connections at most.
+    pub(crate) fn limited(mut self, address: impl Display, maxconn: u32) -> Self {
+        let number = self.servers.len();
+        self.servers.push(format!("{{ name = \"s{number}\", addr = \"{address}\", maxconn = {maxconn} }}"));
+        self
+    }
+
     /// One more line of `[process]`.
     pub(crate) fn process(mut self, line: &str) -> Self {
         self.process = self.process + line + "\n";
@@ -169,6 +176,7 @@ pub(crate) struct Access {
     pub(crate) server: Option<String>,
     pub(crate) server_addr: Option<String>,
     pub(crate) tries: u32,
+    pub(crate) queue_ms: u64,
     pub(crate) connect_ms: Option<u64>,
     pub(crate) duration_ms: u64,
     pub(crate) bytes_in: u64,

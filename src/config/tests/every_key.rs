@@ -31,22 +31,22 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         process.uring.entries process.uring.buffers process.uring.multishot admin.socket admin.socket_mode admin.http admin.http_token_file admin.http_write log.level log.output log.format log.access log.access.output \
         log.access.format log.access.template log.access.events log.access.update_every log.access.skip_empty \
         log.access.sample metrics.tcp_info metrics.tcp_info_sample_every defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \
-        defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close \
+        defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close defaults.timeouts.queue defaults.timeouts.max_lifetime defaults.timeouts.max_lifetime_jitter \
         defaults.tcp.nodelay defaults.tcp.keepalive defaults.tcp.dead_peer defaults.tcp.user_timeout defaults.tcp.congestion \
         defaults.tcp.rcvbuf defaults.tcp.sndbuf defaults.tcp.dscp defaults.tcp.mark defaults.tcp.interface \
         defaults.tcp.keepalive.idle \
         defaults.tcp.keepalive.interval defaults.tcp.keepalive.count defaults.retry.tries \
         defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.engine listener.NAME.backlog listener.NAME.accept_balance \
-        listener.NAME.maxconn listener.NAME.at_maxconn listener.NAME.access listener.NAME.limits listener.NAME.timeouts listener.NAME.tcp \
-        listener.NAME.timeouts.idle listener.NAME.timeouts.half_close listener.NAME.access.default \
+        listener.NAME.maxconn listener.NAME.at_maxconn listener.NAME.when_no_upstream listener.NAME.access listener.NAME.limits listener.NAME.timeouts listener.NAME.tcp \
+        listener.NAME.timeouts.idle listener.NAME.timeouts.half_close listener.NAME.timeouts.max_lifetime listener.NAME.access.default \
         listener.NAME.access.rules listener.NAME.access.match_on listener.NAME.limits.per_source_conns \
         listener.NAME.limits.per_source_rate listener.NAME.limits.rate listener.NAME.limits.ipv6_prefix \
         listener.NAME.limits.table_size listener.NAME.limits.dry_run listener.NAME.limits.per_source_rate.rate \
         listener.NAME.limits.per_source_rate.burst pool.NAME.balance pool.NAME.server \
-        pool.NAME.on_down pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate pool.NAME.slow_start pool.NAME.source \
+        pool.NAME.on_down pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate pool.NAME.slow_start pool.NAME.source pool.NAME.queue \
         pool.NAME.check pool.NAME.passive pool.NAME.hash pool.NAME.timeouts pool.NAME.tcp pool.NAME.retry pool.NAME.timeouts.connect \
-        pool.NAME.timeouts.connect_total pool.NAME.timeouts.idle pool.NAME.timeouts.half_close \
-        pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight pool.NAME.server.state \
+        pool.NAME.timeouts.connect_total pool.NAME.timeouts.queue pool.NAME.timeouts.idle pool.NAME.timeouts.half_close pool.NAME.queue.max \
+        pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight pool.NAME.server.maxconn pool.NAME.server.state \
         pool.NAME.check.kind pool.NAME.check.port pool.NAME.check.path pool.NAME.check.status \
         pool.NAME.check.interval pool.NAME.check.fast_interval pool.NAME.check.down_interval \
         pool.NAME.check.timeout pool.NAME.check.fall pool.NAME.check.rise pool.NAME.check.jitter \

@@ -29,6 +29,7 @@ impl<N: Net> Io<N> {
             },
         };
         match &self.phase {
+            Phase::Queued => Want { read: side == Side::Client && !socket.read.is_ready(), write: false },
             Phase::Dialing => Want { read: false, write: side == Side::Server },
             Phase::Relaying(relay) => {
                 let parked = |dir, op| relay.flow(dir).parked().has(op);
@@ -69,7 +70,8 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
     /// The selector cannot report what is wanted: better an end than to wait for ever.
     fn deaf(&mut self, key: Key, io: &mut Io<N>, side: Side, out: &mut VecDeque<Event<N::Stream>>) {
         match &mut io.phase {
-            Phase::Resting => {}
+            // Its turn comes all the same.
+            Phase::Resting | Phase::Queued => io.phase = Phase::Resting,
             Phase::Dialing => {
                 io.phase = Phase::Resting;
                 self.abandon(io);

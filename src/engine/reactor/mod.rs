@@ -48,7 +48,7 @@ use crate::config::Keepalive;
 use crate::path::Path;
 use crate::relay::{Dir, End, Fault, Op, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
-use crate::sys::net::Accepted;
+use crate::sys::net::{Accepted, Peeked};
 use crate::sys::{Net, Os, Pool};
 use crate::table::Key;
 use latch::Latch;
@@ -120,6 +120,8 @@ pub struct Io<N: Net> {
 enum Phase {
     /// The worker decides what comes next.
     Resting,
+    /// The client waits until it is told where to go: it is told of if it leaves.
+    Queued,
     /// A connect is on its way.
     Dialing,
     /// Bytes are moved.
@@ -299,6 +301,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
             socket.asked = None;
         }
         match &mut io.phase {
+            Phase::Queued => Self::look_whether_left(key, io, out),
             Phase::Resting | Phase::Dialing => self.report_dialing(key, io, side, report.error, out),
             Phase::Relaying(_) => {
                 resume(io);
@@ -349,6 +352,21 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
                 out.push_back(Event::ClientLeft { key });
             }
             _ => {}
+        }
+    }
+
+    /// Whoever has sent bytes has a claim to an answer, whatever it did then, and needs not be looked at any more.
+    fn look_whether_left(key: Key, io: &mut Io<N>, out: &mut VecDeque<Event<N::Stream>>) {
+        if !io.client.read.is_ready() {
+            return;
+        }
+        match N::peek(&io.client.stream) {
+            Peeked::Nothing(proof) => io.client.read.clear(proof),
+            Peeked::Bytes => io.phase = Phase::Resting,
+            Peeked::End => {
+                io.phase = Phase::Resting;
+                out.push_back(Event::ClientLeft { key });
+            }
         }
     }
 
@@ -574,6 +592,11 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
     fn order(&mut self, key: Key, io: &mut Io<N>, order: Order, out: &mut VecDeque<Event<N::Stream>>) {
         match order {
             Order::Dial { to, from } => self.dial(key, io, (to, from), out),
+            Order::Queue => {
+                self.abandon(io);
+                io.phase = Phase::Queued;
+                Self::look_whether_left(key, io, out);
+            }
             Order::Relay => {
                 let room = u32::try_from(self.workshop.scratch.len()).expect("configuration limits it");
                 io.phase = Phase::Relaying(Relay::new(room));
@@ -591,6 +614,10 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
                 }
             }
             Order::Close => return self.release(key, io, out),
+            Order::Dismiss => {
+                N::discard(&io.client.stream);
+                return self.release(key, io, out);
+            }
             Order::Reset { spare } => {
                 let spared = match spare {
                     Some(Side::Client) => Some(&io.client),

@@ -9,7 +9,7 @@ use super::plan::{MS, Us};
 use crate::engine::{Readiness, Report, Trigger, Want};
 use crate::relay::Fault;
 use crate::sys::WouldBlock;
-use crate::sys::net::{Accepted, Received, Sent};
+use crate::sys::net::{Accepted, Peeked, Received, Sent};
 
 /// The byte at `offset` of the stream that the peer of socket `conn` sends.
 pub(super) fn byte(conn: usize, offset: u64) -> u8 {
@@ -183,6 +183,21 @@ impl World {
         }
         self.proves(conn);
         Ok(true)
+    }
+
+    pub(super) fn peek(&mut self, conn: usize) -> Peeked {
+        let end = &self.conns[conn].ends[OURS];
+        if end.unread() > 0 {
+            return Peeked::Bytes;
+        }
+        if end.fin_arrived {
+            self.saw_fin(conn);
+            return Peeked::End;
+        }
+        match self.take_error(conn) {
+            None if !self.conns[conn].ends[OURS].dead => Peeked::Nothing(WouldBlock::simulated()),
+            _ => Peeked::End,
+        }
     }
 
     pub(super) fn failure_before_relay(&mut self, conn: usize) -> Option<Fault> {

@@ -238,8 +238,19 @@ impl World {
 
     pub(super) fn proves(&mut self, conn: usize) {
         self.conns[conn].laws.proven = true;
+        self.law_maxconn();
         self.summary.relayed += 1;
         self.progressed(conn);
+    }
+
+    /// All servers together have no more connections than each may have.
+    fn law_maxconn(&mut self) {
+        let Some(most) = self.plan.server_maxconn else { return };
+        let of_servers = self.conns.iter().filter(|it| it.role == Role::Server && it.owned && it.laws.proven);
+        let (count, most) = (of_servers.count(), most as usize * self.plan.servers.len());
+        if count > most {
+            self.laws.fail(format!("servers have {count} connections, and {most} is the most"));
+        }
     }
 
     /// A token is never used for two connections: a late report for one would reach the other.
@@ -374,7 +385,12 @@ impl World {
         let pair = &self.laws.pairs[it.laws.pair?];
         let over = |limit: Option<Us>| limit.is_some_and(|limit| pair.began + limit <= self.now + EARLY);
         let failed = pair.dial_failed || self.laws.dial_failed_at.is_some_and(|at| at >= pair.began);
-        let fair = failed || over(self.tightest.connect) || over(self.tightest.connect_total);
+        let waits = self.plan.server_maxconn.is_some();
+        let end = &it.ends[OURS];
+        let has_left = it.laws.eof && end.arrived == 0;
+        let turned_away = waits
+            && (over(self.plan.queue) || has_left || (self.plan.queue_max as usize) < self.plan.clients);
+        let fair = failed || turned_away || over(self.tightest.connect) || over(self.tightest.connect_total);
         match (it.linger, fair) {
             (false, _) => Some("got a FIN although no server was reached"),
             (true, false) => Some("was reset although no attempt had failed"),

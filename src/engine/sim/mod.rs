@@ -35,7 +35,7 @@ use super::{Readiness, Report, Selector, Source, Trigger, Want};
 use crate::config::{Address, Keepalive};
 use crate::relay::Fault;
 use crate::sys::Net;
-use crate::sys::net::{Accepted, Leg, Received, Sent};
+use crate::sys::net::{Accepted, Leg, Peeked, Received, Sent};
 use crate::sys::pipe::Spliced;
 
 /// The world that a run's sockets share.
@@ -252,6 +252,10 @@ impl Net for SimNet {
 
     fn dialed(stream: &SimStream) -> Result<bool, Fault> {
         stream.call(World::dialed)
+    }
+
+    fn peek(stream: &SimStream) -> Peeked {
+        stream.call(World::peek)
     }
 
     fn failure_before_relay(stream: &SimStream) -> Option<Fault> {

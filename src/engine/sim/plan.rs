@@ -162,6 +162,12 @@ pub struct Plan {
     pub rude: u64,
     /// Peers pause.
     pub pauses: u64,
+    /// Connections of each server.
+    pub server_maxconn: Option<u32>,
+    /// Clients that may wait for a server.
+    pub queue_max: u32,
+    /// For how long.
+    pub queue: Option<Us>,
 }
 
 impl Plan {
@@ -239,6 +245,16 @@ impl Plan {
             urgent: dice.pick(&[0, 0, 100, 500]),
             rude: dice.pick(&[0, 100, 300, 700]),
             pauses: dice.pick(&[0, 50, 300]),
+            server_maxconn: None,
+            queue_max: 0,
+            queue: None,
         }
+    }
+
+    /// Servers with a limit, in some runs.
+    pub fn limit_servers(&mut self, dice: &mut Dice) {
+        self.server_maxconn = dice.chance(250).then(|| dice.between(1, 6) as u32);
+        self.queue_max = dice.pick(&[0, 2, 1_000, 1_000]);
+        self.queue = dice.chance(750).then(|| dice.between(100, 3_000) * MS);
     }
 }

@@ -56,6 +56,8 @@ enum What {
         waits: bool,
     },
     Watch,
+    /// Something to read.
+    Input,
 }
 
 /// A ring in a simulated world.
@@ -187,6 +189,14 @@ impl SimRing {
             What::Connect => self.try_connect(op.id, op.conn),
             What::Receive { left } => self.try_receive(op.id, op.conn, left),
             What::Send { bytes, waits, .. } => self.try_send(op.id, op.conn, bytes, *waits),
+            What::Input => {
+                let status = self.net.with(|world| world.conns[op.conn].status());
+                if status & (bits::READ | bits::HUP | bits::ERROR) == 0 {
+                    return Tried::Waits;
+                }
+                self.answer(op.id, false, Answer::Hung(status & bits::ERROR != 0));
+                Tried::Over
+            }
             What::Watch => {
                 let status = self.net.with(|world| world.conns[op.conn].status());
                 if status & (bits::HUP | bits::ERROR) == 0 {
@@ -380,6 +390,10 @@ impl Ring for SimRing {
 
     fn watch(&mut self, stream: &SimStream, id: Id) {
         self.push(id, stream.conn, What::Watch);
+    }
+
+    fn await_input(&mut self, stream: &SimStream, id: Id) {
+        self.push(id, stream.conn, What::Input);
     }
 
     fn cancel(&mut self, id: Id) {

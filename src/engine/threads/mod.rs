@@ -26,7 +26,7 @@ use crate::path::Path;
 use crate::relay::{Dir, End, Fault, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::calls::{self, Call};
-use crate::sys::net::{self, Listener, Stream};
+use crate::sys::net::{self, Listener, Peeked, Stream};
 use crate::sys::{Net, Os};
 use crate::table::Key;
 use carrier::{Budget, Shared};
@@ -100,6 +100,8 @@ pub struct Io {
 enum Phase {
     /// The worker decides what comes next.
     Resting,
+    /// The client waits until it is told where to go: it is told of if it leaves.
+    Queued,
     /// A thread connects.
     Dialing,
     /// Two threads move bytes.
@@ -141,6 +143,34 @@ impl Threads {
         Ok(())
     }
 
+    /// Has the client wait. Whoever has sent bytes has a claim to an answer, whatever it did then, and needs not be
+    /// looked at any more.
+    fn queue(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event<Stream>>) {
+        self.abandon(io);
+        // It may come between the first look and when it is watched.
+        for is_watched in [false, true] {
+            match Os::peek(&io.client) {
+                Peeked::Nothing(_) if is_watched => io.phase = Phase::Queued,
+                Peeked::Nothing(_) => self.watch_input(key, io, true),
+                Peeked::Bytes => return,
+                Peeked::End => return out.push_back(Event::ClientLeft { key }),
+            }
+        }
+    }
+
+    /// Watches for input of a client that waits, or no longer. No thread has its socket then.
+    fn watch_input(&self, key: Key, io: &mut Io, watches: bool) {
+        let Some(client) = Arc::get_mut(&mut io.client) else { return };
+        let (registry, token) = (self.poll.registry(), Token(key.token(false)));
+        // If that cannot be had, its turn comes all the same.
+        let _ = match (watches, cfg!(target_os = "linux")) {
+            (true, true) => registry.reregister(client, token, Interest::READABLE | Interest::PRIORITY),
+            (false, true) => registry.reregister(client, token, Interest::PRIORITY),
+            (true, false) => registry.register(client, token, Interest::READABLE),
+            (false, false) => registry.deregister(client),
+        };
+    }
+
     fn dial(
         &mut self,
         key: Key,
@@ -148,6 +178,10 @@ impl Threads {
         to: (ServerId, Option<IpAddr>),
         out: &mut VecDeque<Event<Stream>>,
     ) {
+        if matches!(io.phase, Phase::Queued) {
+            self.watch_input(key, io, false);
+            io.phase = Phase::Resting;
+        }
         self.abandon(io);
         io.attempt += 1;
         match self.connect(key, io, to) {
@@ -314,6 +348,11 @@ impl Threads {
         }
         let Some(io) = slots.io(key) else { return };
         let side = if is_server { Side::Server } else { Side::Client };
+        if matches!(io.phase, Phase::Queued) && side == Side::Client {
+            self.watch_input(key, io, false);
+            io.phase = Phase::Resting;
+            return self.queue(key, io, out);
+        }
         let is_before =
             matches!(io.phase, Phase::Dialing) || (matches!(io.phase, Phase::Resting) && io.server.is_none());
         if is_before && side == Side::Client {
@@ -420,10 +459,15 @@ impl Engine for Threads {
     fn order(&mut self, key: Key, io: &mut Io, order: Order, out: &mut VecDeque<Event<Stream>>) {
         match order {
             Order::Dial { to, from } => self.dial(key, io, (to, from), out),
+            Order::Queue => self.queue(key, io, out),
             Order::Relay => self.relay(key, io, out),
             Order::Stop(End::Reset { by, fault }) => self.give_up(key, io, by, fault, out),
             Order::Stop(why) => self.stop(key, io, why, out),
             Order::Close => self.release(key, io, out),
+            Order::Dismiss => {
+                Os::discard(&io.client);
+                self.release(key, io, out);
+            }
             Order::Reset { spare } => {
                 let spared = match spare {
                     Some(Side::Client) => Some(&io.client),

@@ -16,6 +16,8 @@ pub struct Io<N: Net> {
     pub(super) lanes: [Lane; 2],
     /// By [`Side`].
     pub(super) watches: [Watch; 2],
+    /// Waits for a client's bytes or its end while it is queued.
+    pub(super) patience: Option<Id>,
     pub(super) phase: Phase,
     /// Operations under way.
     pub(super) flying: u32,
@@ -29,6 +31,8 @@ pub struct Io<N: Net> {
 pub(super) enum Phase {
     /// The worker decides what comes next.
     Resting,
+    /// The client waits until it is told where to go: it is told of if it leaves.
+    Queued,
     /// A connect is under way.
     Dialing(Id),
     /// Bytes are moved.

@@ -109,6 +109,8 @@ pub(super) enum Part {
     Receive(Dir),
     Send(Dir),
     Watch(Side),
+    /// Whether a client that waits for a server leaves.
+    Patience,
     Connect,
 }
 
@@ -142,7 +144,7 @@ impl<Stream> Flights<Stream> {
     pub(super) fn insert(&mut self, owner: Owner<Stream>, payload: Payload) -> Id {
         let kind = match owner {
             Owner::Listener(_) => Kind::Accept,
-            Owner::Connection(_, Part::Watch(_)) => Kind::Watch,
+            Owner::Connection(_, Part::Watch(_) | Part::Patience) => Kind::Watch,
             Owner::Connection(_, Part::Receive(_)) => Kind::Receive,
             Owner::Connection(..) | Owner::Abandoned(_) => Kind::Other,
         };

@@ -290,6 +290,12 @@ impl Ring for Kernel {
         self.push(&opcode::PollAdd::new(fd(stream), 0).build().user_data(id.token()));
     }
 
+    fn await_input(&mut self, stream: &Stream, id: Id) {
+        calls::submitted("poll", stream.number(), id.token());
+        let entry = opcode::PollAdd::new(fd(stream), events(libc::POLLIN));
+        self.push(&entry.build().user_data(id.token()));
+    }
+
     fn cancel(&mut self, id: Id) {
         calls::submitted("cancel", -1, id.token());
         let entry = opcode::AsyncCancel::new(id.token()).build();

@@ -34,7 +34,7 @@ use crate::path::Path;
 use crate::relay::{Dir, End, Fault, Output, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::Net;
-use crate::sys::net::Accepted;
+use crate::sys::net::{Accepted, Peeked};
 use crate::table::Key;
 use conn::{Lane, Phase, Receive, Watch, Wire, Works};
 use flight::{Owner, Part, Payload};
@@ -123,6 +123,28 @@ impl<R: Ring> Uring<R> {
         &self.works.pool
     }
 
+    /// Has the client wait. Whoever has sent bytes has a claim to an answer, whatever it did then, and needs not be
+    /// looked at any more.
+    pub(super) fn queue(&mut self, key: Key, io: &mut Io<R::Net>, out: &mut VecDeque<Event<StreamOf<R>>>) {
+        self.abandon(io);
+        io.server = None;
+        io.phase = Phase::Resting;
+        match R::Net::peek(&io.client) {
+            Peeked::Nothing(_) => {
+                io.phase = Phase::Queued;
+                if io.patience.is_none() {
+                    let owner = Owner::Connection(key, Part::Patience);
+                    let id = self.works.flights.insert(owner, Payload::Nothing);
+                    self.works.ring.await_input(&io.client, id);
+                    io.patience = Some(id);
+                    io.flying += 1;
+                }
+            }
+            Peeked::Bytes => {}
+            Peeked::End => out.push_back(Event::ClientLeft { key }),
+        }
+    }
+
     fn dial(
         &mut self,
         key: Key,
@@ -131,10 +153,18 @@ impl<R: Ring> Uring<R> {
         out: &mut VecDeque<Event<StreamOf<R>>>,
     ) {
         self.abandon(io);
+        self.end_patience(io);
         match self.connect(key, io, to) {
             Ok(true) => out.push_back(Event::Dialed { key, result: Ok(()) }),
             Ok(false) => self.doubt(key, io),
             Err(fault) => out.push_back(Event::Dialed { key, result: Err(fault) }),
+        }
+    }
+
+    /// It is not told of any more if the client leaves.
+    fn end_patience(&mut self, io: &Io<R::Net>) {
+        if let Some(id) = io.patience {
+            self.works.ring.cancel(id);
         }
     }
 
@@ -229,7 +259,7 @@ impl<R: Ring> Uring<R> {
         let quiet = match io.phase {
             Phase::Dialing(_) => is_quiet(Side::Client),
             Phase::Relaying(_) => is_quiet(Side::Client) || is_quiet(Side::Server),
-            Phase::Resting | Phase::Closing => false,
+            Phase::Resting | Phase::Queued | Phase::Closing => false,
         };
         if quiet && !mem::replace(&mut io.doubtful, true) {
             self.doubtful[0].push(key);
@@ -271,6 +301,7 @@ impl<R: Ring> Uring<R> {
     /// the slot.
     fn release(&mut self, key: Key, io: &mut Io<R::Net>, out: &mut VecDeque<Event<StreamOf<R>>>) {
         self.abandon(io);
+        self.end_patience(io);
         self.rest(io);
         for watch in &io.watches {
             if let Watch::Yes(id) = watch {
@@ -416,6 +447,7 @@ impl<R: Ring> Engine for Uring<R> {
             server: None,
             lanes: [Lane::new(), Lane::new()],
             watches: [Watch::No; 2],
+            patience: None,
             phase: Phase::Resting,
             flying: 0,
             dirty: false,
@@ -430,6 +462,7 @@ impl<R: Ring> Engine for Uring<R> {
     fn order(&mut self, key: Key, io: &mut Self::Io, order: Order, out: &mut VecDeque<Event<Self::Socket>>) {
         match order {
             Order::Dial { to, from } => self.dial(key, io, (to, from), out),
+            Order::Queue => self.queue(key, io, out),
             Order::Relay => {
                 io.phase = Phase::Relaying(Relay::new(self.works.read_size));
                 self.pump(key, io, out);
@@ -451,6 +484,10 @@ impl<R: Ring> Engine for Uring<R> {
                 }
             }
             Order::Close => self.release(key, io, out),
+            Order::Dismiss => {
+                R::Net::discard(&io.client);
+                self.release(key, io, out);
+            }
             Order::Reset { spare } => {
                 let spared = spare.and_then(|side| io.stream(side));
                 if matches!(io.phase, Phase::Closing) || spared.is_some_and(R::Net::is_delivering) {

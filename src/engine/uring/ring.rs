@@ -64,6 +64,9 @@ pub trait Ring {
     /// Waits for a hang-up or an error of a socket. Answers once.
     fn watch(&mut self, stream: &<Self::Net as Net>::Stream, id: Id);
 
+    /// Waits for something to read: bytes, FIN or an error. Answers once.
+    fn await_input(&mut self, stream: &<Self::Net as Net>::Stream, id: Id);
+
     /// Ends an operation early. It still answers, by [`Answer::Nothing`] or as if nobody had cancelled it.
     fn cancel(&mut self, id: Id);
 

@@ -67,6 +67,12 @@ impl<R: Ring> Uring<R> {
                 io.watches[side as usize] = if failed { Watch::Failed } else { Watch::Told };
                 self.look_for_failure(key, io, out);
             }
+            Part::Patience => {
+                io.patience = None;
+                if matches!(io.phase, Phase::Queued) {
+                    self.queue(key, io, out);
+                }
+            }
             Part::Connect => self.connected(key, io, &answer, out),
         }
         if matches!(io.phase, Phase::Closing) && io.flying == 0 && !more {
@@ -303,7 +309,7 @@ impl<R: Ring> Uring<R> {
             let sides: &[Side] = match io.phase {
                 Phase::Dialing(_) => &[Side::Client],
                 Phase::Relaying(_) => &[Side::Client, Side::Server],
-                Phase::Resting | Phase::Closing => &[],
+                Phase::Resting | Phase::Queued | Phase::Closing => &[],
             };
             for side in sides.iter().filter(|_| !mutant!(StalledNotWatched)) {
                 let reads = matches!(io.lanes[side.outbound().index()].receive, Receive::On(_));

@@ -77,7 +77,8 @@ impl Live {
 
     /// Ends the sessions of servers that are not to have any.
     pub(super) async fn close_servers(&self, all: Vec<(String, Manner)>) {
-        let found = self.find(&Selection::default()).await;
+        let mut found = self.find(&Selection::default()).await;
+        idle_first(&mut found);
         let mut state = self.state.lock().await;
         for (why, manner) in all {
             let of_server = found.iter().filter(|found| found.row.server == manner.of);
@@ -181,6 +182,11 @@ fn targets(found: Vec<Found>) -> Vec<(u16, Key)> {
     found.into_iter().map(|found| (found.worker, found.key)).collect()
 }
 
+/// Those come first that are idle for the longest time, and last those that are being made.
+fn idle_first(found: &mut [Found]) {
+    found.sort_by_key(|found| std::cmp::Reverse(found.connection.idle_ms));
+}
+
 /// The connections that a pool's servers have above their shares, those first that are idle for the longest time.
 fn surplus(snapshot: &Snapshot, pool: PoolId, found: Vec<Found>) -> Vec<(u16, Key)> {
     let mut of_server: BTreeMap<u32, Vec<Found>> = BTreeMap::new();
@@ -199,10 +205,10 @@ fn surplus(snapshot: &Snapshot, pool: PoolId, found: Vec<Found>) -> Vec<(u16, Ke
     let mut leaving = Vec::new();
     for (id, mut own) in of_server {
         let share = (total * weight_of(snapshot.server(ServerId(id)))).div_ceil(weights);
-        own.sort_by_key(|found| std::cmp::Reverse(found.connection.idle_ms));
+        idle_first(&mut own);
         let above = own.len().saturating_sub(usize::try_from(share).unwrap_or(usize::MAX));
         leaving.extend(own.into_iter().take(above));
     }
-    leaving.sort_by_key(|found| std::cmp::Reverse(found.connection.idle_ms));
+    idle_first(&mut leaving);
     targets(leaving)
 }

@@ -115,7 +115,14 @@ fn pools(state: &State, snapshot: &Snapshot, now: Tick) -> Vec<Pool> {
         let index = state.config.pools.iter().position(|one| !pool.removed && *one.name == *pool.name);
         let servers = servers(state, snapshot, PoolId(number), index, now);
         if index.is_some() || !servers.is_empty() {
-            let pool = Pool { name: pool.name.to_string(), balance: pool.balance.name().to_owned(), servers };
+            let pool = Pool {
+                name: pool.name.to_string(),
+                balance: pool.balance.name().to_owned(),
+                queued: pool.queue.count(),
+                queue_max: pool.queue.most(),
+                queue_seconds: histogram(&pool.queue.waits),
+                servers,
+            };
             shown.push((index.unwrap_or(usize::MAX), pool));
         }
     }
@@ -168,6 +175,7 @@ fn server(
         weight: one.weight,
         file_weight: file.map(|file| file.weight).filter(|weight| *weight != one.weight),
         connections: one.connections.count(),
+        maxconn: Some(one.connections.most()).filter(|most| *most != u32::MAX),
         attempts: by_name(Attempt::ALL.into_iter().map(|(_, name)| name).zip(&tally.attempts)),
         connect_seconds: histogram(&tally.connect),
         redispatched: tally.redispatched.get(),

@@ -40,6 +40,7 @@ impl Live {
                             client: row.client,
                             tries: row.tries,
                             redispatched: row.redispatched,
+                            queue_ms: row.queue_ms,
                             connect_ms: row.connect_ms,
                             began: row.began,
                             ended: row.now,
