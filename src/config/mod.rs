@@ -6,6 +6,7 @@
 mod address;
 mod admin;
 mod admission;
+mod balance;
 mod dump;
 mod engine;
 mod health;
@@ -30,6 +31,8 @@ use std::{fmt, mem};
 pub use address::Address;
 pub use admin::Admin;
 pub use admission::{AccessRules, Action, Limits, MatchOn, Rate, Rule};
+use balance::SPREAD;
+pub use balance::{Balance, Spread, Table};
 pub use dump::{dump, duration_text};
 pub use engine::EngineKind;
 pub use health::{Check, CheckClose, Initial, Kind, LONGEST_TIMEOUT, OnDown, Passive, Probe, Step};
@@ -752,63 +755,6 @@ const QUEUE_MAX: u32 = 1000;
 
 /// The default of `close_rate`.
 const CLOSE_RATE: u32 = 100;
-
-/// `balance`: how a pool chooses; with `"source"`, also `hash`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Balance {
-    /// `"p2c"`: of two drawn at random, the one with fewer connections.
-    TwoChoices,
-    /// Each in its turn, as often as its weight says.
-    RoundRobin,
-    /// `"least_conn"`: of all, the one with the fewest connections.
-    LeastConnections,
-    /// One drawn at random.
-    Random,
-    /// The same client to the same server.
-    Source(Spread),
-}
-
-impl Balance {
-    const NAMES: [(&'static str, Self); 5] = [
-        ("p2c", Self::TwoChoices),
-        ("round_robin", Self::RoundRobin),
-        ("least_conn", Self::LeastConnections),
-        ("random", Self::Random),
-        ("source", Self::Source(SPREAD)),
-    ];
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Source(_) => "source",
-            other => name_in(&Self::NAMES, &other),
-        }
-    }
-}
-
-/// `hash`: how clients are spread over servers by their addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spread {
-    /// `method` and `table`
-    pub table: Table,
-    /// `ipv6_prefix`: of an IPv6 address, the bits that count: a client has a whole network of them. 0 to 128.
-    pub ipv6_prefix: u8,
-    /// `bounded_load`: the most connections of a server, in hundredths of its share of those that there are; `None` is no bound.
-    pub bound: Option<u32>,
-}
-
-/// What a hash is looked up in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
-    /// With so many entries: a prime number, a hundred times as many as servers or more.
-    Maglev(u32),
-    /// A ring.
-    Ring,
-}
-
-/// The defaults of `hash`.
-const SPREAD: Spread = Spread { table: Table::Maglev(65_537), ipv6_prefix: 64, bound: Some(150) };
 
 /// `[[pool.NAME.server]]`
 #[derive(Clone, Debug, PartialEq, Eq)]

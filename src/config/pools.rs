@@ -243,15 +243,7 @@ impl Reader {
                 _ => self.unread(section, key, value),
             }
         }
-        match (&mut pool.balance, hash) {
-            (Balance::Source(spread), Some(hash)) => *spread = hash,
-            (_, Some(_)) => {
-                let at = section.keys.get("hash").map_or(section.at, |value| self.at(value.span().start));
-                let fault = Fault::new("`hash` says how clients are spread by their addresses");
-                self.problem(at, fault.help("write balance = \"source\" beside it, or remove it"));
-            }
-            _ => {}
-        }
+        self.fit_hash(section, &mut pool.balance, hash);
         if let Some(at) = section.keys.get("source").map(|value| self.at(value.span().start)) {
             self.check_source(at, &pool);
         }
@@ -261,6 +253,19 @@ impl Reader {
             &format!("write [[{}.server]] with a `name` and an `addr`", section.path),
         );
         draft.pools.push(DraftPool { at: section.at, pool, tcp, retry, check, check_at: None });
+    }
+
+    /// Puts `hash` where it belongs: to `balance = "source"`, which may stand behind it.
+    fn fit_hash(&mut self, section: &Section<'_>, balance: &mut Balance, hash: Option<Spread>) {
+        match (balance, hash) {
+            (Balance::Source(spread), Some(hash)) => *spread = hash,
+            (_, Some(_)) => {
+                let at = section.keys.get("hash").map_or(section.at, |value| self.at(value.span().start));
+                let fault = Fault::new("`hash` says how clients are spread by their addresses");
+                self.problem(at, fault.help("write balance = \"source\" beside it, or remove it"));
+            }
+            _ => {}
+        }
     }
 
     fn hash(&mut self, section: &Section<'_>) -> Spread {
@@ -430,7 +435,7 @@ impl Reader {
                 limits: listener.limits,
             });
         }
-        let jitter = draft.jitter.unwrap_or(Timeouts::default().max_lifetime_jitter);
+        let jitter = draft.jitter.unwrap_or_else(|| Timeouts::default().max_lifetime_jitter);
         (!listeners.is_empty()).then_some(Config {
             process: draft.process,
             admin: draft.admin.map(|draft| draft.admin),

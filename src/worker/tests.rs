@@ -516,7 +516,7 @@ fn a_thousand_random_turns_lose_no_place_and_no_timer() {
 fn a_connection_at_rest_fits_a_few_cache_lines() {
     let size = size_of::<Conn<<crate::engine::Reactor<crate::engine::ByMio> as Engine>::Io>>();
     println!("a connection has {size} bytes in the table");
-    assert!(size <= 512, "{size}");
+    assert!(size <= 544, "{size}");
 }
 
 #[test]

@@ -82,8 +82,16 @@ pub(crate) fn watched(pid: u32) -> BTreeMap<u64, Vec<u64>> {
 }
 
 fn is_socket(pid: u32, number: u64) -> bool {
-    let link = fs::read_link(format!("/proc/{pid}/fd/{number}"));
-    link.is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+    let link = fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap_or_default();
+    let link = link.to_string_lossy();
+    let Some(inode) = link.strip_prefix("socket:[").and_then(|link| link.strip_suffix(']')) else {
+        return false;
+    };
+    // The control plane is woken by a pair of its own when a child has ended.
+    let pairs = fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+    !pairs
+        .lines()
+        .any(|line| line.split_whitespace().nth(6) == Some(inode) && line.split_whitespace().nth(7).is_none())
 }
 
 /// CPU time that the process used while `span` went by, user and system, in clock ticks of 10 ms.

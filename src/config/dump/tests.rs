@@ -1,0 +1,540 @@
+use std::num::NonZeroU16;
+
+use proptest::option;
+use proptest::prelude::*;
+
+use super::super::{
+    Action, Address, Drain, Event, Keepalive, Log, Metrics, OnDown, Rate, Rule, Server, ServerState, Splice,
+    TcpInfo, Timeouts, Uring, parse,
+};
+use super::*;
+
+fn some_duration() -> impl Strategy<Value = Duration> {
+    prop_oneof![1..=31_536_000_000_u64, (1..=8760_u64).prop_map(|h| h * 3_600_000)]
+        .prop_map(Duration::from_millis)
+}
+
+/// Quotes, backslashes, references and letters of other scripts, as paths may hold them.
+fn nasty() -> impl Strategy<Value = String> {
+    r#"[ -~é漢\t\n\u{1b}"'\\${}#]{0,12}(\$\{[A-Z]{0,3}\}?)?[a-z]"#
+}
+
+fn some_output() -> impl Strategy<Value = LogOutput> {
+    prop_oneof![
+        Just(LogOutput::Stdout),
+        Just(LogOutput::Stderr),
+        Just(LogOutput::Journald),
+        nasty().prop_map(|path| LogOutput::Syslog(PathBuf::from(format!("/{path}")))),
+        nasty().prop_map(|path| LogOutput::File(PathBuf::from(format!("./{path}")))),
+    ]
+}
+
+fn some_engine() -> impl Strategy<Value = EngineKind> {
+    prop::sample::select(EngineKind::NAMES.map(|(_, kind)| kind).to_vec())
+}
+
+fn some_process() -> impl Strategy<Value = Process> {
+    let cpus = prop_oneof![
+        Just(CpuAffinity::Off),
+        Just(CpuAffinity::Auto),
+        prop::sample::subsequence((0..1024).collect::<Vec<u32>>(), 1..9).prop_map(CpuAffinity::Cpus),
+    ];
+    let engine = (some_engine(), any::<bool>(), any::<bool>());
+    let workers = option::of((1..=1024_u16).prop_map(|n| NonZeroU16::new(n).unwrap()));
+    let splice = proptest::sample::select(Splice::NAMES.map(|(_, splice)| splice).to_vec());
+    let user = option::of("[A-Za-z0-9_.$-]{1,9}");
+    let sizes = (4..=16384_u32, 16 << 20..=1_u64 << 30, splice, user);
+    let zero_or_more = || prop_oneof![Just(Duration::ZERO), some_duration()];
+    let drain = (zero_or_more(), any::<bool>(), zero_or_more(), option::of(some_duration()))
+        .prop_map(|(grace, idle_first, spread, hard_stop)| Drain { grace, idle_first, spread, hard_stop });
+    let uring = (8..=32_768_u32, 3..=15_u32, any::<bool>()).prop_map(|(entries, power, multishot)| Uring {
+        entries,
+        buffers: 1 << power,
+        multishot,
+    });
+    (workers, cpus, engine, any::<Option<NonZeroU32>>(), sizes, drain, uring).prop_map(
+        |(
+            workers,
+            cpu_affinity,
+            (engine, engine_fallback, watch),
+            maxconn,
+            (buffer_size, buffer_budget, splice, user),
+            drain,
+            uring,
+        )| Process {
+            workers,
+            cpu_affinity,
+            engine,
+            engine_fallback,
+            maxconn,
+            buffer_size: buffer_size << 10,
+            buffer_budget: buffer_budget << 10,
+            splice,
+            watch,
+            user,
+            drain,
+            uring,
+        },
+    )
+}
+
+fn some_admin() -> impl Strategy<Value = Option<Admin>> {
+    let socket = option::of("/[ -~]{0,50}".prop_map(PathBuf::from));
+    let token = option::of(nasty().prop_map(PathBuf::from));
+    let http = (any::<std::net::IpAddr>(), 1..80_u16).prop_map(std::net::SocketAddr::from);
+    let admin = (socket, 0..=0o177_u32, http, token, any::<bool>());
+    option::of(admin.prop_map(|(socket, mode, mut http, http_token_file, write)| {
+        if http_token_file.is_none() {
+            http.set_ip([127, 0, 0, 1].into());
+        }
+        let http_write = write && http_token_file.is_some();
+        Admin { socket, socket_mode: 0o600 | mode, http: Some(http), http_token_file, http_write }
+    }))
+}
+
+fn some_logs() -> impl Strategy<Value = (Log, Access)> {
+    let log = (prop::sample::select(LEVELS.map(|(_, level)| level).to_vec()), some_output(), any::<bool>())
+        .prop_map(|(level, output, json)| {
+            let format = if json { LogFormat::Json } else { LogFormat::Logfmt };
+            Log { level, output, format }
+        });
+    let format = prop_oneof![
+        Just(AccessFormat::Json),
+        Just(AccessFormat::Logfmt),
+        Just(AccessFormat::HaproxyTcplog),
+        r#"([ -z~é"'\\$]|\{\{|\}\}){0,9}\$?\{ts\}"#
+            .prop_map(|text| AccessFormat::Template(text.parse().expect("it is a template"))),
+    ];
+    let events = prop::sample::subsequence(Event::NAMES.map(|(_, event)| event).to_vec(), 1..=3);
+    let sample = prop_oneof![Just(1.0), 1e-9..1.0_f64];
+    let access = (option::of(some_output()), format, events.prop_shuffle(), any::<bool>(), sample);
+    let access = access.prop_map(|(output, format, mut events, skip_empty, sample)| {
+        if format == AccessFormat::HaproxyTcplog {
+            events = vec![Event::Close];
+        }
+        let update_every = events.contains(&Event::Update).then_some(Duration::from_secs(90));
+        Access { output, format, events, update_every, skip_empty, sample }
+    });
+    (log, access)
+}
+
+fn some_defaults() -> impl Strategy<Value = (Timeouts, Tcp, Retry)> {
+    let limit = || option::of(some_duration());
+    let limits = (limit(), limit(), limit(), limit(), limit(), limit(), 0.0..=1.0_f64);
+    let timeouts = limits.prop_map(
+        |(connect, connect_total, idle, half_close, queue, max_lifetime, max_lifetime_jitter)| Timeouts {
+            connect,
+            connect_total,
+            idle,
+            half_close,
+            queue,
+            max_lifetime,
+            max_lifetime_jitter,
+        },
+    );
+    let seconds = || (1..=32767_u64).prop_map(Duration::from_secs);
+    let keepalive = (seconds(), seconds(), 1..=127_u8).prop_map(|(idle, interval, count)| Keepalive {
+        idle,
+        interval,
+        count,
+    });
+    let names = (option::of("[!-.0-~]{0,14}[a-z]"), option::of("[!-.0-~]{0,14}[a-z]"));
+    let buffer = || option::of((4..=524_288_u32).prop_map(|kib| kib << 10));
+    let marks = (option::of(0..=63_u8), any::<Option<NonZeroU32>>());
+    let tcp = (any::<bool>(), option::of(keepalive), (limit(), limit()), names, (buffer(), buffer()), marks);
+    let tcp = tcp.prop_map(
+        |(
+            nodelay,
+            keepalive,
+            (dead_peer, user_timeout),
+            (congestion, interface),
+            (rcvbuf, sndbuf),
+            (dscp, mark),
+        )| Tcp {
+            nodelay,
+            keepalive,
+            dead_peer,
+            user_timeout,
+            congestion,
+            rcvbuf,
+            sndbuf,
+            dscp,
+            mark,
+            interface,
+        },
+    );
+    (timeouts, tcp.boxed(), some_retry())
+}
+
+fn some_retry() -> impl Strategy<Value = Retry> {
+    (1..=u8::MAX, some_duration()).prop_map(|(tries, same_server_delay)| Retry { tries, same_server_delay })
+}
+
+fn some_own_timeouts() -> impl Strategy<Value = OwnTimeouts> {
+    let limit = || option::of(option::of(some_duration()));
+    (limit(), limit(), limit(), limit(), limit()).prop_map(
+        |(connect, connect_total, idle, half_close, queue)| OwnTimeouts {
+            connect,
+            connect_total,
+            idle,
+            half_close,
+            queue,
+            max_lifetime: None,
+        },
+    )
+}
+
+fn some_path() -> impl Strategy<Value = Address> {
+    "/[ -~]{0,50}".prop_map(|path| Address::Unix(path.into()))
+}
+
+fn some_pool() -> BoxedStrategy<Pool> {
+    let ip = (any::<std::net::IpAddr>(), 1..=u16::MAX).prop_map(Address::from);
+    let addr = prop_oneof![ip, some_path()];
+    let state = prop::sample::select(ServerState::NAMES.map(|(_, state)| state).to_vec());
+    let server = ("[A-Za-z0-9_.-]{1,9}", addr, any::<u16>(), any::<Option<NonZeroU32>>(), state)
+        .prop_map(|(name, addr, weight, maxconn, state)| Server { name, addr, weight, maxconn, state });
+    let removed = prop::sample::select(OnRemoved::NAMES.map(|(_, removed)| removed).to_vec());
+    let spread =
+        (prop_oneof![Just(Table::Ring), Just(Table::Maglev(101))], 0..=128_u8, option::of(100..=100_000_u32));
+    let spread = spread.prop_map(|(table, ipv6_prefix, bound)| Spread { table, ipv6_prefix, bound });
+    let balance = prop_oneof![
+        prop::sample::select(Balance::NAMES.map(|(_, balance)| balance).to_vec()),
+        spread.prop_map(Balance::Source),
+    ];
+    let down = prop::sample::select(OnDown::NAMES.map(|(_, down)| down).to_vec());
+    let closing = (balance, removed, down, option::of(some_duration()), 1..=1_000_000_u32, any::<u32>());
+    let health = (option::of(some_duration()), some_check(), some_passive());
+    let source = prop_oneof![
+        Just(Source::System),
+        Just(Source::Client),
+        Just(Source::Addresses(vec![[192, 0, 2, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()])),
+    ];
+    let own =
+        (source, some_own_timeouts(), some_defaults().prop_map(|(_, tcp, _)| tcp).boxed(), some_retry());
+    ("[A-Za-z0-9_.-]{1,64}", closing, health, own, prop::collection::vec(server, 1..4))
+        .prop_map(|(name, closing, (slow_start, mut check, passive), own, mut servers)| {
+            let (balance, on_removed, on_down, drain_timeout, close_rate, queue_max) = closing;
+            let (source, timeouts, tcp, retry) = own;
+            for (index, server) in servers.iter_mut().enumerate() {
+                server.name += &index.to_string();
+            }
+            if let Check::Own(probe) = &mut check
+                && servers.iter().any(|server| server.addr.ip().is_none())
+            {
+                probe.port = None;
+            }
+            Pool {
+                name,
+                balance,
+                on_down,
+                on_removed,
+                drain_timeout,
+                close_rate,
+                slow_start,
+                check,
+                passive,
+                source,
+                timeouts,
+                tcp,
+                retry,
+                queue_max,
+                servers,
+            }
+        })
+        .boxed()
+}
+
+fn some_passive() -> impl Strategy<Value = Passive> {
+    (0..=1_000_000_u32, some_duration(), some_duration(), 1..=100_u8).prop_map(
+        |(max_fails, one, other, max_ejected)| Passive {
+            max_fails,
+            eject: one.min(other),
+            eject_max: one.max(other),
+            max_ejected,
+        },
+    )
+}
+
+fn some_access_rules() -> impl Strategy<Value = AccessRules> {
+    let action = || prop::sample::select(Action::NAMES.map(|(_, action)| action).to_vec());
+    // Addresses of IPv6 that stand for one of IPv4 are refused.
+    let v4 = (any::<std::net::Ipv4Addr>(), 0..=32_u8).prop_map(|(addr, prefix)| (addr.into(), prefix));
+    let v6 = (1..=u128::MAX >> 1, 0..=128_u8)
+        .prop_map(|(bits, prefix)| (std::net::Ipv6Addr::from_bits(bits << 1 | 1 << 127).into(), prefix));
+    let network = prop_oneof![v4, v6].prop_map(|(addr, prefix): (std::net::IpAddr, u8)| {
+        ipnet::IpNet::new(addr, prefix).expect("the prefix fits").trunc()
+    });
+    let rule = (action(), network).prop_map(|(action, network)| Rule { action, network });
+    let match_on = prop::sample::select(MatchOn::NAMES.map(|(_, on)| on).to_vec());
+    (action(), prop::collection::vec(rule, 0..4), match_on)
+        .prop_map(|(default, rules, match_on)| AccessRules { default, rules, match_on })
+}
+
+fn some_limits() -> impl Strategy<Value = Limits> {
+    let number = || 1..=1_000_000_u32;
+    let source_rate = option::of((number(), number()).prop_map(|(rate, burst)| Rate { rate, burst }));
+    let conns = option::of(number().prop_map(|n| NonZeroU32::new(n).unwrap()));
+    let table = (1..=128_u8, 16..=16_000_000_u32, any::<bool>());
+    (conns, source_rate, option::of(number()), table).prop_map(
+        |(per_source_conns, per_source_rate, rate, (ipv6_prefix, table_size, dry_run))| Limits {
+            per_source_conns,
+            per_source_rate,
+            rate,
+            ipv6_prefix,
+            table_size,
+            dry_run,
+        },
+    )
+}
+
+fn some_kind() -> impl Strategy<Value = Kind> {
+    let text = nasty().prop_map(String::into_bytes);
+    let bytes = prop_oneof![text, prop::collection::vec(any::<u8>(), 1..9)];
+    let step = (any::<bool>(), bytes)
+        .prop_map(|(sends, bytes)| if sends { Step::Send(bytes) } else { Step::Expect(bytes) });
+    let codes = (100..=599_u16, 100..=599_u16).prop_map(|(one, other)| one.min(other)..=one.max(other));
+    let http = ("/[!-~]{0,9}", prop::collection::vec(codes, 1..3));
+    let argv = ("/[ -~]{0,9}", prop::collection::vec(nasty(), 0..3));
+    prop_oneof![
+        prop::sample::select(vec![
+            Kind::Tcp,
+            Kind::Postgres,
+            Kind::Mysql,
+            Kind::Redis,
+            Kind::RedisMaster,
+            Kind::Smtp
+        ]),
+        prop::collection::vec(step, 1..4).prop_map(Kind::SendExpect),
+        http.prop_map(|(path, status)| Kind::Http { path, status }),
+        "([a-z]{1,5}([.][a-z]{1,5}){0,2})?".prop_map(|sni| Kind::Tls { sni }),
+        argv.prop_map(|(program, mut argv)| {
+            argv.insert(0, program);
+            Kind::Exec(argv)
+        }),
+    ]
+}
+
+fn some_check() -> impl Strategy<Value = Check> {
+    let times = (some_duration(), some_duration(), some_duration(), 1..=60_000_u64);
+    let initial = prop::sample::select(Initial::NAMES.map(|(_, initial)| initial).to_vec());
+    let close = prop::sample::select(CheckClose::NAMES.map(|(_, close)| close).to_vec());
+    let counts = (1..=u8::MAX, 1..=u8::MAX, 0..=1000_u16);
+    let probe = (some_kind(), any::<Option<NonZeroU16>>(), times, counts, initial, close);
+    let probe = probe.prop_map(|(kind, port, times, (fall, rise, jitter), initial, close)| {
+        let (interval, fast_interval, down_interval, timeout) = times;
+        let timeout = Duration::from_millis(timeout);
+        let intervals = Probe { interval, fast_interval, down_interval, timeout, ..Probe::default() };
+        Check::Own(Probe { kind, port, fall, rise, jitter, initial, close, ..intervals })
+    });
+    prop_oneof![Just(Check::Off), probe]
+}
+
+#[expect(clippy::too_many_lines, reason = "every table once")]
+fn some_config() -> impl Strategy<Value = Config> {
+    let limit = any::<Option<NonZeroU32>>;
+    let handed = "[ -9;-~]{1,20}".prop_map(Address::Handed);
+    let listener = (
+        any::<std::net::IpAddr>(),
+        some_path(),
+        handed,
+        option::of(some_engine()),
+        limit(),
+        limit(),
+        some_access_rules(),
+        some_limits(),
+    );
+    let parts = (
+        some_process().boxed(),
+        some_admin().boxed(),
+        some_logs().boxed(),
+        some_defaults().boxed(),
+        some_pool(),
+        some_pool(),
+        listener.boxed(),
+    );
+    parts.prop_filter_map("limits that hold together", |parts| {
+        let (
+            process,
+            admin,
+            (log, access),
+            (timeouts, tcp, retry),
+            one,
+            other,
+            (ip, path, handed, engine, backlog, maxconn, rules, limits),
+        ) = parts;
+        let wait = backlog.is_none();
+        let tcp_info = if wait { TcpInfo::Off } else { TcpInfo::Sample };
+        let metrics =
+            Metrics { tcp_info, tcp_info_sample_every: process.drain.grace + Duration::from_secs(1) };
+        let listener = Listener {
+            name: other.name.clone(),
+            bind: vec![(ip, 80).into(), path, (ip, 0).into(), handed],
+            pool: 1,
+            engine,
+            backlog,
+            accept_balance: if wait { AcceptBalance::LeastLoaded } else { AcceptBalance::Reuseport },
+            maxconn,
+            at_maxconn: if wait { AtMaxconn::Wait } else { AtMaxconn::Reject },
+            when_no_upstream: if wait { WhenNoUpstream::Close } else { WhenNoUpstream::Rst },
+            timeouts: OwnTimeouts {
+                connect: None,
+                connect_total: None,
+                queue: None,
+                max_lifetime: one.timeouts.idle,
+                ..one.timeouts
+            },
+            tcp: one.tcp.clone(),
+            access: rules,
+            limits,
+        };
+        let listeners = vec![listener];
+        let differ = one.name != other.name;
+        let pools = vec![one, other];
+        differ.then_some(Config {
+            process,
+            admin,
+            log,
+            access,
+            metrics,
+            timeouts,
+            tcp,
+            retry,
+            listeners,
+            pools,
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_dump_is_read_back_as_the_same_configuration(config in some_config()) {
+        let text = dump(&config);
+        match parse(&text, "dump") {
+            Ok(read) => prop_assert_eq!(read, config, "{}", text),
+            Err(report) => prop_assert!(false, "{}\n{}", report, text),
+        }
+    }
+}
+
+/// What a file that says nothing gets.
+const DEFAULTS: &str = r#"config_version = 1
+
+[process]
+workers = "auto"
+cpu_affinity = "off"
+engine = "auto"
+engine_fallback = true
+maxconn = "auto"
+buffer_size = "256KiB"
+buffer_budget = "512MiB"
+splice = "off"
+watch = false
+user = ""
+
+[process.drain]
+grace = "0s"
+idle_first = true
+spread = "30s"
+hard_stop = "5m"
+
+[process.uring]
+entries = 4096
+buffers = 1024
+multishot = true
+
+[log]
+level = "info"
+output = "stderr"
+format = "logfmt"
+
+[log.access]
+output = "stdout"
+format = "json"
+events = ["close"]
+update_every = "off"
+skip_empty = true
+sample = 1.0
+
+[metrics]
+tcp_info = "close"
+tcp_info_sample_every = "10s"
+
+[defaults.timeouts]
+connect = "5s"
+connect_total = "10s"
+idle = "1h"
+half_close = "5m"
+queue = "10s"
+max_lifetime = "off"
+max_lifetime_jitter = 0.1
+
+[defaults.tcp]
+nodelay = true
+keepalive = { idle = "1m", interval = "10s", count = 6 }
+dead_peer = "1m"
+user_timeout = "off"
+congestion = ""
+rcvbuf = "auto"
+sndbuf = "auto"
+dscp = "off"
+mark = "off"
+interface = ""
+
+[defaults.retry]
+tries = 3
+same_server_delay = "1s"
+
+[listener."a.b"]
+bind = ["[::1]:80"]
+pool = "p"
+engine = "inherit"
+backlog = "auto"
+accept_balance = "least_loaded"
+maxconn = "off"
+at_maxconn = "wait"
+when_no_upstream = "rst"
+
+[listener."a.b".access]
+default = "allow"
+rules = []
+match_on = "client"
+
+[listener."a.b".limits]
+per_source_conns = "off"
+per_source_rate = "off"
+rate = "off"
+ipv6_prefix = 64
+table_size = 100000
+dry_run = false
+
+[pool.p]
+balance = "round_robin"
+on_down = "keep"
+on_removed = "drain"
+drain_timeout = "off"
+close_rate = "100/s"
+source = []
+slow_start = "off"
+queue = { max = 1000 }
+
+[pool.p.passive]
+max_fails = 5
+eject = "10s"
+eject_max = "5m"
+max_ejected = "50%"
+
+[[pool.p.server]]
+name = "s"
+addr = "10.0.0.1:1"
+weight = 1
+maxconn = 0
+state = "ready"
+"#;
+
+#[test]
+fn a_dump_writes_every_default_and_says_auto_and_off() {
+    let least = "[listener.\"a.b\"]\nbind = [\"[::1]:80\"]\npool = \"p\"\n[pool.p]\n\
+                 balance = \"round_robin\"\nserver = [{ name = \"s\", addr = \"10.0.0.1:1\" }]";
+    assert_eq!(dump(&parse(least, "least").unwrap()), DEFAULTS);
+}
