@@ -46,13 +46,13 @@ impl Echo {
     /// Listens again.
     pub(crate) fn revive(&mut self) {
         // A process that another test starts at this moment has a copy of the old socket until it runs its program.
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let listener = loop {
             match TcpListener::bind(self.address) {
                 Ok(listener) => break Arc::new(listener),
                 Err(error) => assert!(began.elapsed().as_secs() < 10, "{}: {error}", self.address),
             }
-            thread::sleep(std::time::Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         };
         let streams: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let (accepting, kept, served) =
