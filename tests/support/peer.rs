@@ -355,6 +355,8 @@ impl Incoming {
             Err(error) => match error.kind() {
                 ErrorKind::ConnectionReset => Some(End::Reset),
                 ErrorKind::WouldBlock => Some(End::Open),
+                // A read with a time limit ends so when the process was stopped meanwhile (signal(7)).
+                ErrorKind::Interrupted => self.read(stream, most),
                 _ => panic!("{:?}'s bytes cannot be read: {error}", self.author),
             },
         }
