@@ -153,6 +153,7 @@ pub(super) fn replace(socket: &Socket, before: &Tcp, tcp: &Tcp, is_v6: bool) -> 
             .map_err(to("sndbuf"))?;
         }
     }
+    let _ = before;
     set(socket, tcp, is_v6)
 }
 

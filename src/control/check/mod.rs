@@ -58,7 +58,7 @@ pub struct Report {
     pub verdict: Verdict,
     /// Why, in words.
     pub reason: String,
-    /// The last bytes that came from the server, as many as [`wire::KEPT`].
+    /// The last bytes that came from the server, as many as are kept: 64.
     pub received: Vec<u8>,
     /// How long it took.
     pub took: Duration,

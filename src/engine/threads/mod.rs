@@ -163,11 +163,17 @@ impl Threads {
         let Some(client) = Arc::get_mut(&mut io.client) else { return };
         let (registry, token) = (self.poll.registry(), Token(key.token(false)));
         // If that cannot be had, its turn comes all the same.
-        let _ = match (watches, cfg!(target_os = "linux")) {
-            (true, true) => registry.reregister(client, token, Interest::READABLE | Interest::PRIORITY),
-            (false, true) => registry.reregister(client, token, Interest::PRIORITY),
-            (true, false) => registry.register(client, token, Interest::READABLE),
-            (false, false) => registry.deregister(client),
+        #[cfg(target_os = "linux")]
+        let _ = {
+            let rest = Interest::PRIORITY;
+            let interest = if watches { rest | Interest::READABLE } else { rest };
+            registry.reregister(client, token, interest)
+        };
+        #[cfg(not(target_os = "linux"))]
+        let _ = if watches {
+            registry.register(client, token, Interest::READABLE)
+        } else {
+            registry.deregister(client)
         };
     }
 
