@@ -3,9 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io;
-
-use rustix::io::Errno;
+use std::io::{self, ErrorKind};
 
 use crate::config::{Address, Config, Pool, Source, Tcp};
 use crate::sys::options::{self, Refused};
@@ -99,30 +97,32 @@ fn explain(out: &mut String, whose: &str, tcp: &Tcp, refused: &Refused) {
 
 /// Why an option was refused, and what to do about it.
 fn reason(option: &str, error: &io::Error) -> (String, String) {
-    let is = |errno: Errno| error.raw_os_error() == Some(errno.raw_os_error());
+    /// ENODEV on Linux, where alone there is this option.
+    const NO_DEVICE: Option<i32> = Some(19);
+    let is = |kind| error.kind() == kind;
     let algorithms = |which: &str| {
         let read = fs::read_to_string(format!("/proc/sys/net/ipv4/tcp_{which}_congestion_control"));
         read.unwrap_or_default().trim().to_owned()
     };
     match option {
-        "congestion" if is(Errno::NOENT) => (
+        "congestion" if is(ErrorKind::NotFound) => (
             format!("this kernel has no such algorithm; it has: {}", algorithms("available")),
             "take one of those, or load another with `modprobe tcp_NAME`".to_owned(),
         ),
-        "congestion" if is(Errno::PERM) => (
+        "congestion" if is(ErrorKind::PermissionDenied) => (
             format!("it takes CAP_NET_ADMIN; without it: {}", algorithms("allowed")),
             "take one of those, or add it to the sysctl net.ipv4.tcp_allowed_congestion_control".to_owned(),
         ),
-        "mark" if is(Errno::PERM) => (
+        "mark" if is(ErrorKind::PermissionDenied) => (
             "it takes CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17".to_owned(),
             "start it as root, or with CAP_NET_RAW in AmbientCapabilities= and CapabilityBoundingSet= of the systemd unit; \
              `process.user` keeps it where `mark` is set at the start"
                 .to_owned(),
         ),
-        "interface" if is(Errno::NODEV) => {
+        "interface" if error.raw_os_error() == NO_DEVICE => {
             ("there is no such device".to_owned(), "`ip link` shows those that there are".to_owned())
         }
-        "interface" if is(Errno::PERM) => (
+        "interface" if is(ErrorKind::PermissionDenied) => (
             "it takes CAP_NET_RAW".to_owned(),
             "start it as root, or with CAP_NET_RAW in AmbientCapabilities= and CapabilityBoundingSet= of the systemd unit"
                 .to_owned(),

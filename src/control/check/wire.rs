@@ -112,9 +112,11 @@ impl Wire {
 
     /// Ends it with a reset.
     pub(super) fn reset(self) {
-        if let Socket::Tcp(stream) = self.socket {
+        match self.socket {
             // One that cannot be reset is closed.
-            let _ = stream.set_zero_linger();
+            Socket::Tcp(stream) => drop(stream.set_zero_linger()),
+            #[cfg(unix)]
+            Socket::Unix(_) => {}
         }
     }
 }
