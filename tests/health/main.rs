@@ -15,4 +15,5 @@ mod echo;
 mod fleet;
 mod passive;
 mod real;
+mod recipes;
 mod sessions;

@@ -10,7 +10,7 @@ use crate::control::Run;
 use crate::support::service::{Home, Place, Service, client, installed, run};
 use tidegate::control::model::Health;
 
-fn address(place: &Place) -> SocketAddr {
+pub(crate) fn address(place: &Place) -> SocketAddr {
     match place {
         Place::Ip(address) => *address,
         Place::Unix(_) => panic!("it listens on an IP address"),
@@ -26,9 +26,9 @@ fn checks(run: &Run, count: u64) {
     run.wait_for("more checks", |status| passed(status) >= before + count);
 }
 
-fn redis(more: &[&str]) -> Service {
+pub(crate) fn redis(host: &str, more: &[&str]) -> Service {
     let home = Home::new();
-    let place = home.place("127.0.0.1");
+    let place = home.place(host);
     let [host, port] = place.host_and_port();
     let mut command = home.command("redis-server");
     command.args(["--bind", &host, "--port", &port, "--save", "", "--appendonly", "no"]).args(more);
@@ -40,10 +40,10 @@ fn redis_answers_and_tells_its_role() {
     if !installed(&["redis-server"]) {
         return;
     }
-    let master = redis(&[]);
+    let master = redis("127.0.0.1", &[]);
     let [host, port] = master.place().host_and_port();
-    let replica = redis(&["--replicaof", &host, &port]);
-    let with_password = redis(&["--requirepass", "secret"]);
+    let replica = redis("127.0.0.1", &["--replicaof", &host, &port]);
+    let with_password = redis("127.0.0.1", &["--requirepass", "secret"]);
     for (server, kind, health, reason) in [
         (&master, "redis", Health::Up, "PONG"),
         (&replica, "redis", Health::Up, "PONG"),
@@ -62,11 +62,11 @@ fn redis_answers_and_tells_its_role() {
 }
 
 /// PostgreSQL with the authentication that `hba` says.
-fn postgres(hba: &str) -> Service {
+pub(crate) fn postgres(host: &str, hba: &str) -> Service {
     let home = Home::new();
-    let place = home.place("127.0.0.1");
+    let place = home.place(host);
     run(home.command("initdb").args(["-D", "data", "-U", "postgres", "--no-sync", "-A", "trust"]));
-    home.write("data/pg_hba.conf", &format!("local all all trust\nhost all all 127.0.0.1/32 {hba}\n"));
+    home.write("data/pg_hba.conf", &format!("local all all trust\nhost all all 127.0.0.0/8 {hba}\n"));
     let [host, port] = place.host_and_port();
     let mut command = home.command("postgres");
     command.args(["-D", "data", "-h", &host, "-p", &port, "-k", home.path("").to_str().unwrap(), "-F"]);
@@ -78,7 +78,7 @@ fn postgres_takes_sessions_and_writes_no_line_for_checks() {
     if !installed(&["postgres", "initdb", "psql"]) {
         return;
     }
-    let asks = postgres("scram-sha-256");
+    let asks = postgres("127.0.0.1", "scram-sha-256");
     let gate = checked(address(asks.place()), "kind = \"postgres\"");
     crate::fleet::wait_until(&gate, "s0", Health::Up);
     checks(&gate, 10);
@@ -88,7 +88,7 @@ fn postgres_takes_sessions_and_writes_no_line_for_checks() {
     assert!(!after.contains("LOG:") && !after.contains("FATAL"), "{after}");
     drop(gate);
 
-    let trusts = postgres("trust");
+    let trusts = postgres("127.0.0.1", "trust");
     let gate = checked(address(trusts.place()), "kind = \"postgres\"");
     crate::fleet::wait_until(&gate, "s0", Health::Up);
     let [host, port] = trusts.place().host_and_port();
@@ -107,13 +107,10 @@ fn postgres_takes_sessions_and_writes_no_line_for_checks() {
     assert!(left.trim().parse::<u32>().unwrap() <= 1, "{left}");
 }
 
-#[test]
-fn mariadb_takes_sessions_and_locks_nobody_out() {
-    if !installed(&["mariadbd", "mariadb-install-db", "mariadb"]) {
-        return;
-    }
+/// MariaDB with the user `root`, who has no password on its socket in its home.
+pub(crate) fn mariadb(host: &str) -> Service {
     let home = Home::new();
-    let place = home.place("127.0.0.1");
+    let place = home.place(host);
     let [host, port] = place.host_and_port();
     let user = home.user();
     let data = home.path("data").display().to_string();
@@ -126,7 +123,15 @@ fn mariadb_takes_sessions_and_locks_nobody_out() {
     command.args([&format!("--port={port}"), &format!("--socket={}", home.path("socket").display())]);
     // Three clients that break off their handshake, and their host is locked out.
     command.args(["--max-connect-errors=3", "--innodb-flush-method=fsync", "--skip-log-bin"]);
-    let server = Service::start(home, place, &mut command);
+    Service::start(home, place, &mut command)
+}
+
+#[test]
+fn mariadb_takes_sessions_and_locks_nobody_out() {
+    if !installed(&["mariadbd", "mariadb-install-db", "mariadb"]) {
+        return;
+    }
+    let server = mariadb("127.0.0.1");
     let gate = checked(address(server.place()), "kind = \"mysql\"");
     crate::fleet::wait_until(&gate, "s0", Health::Up);
     checks(&gate, 10);
