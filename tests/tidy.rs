@@ -210,8 +210,8 @@ fn machine_paths(file: &File) -> Vec<String> {
     findings
 }
 
-/// Names of tests in `docs/TRAPS.md` for which there is no function.
-fn unknown_tests(traps: &str, files: &[File]) -> Vec<String> {
+/// Names of tests in the last column of a page's tables for which there is no function.
+fn unknown_tests(page: &File, files: &[File]) -> Vec<String> {
     let functions: BTreeSet<String> = files
         .iter()
         .filter(|file| file.path.starts_with("tests/") || file.path.starts_with("src/"))
@@ -219,14 +219,14 @@ fn unknown_tests(traps: &str, files: &[File]) -> Vec<String> {
         .flat_map(|file| code::functions(&blank(&file.text)))
         .collect();
     let mut findings = Vec::new();
-    let rows = traps.lines().enumerate().filter(|(_, line)| line.starts_with('|'));
+    let rows = page.text.lines().enumerate().filter(|(_, line)| line.starts_with('|'));
     for (number, row) in rows {
         let Some(cell) = row.trim_end_matches(['|', ' ']).rsplit('|').next() else { continue };
         let quoted = cell.split('`').skip(1).step_by(2);
         // A test may be named with its file, as in `tests/engines.rs: stuck_client`.
         for name in quoted.map(|name| name.rsplit(' ').next().unwrap_or(name)) {
             if !functions.contains(name) {
-                findings.push(format!("docs/TRAPS.md:{}: there is no test `{name}`", number + 1));
+                findings.push(format!("{}: there is no test `{name}`", page.at(number)));
             }
         }
     }
@@ -283,10 +283,12 @@ fn no_path_of_a_machine_is_in_the_tree() {
 }
 
 #[test]
-fn traps_name_tests_that_exist() {
+fn pages_name_tests_that_exist() {
     let files = tree();
-    let traps = files.iter().find(|file| file.path == "docs/TRAPS.md").expect("the list of traps");
-    assert_none(&unknown_tests(&traps.text, &files));
+    for page in ["docs/TRAPS.md", "docs/features.md"] {
+        let page = files.iter().find(|file| file.path == page).expect("the page is there");
+        assert_none(&unknown_tests(page, &files));
+    }
 }
 
 /// Each check finds what it looks for, and nothing in what is right.
@@ -391,7 +393,9 @@ mod the_checks {
     #[test]
     fn find_tests_that_do_not_exist() {
         let files = [File::new("tests/engines.rs", "fn stuck_client() {}\n// fn stuck_server() {}")];
-        let row = |test: &str| format!("| trap | test |\n|---|---|\n| a `thing` | {test} |\n");
+        let row = |test: &str| {
+            File::new("docs/TRAPS.md", &format!("| trap | test |\n|---|---|\n| a `thing` | {test} |\n"))
+        };
         found(unknown_tests(&row("`stuck_client`, `tests/engines.rs: stuck_client`"), &files), &[]);
         found(
             unknown_tests(&row("`stuck_client`, `stuck_server`"), &files),
