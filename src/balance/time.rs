@@ -1,0 +1,129 @@
+//! How long it takes to reach a server, as the mean that rises at once and falls slowly: peak EWMA, as in Finagle.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::tick::Tick;
+
+/// What was seen so long ago counts 1/e.
+const DECAY: Duration = Duration::from_secs(10);
+
+/// The time to reach one server. It is written once for each connection, and read by picks alone.
+#[derive(Debug, Default)]
+pub struct ReachTime(
+    /// Milliseconds as the bits of an `f32` above the lower half of the tick of the last change, so that both change at once.
+    /// 0 is nothing known.
+    AtomicU64,
+);
+
+impl ReachTime {
+    /// It took so long to connect. A longer time than the mean takes its place; a shorter one pulls it down by as much as the
+    /// time since the last one says.
+    pub fn saw(&self, now: Tick, took: Duration) {
+        let took = took.as_secs_f32() * 1e3;
+        let next = |before: u64| {
+            let mean = decayed(before, now).map_or(took, |(mean, weight)| {
+                let mean = mean + took * (1.0 - weight);
+                took.max(mean)
+            });
+            Some(pack(mean, now))
+        };
+        // Relaxed: nothing else follows from it.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    /// Begins with this mean, unless something is known already.
+    pub fn begin(&self, now: Tick, mean_ms: f32) {
+        let _ = self.0.compare_exchange(0, pack(mean_ms, now), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// The mean in milliseconds; `None` before the first connection. The longer nothing was seen the lower it is, so that a
+    /// slow server is tried again.
+    #[must_use]
+    pub fn mean_ms(&self, now: Tick) -> Option<f32> {
+        decayed(self.0.load(Ordering::Relaxed), now).map(|(mean, _)| mean)
+    }
+}
+
+/// The mean with what time has left of it, and that part.
+fn decayed(packed: u64, now: Tick) -> Option<(f32, f32)> {
+    if packed == 0 {
+        return None;
+    }
+    let mean = f32::from_bits(u32::try_from(packed >> 32).unwrap_or(0));
+    // The difference of the lower halves is right for 49 days, after which little is left either way. Another worker's clock
+    // may be a little behind.
+    let since = low(now.0).wrapping_sub(low(packed));
+    let since = if since > u32::MAX / 2 { 0 } else { since };
+    let weight = (-Duration::from_millis(since.into()).div_duration_f32(DECAY)).exp();
+    Some((mean * weight, weight))
+}
+
+/// Never 0: a mean of nothing at the very beginning is a tiny one.
+fn pack(mean_ms: f32, now: Tick) -> u64 {
+    u64::from(mean_ms.max(f32::MIN_POSITIVE).to_bits()) << 32 | u64::from(low(now.0))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+fn low(number: u64) -> u32 {
+    number as u32
+}
+
+/// The middle one of some means; `None` of none.
+#[must_use]
+pub fn median(means: impl Iterator<Item = f32>) -> Option<f32> {
+    let mut means: Vec<f32> = means.collect();
+    means.sort_unstable_by(f32::total_cmp);
+    means.get(means.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_longer_time_counts_at_once_and_shorter_ones_little_by_little() {
+        let time = ReachTime::default();
+        assert_eq!(time.mean_ms(Tick(5)), None);
+        time.saw(Tick(1_000), ms(3));
+        assert_eq!(time.mean_ms(Tick(1_000)), Some(3.0));
+        time.saw(Tick(1_001), ms(40));
+        assert_eq!(time.mean_ms(Tick(1_001)), Some(40.0));
+        // 10 s later 1/e of the old time counts, and the rest is the new one.
+        time.saw(Tick(11_001), ms(2));
+        let mean = time.mean_ms(Tick(11_001)).unwrap();
+        assert!((mean - (40.0 / std::f32::consts::E + 2.0 * (1.0 - 1.0 / std::f32::consts::E))).abs() < 0.01, "{mean}");
+    }
+
+    #[test]
+    fn what_was_not_seen_for_long_is_forgotten() {
+        let time = ReachTime::default();
+        time.saw(Tick(0), ms(1_000));
+        let after = |seconds: u64| time.mean_ms(Tick(seconds * 1_000)).unwrap();
+        assert!(after(10) < 368.0 && after(10) > 367.0 && after(69) < 1.1);
+        assert!(after(3_000_000) < 0.001, "half of the ticks that are told apart is 24 days");
+    }
+
+    #[test]
+    fn who_is_new_begins_where_it_is_told_and_only_then() {
+        let time = ReachTime::default();
+        time.begin(Tick(7), 12.0);
+        time.begin(Tick(8), 90.0);
+        assert_eq!(time.mean_ms(Tick(7)), Some(12.0));
+        assert_eq!(median([3.0, 1.0, 9.0].into_iter()), Some(3.0));
+        assert_eq!(median([].into_iter()), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_a_little_behind_does_no_harm() {
+        let time = ReachTime::default();
+        time.saw(Tick(1_000), ms(3));
+        assert_eq!(time.mean_ms(Tick(998)), Some(3.0));
+        time.saw(Tick(0), ms(0));
+        assert!(time.mean_ms(Tick(0)).is_some());
+    }
+}

@@ -1,0 +1,76 @@
+//! What a listener is.
+
+use std::num::NonZeroU32;
+
+use super::{AccessRules, Address, EngineKind, Limits, OwnTimeouts, Tcp};
+
+/// `[listener.NAME]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// NAME
+    pub name: String,
+    /// `bind`: at least one address.
+    pub bind: Vec<Address>,
+    /// `pool`: an index into [`Config::pools`].
+    pub pool: usize,
+    /// `engine`; `None` is `"inherit"`, the process's.
+    pub engine: Option<EngineKind>,
+    /// `backlog`; `None` is `"auto"`, the system's somaxconn.
+    pub backlog: Option<NonZeroU32>,
+    /// `accept_balance`
+    pub accept_balance: AcceptBalance,
+    /// `maxconn`: its connections at a time; `None` is `"off"`.
+    pub maxconn: Option<NonZeroU32>,
+    /// `at_maxconn`
+    pub at_maxconn: AtMaxconn,
+    /// `when_no_upstream`
+    pub when_no_upstream: WhenNoUpstream,
+    /// `[listener.NAME.timeouts]`
+    pub timeouts: OwnTimeouts,
+    /// `[listener.NAME.tcp]` over `[defaults.tcp]`: the sockets towards clients.
+    pub tcp: Tcp,
+    /// `[listener.NAME.access]`
+    pub access: AccessRules,
+    /// `[listener.NAME.limits]`
+    pub limits: Limits,
+}
+
+/// `accept_balance`: which worker gets a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptBalance {
+    /// The one that accepts it hands it to another one that has fewer.
+    LeastLoaded,
+    /// The one that the kernel chose, by a hash of the addresses.
+    Reuseport,
+}
+
+impl AcceptBalance {
+    pub(super) const NAMES: [(&'static str, Self); 2] =
+        [("least_loaded", Self::LeastLoaded), ("reuseport", Self::Reuseport)];
+}
+
+/// `at_maxconn`: what a client meets when a limit is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtMaxconn {
+    /// It waits in the kernel's backlog.
+    Wait,
+    /// It is reset.
+    Reject,
+}
+
+impl AtMaxconn {
+    pub(super) const NAMES: [(&'static str, Self); 2] = [("wait", Self::Wait), ("reject", Self::Reject)];
+}
+
+/// `when_no_upstream`: what a client meets for which no server can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenNoUpstream {
+    /// It is reset, so that it cannot take that for an answer.
+    Rst,
+    /// Its connection is closed, by FIN.
+    Close,
+}
+
+impl WhenNoUpstream {
+    pub(super) const NAMES: [(&'static str, Self); 2] = [("rst", Self::Rst), ("close", Self::Close)];
+}

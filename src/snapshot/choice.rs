@@ -1,0 +1,75 @@
+//! Which servers of a pool are chosen among as things are.
+
+use std::net::IpAddr;
+
+use super::{Health, Server, ServerId};
+use crate::balance::{Balancer, Loads, Pick};
+use crate::config::ServerState;
+
+/// Who gets the new connections of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serving {
+    /// Its servers, as it should be.
+    Servers,
+    /// Its backup servers: no other takes connections.
+    Backups,
+    /// Those that are down or ejected, since `all_down` says so and there are no others.
+    Down,
+    /// Nobody.
+    Nobody,
+}
+
+impl Serving {
+    /// Each with its name.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("servers", Self::Servers),
+        ("backups", Self::Backups),
+        ("down", Self::Down),
+        ("nobody", Self::Nobody),
+    ];
+
+    /// What serves of these servers, with `try_all` or without.
+    pub(super) fn of<'a>(servers: impl Iterator<Item = &'a Server> + Clone, try_all: bool) -> Self {
+        [Self::Servers, Self::Backups, Self::Down]
+            .into_iter()
+            .filter(|serving| try_all || *serving != Self::Down)
+            .find(|serving| servers.clone().any(|server| serving.takes(server)))
+            .unwrap_or(Self::Nobody)
+    }
+
+    /// Whether that server is one of those.
+    #[must_use]
+    pub fn takes(self, server: &Server) -> bool {
+        let is_ready = server.removed.is_none() && server.state == ServerState::Ready && server.weight > 0;
+        let is_up = server.health == Health::Up;
+        is_ready
+            && match self {
+                Self::Servers => is_up && !server.backup,
+                Self::Backups => is_up && server.backup,
+                Self::Down => !is_up,
+                Self::Nobody => false,
+            }
+    }
+}
+
+/// What chooses.
+#[derive(Debug)]
+pub struct Choice {
+    /// Among whom.
+    pub serving: Serving,
+    /// Among those.
+    pub balancer: Balancer,
+    /// Among backup servers, for a client that has failed at all others.
+    pub backups: Option<Balancer>,
+}
+
+impl Choice {
+    /// As [`Balancer::pick`].
+    #[must_use]
+    pub fn pick(&self, tried: &[ServerId], seed: u64, client: Option<IpAddr>, loads: &impl Loads) -> Pick {
+        match (self.balancer.pick(tried, seed, client, loads), &self.backups) {
+            (Pick::None, Some(backups)) => backups.pick(tried, seed, client, loads),
+            (pick, _) => pick,
+        }
+    }
+}
