@@ -26,6 +26,7 @@
 //! | [`cause`] | why a connection ended |
 //! | [`path`] | pure: what the network was like on the way to a peer, and what that means in words |
 //! | [`relay`] | pure: the two directions of a connection, counted |
+//! | [`proxy_header`] | pure: headers of the PROXY protocol, read and written |
 //!
 //! `docs/ARCHITECTURE.md` in the repository tells the reasons.
 
@@ -48,6 +49,7 @@ pub mod lab;
 pub mod logging;
 pub mod path;
 pub mod process;
+pub mod proxy_header;
 pub mod relay;
 mod say;
 pub mod session;

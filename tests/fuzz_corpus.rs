@@ -1,5 +1,7 @@
 //! What the fuzzers of `fuzz/` have found worth keeping, played again.
 
+#[path = "support/header.rs"]
+mod header;
 #[path = "support/reread.rs"]
 mod reread;
 #[path = "support/trace.rs"]
@@ -19,6 +21,15 @@ fn configurations() {
         .map(|wanted| replay("config", reread::check).into_iter().filter(|taken| *taken == wanted).count());
     println!("{taken} configurations, {refused} other texts");
     assert!(taken >= 8 && refused >= 8, "{taken} and {refused}: where is the corpus?");
+}
+
+#[test]
+fn proxy_headers() {
+    let [whole, refused] = [true, false].map(|wanted| {
+        replay("proxy_header", header::check).into_iter().filter(|whole| *whole == wanted).count()
+    });
+    println!("{whole} headers, {refused} other texts");
+    assert!(whole >= 8 && refused >= 8, "{whole} and {refused}: where is the corpus?");
 }
 
 /// Plays every file of a corpus; says what came of each. The name of the last one is printed by a test that fails.
