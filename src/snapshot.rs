@@ -4,6 +4,7 @@
 //! A reload makes a new one ([`Snapshot::next`]), which shares the counts of everything that keeps its name, under the
 //! same id. What was removed keeps its id, too, as long as connections belong to it and a while longer.
 
+mod choice;
 mod queue;
 
 use std::collections::HashMap;
@@ -18,11 +19,14 @@ use tokio::sync::Notify;
 
 use crate::admission::Admission;
 pub use crate::balance::ServerId;
-use crate::balance::{Balancer, BySource, LeastConnections, Rotate, TwoChoices};
+use crate::balance::{
+    self, Balancer, BySource, First, LeastConnections, Loads, ReachTime, Rotate, TwoChoices,
+};
 use crate::config::{self, AcceptBalance, AtMaxconn, OnRemoved, ServerState, WhenNoUpstream};
 use crate::health;
 use crate::tally::{ListenerTally, ServerTally};
 use crate::tick::Tick;
+pub use choice::{Choice, Serving};
 pub use queue::Queue;
 
 /// How long the id of something that was removed is not given to anything else once its last connection has ended: log
@@ -111,7 +115,7 @@ pub struct Pool {
     /// How it chooses among its servers.
     pub balance: config::Balance,
     /// What chooses.
-    pub balancer: Balancer,
+    pub choice: Choice,
     /// What becomes of the connections of a server that is removed.
     pub on_removed: OnRemoved,
     /// When those end that were asked to leave and have not; `None` is never.
@@ -143,10 +147,14 @@ pub struct Server {
     pub addr: config::Address,
     /// Its share of new connections.
     pub weight: u16,
+    /// It is for when no other server of its pool takes connections.
+    pub backup: bool,
     /// Whether it gets new connections.
     pub state: ServerState,
     /// What checks and connects have found; only one that is up gets new connections.
     pub health: Health,
+    /// How long it takes to reach it; kept only where its pool chooses by that.
+    pub reach: Option<Arc<ReachTime>>,
     /// Connects that fail in a row until that is told; 0 is never.
     pub max_fails: u32,
     /// Its connections, in all workers, those that are being made included, and its `maxconn`.
@@ -385,23 +393,20 @@ impl Snapshot {
         for pool in &config.pools {
             let id = places.pool(&pool.name, pools.len())?;
             let mut members = Vec::with_capacity(pool.servers.len());
-            let mut weights = Vec::with_capacity(pool.servers.len());
             for server in &pool.servers {
                 let key = (pool.name.clone(), server.name.clone());
                 let over = overrides.get(&key).copied().unwrap_or_default();
                 let condition = conditions.get(&key).copied().unwrap_or_default();
                 let index = places.server(id, server, &servers);
-                let server = Server::new(id, server, over, condition.health, pool.passive.max_fails);
-                weights.push((server.effective_weight(), condition.step));
-                members.push(put_server(&mut servers, index, server));
+                let server = Server::new(id, server, over, condition.health, pool);
+                members.push((put_server(&mut servers, index, server), condition.step));
             }
-            let members: Vec<_> = members.into_iter().zip(health::shares(&weights)).collect();
-            let balancer = self.balancer(id, pool.balance, &members, &servers);
+            let choice = self.choice(id, pool, &members, &servers, now);
             let queue = self.queue(id, pool);
             let pool = Pool {
                 name: pool.name.as_str().into(),
                 balance: pool.balance,
-                balancer,
+                choice,
                 on_removed: pool.on_removed,
                 drain_timeout: pool.drain_timeout,
                 close_rate: pool.close_rate,
@@ -435,34 +440,33 @@ impl Snapshot {
         })
     }
 
-    /// Chooses among `members` of `servers`; what was there before and fits goes on: who had the last turn, or a table.
-    fn balancer(
+    /// What chooses among `members` of `servers`, each at a step of its slow start.
+    fn choice(
         &self,
-        pool: PoolId,
-        balance: config::Balance,
-        members: &[(ServerId, u16)],
+        id: PoolId,
+        pool: &config::Pool,
+        members: &[(ServerId, u32)],
         servers: &[Server],
-    ) -> Balancer {
-        let before = self.pools.get(usize::from(pool.0)).map(|pool| &pool.balancer);
-        match balance {
-            config::Balance::TwoChoices => Balancer::TwoChoices(TwoChoices::new(members)),
-            config::Balance::Random => Balancer::Random(TwoChoices::new(members)),
-            config::Balance::LeastConnections => Balancer::LeastConnections(LeastConnections::new(members)),
-            config::Balance::RoundRobin => {
-                let rotate = Rotate::new(members);
-                Balancer::RoundRobin(match before {
-                    Some(Balancer::RoundRobin(before)) => rotate.after(before),
-                    _ => rotate,
-                })
-            }
-            config::Balance::Source(spread) => {
-                let named =
-                    || members.iter().map(|(id, weight)| (*id, *weight, &*servers[id.0 as usize].name));
-                Balancer::BySource(match before {
-                    Some(Balancer::BySource(before)) if before.is_over(named(), spread) => Arc::clone(before),
-                    _ => Arc::new(BySource::new(named(), spread)),
-                })
-            }
+        now: Tick,
+    ) -> Choice {
+        let server = |id: ServerId| &servers[id.0 as usize];
+        let all: Vec<&Server> = members.iter().map(|(id, _)| server(*id)).collect();
+        begin_at_the_median(all.iter().filter_map(|server| server.reach.as_deref()), now);
+        let serving = Serving::of(&all, pool.all_down == config::AllDown::TryAll);
+        let before = self.pools.get(usize::from(id.0)).map(|pool| &pool.choice);
+        let among = |serving: Serving, before| {
+            let weight = |id| if serving.takes(server(id)) { server(id).weight } else { 0 };
+            let weights: Vec<_> = members.iter().map(|(id, step)| (weight(*id), *step)).collect();
+            let ids = members.iter().map(|(id, _)| *id);
+            balancer(pool.balance, &ids.zip(health::shares(&weights)).collect::<Vec<_>>(), servers, before)
+        };
+        let has_backups = all.iter().any(|server| Serving::Backups.takes(server));
+        let with_backups = serving == Serving::Servers && has_backups;
+        Choice {
+            serving,
+            balancer: among(serving, before.map(|choice| &choice.balancer)),
+            backups: with_backups
+                .then(|| among(Serving::Backups, before.and_then(|choice| choice.backups.as_ref()))),
         }
     }
 
@@ -515,9 +519,70 @@ impl Snapshot {
         all.iter().copied().filter(move |from| to.is_some_and(|to| to.is_ipv4() == from.is_ipv4()))
     }
 
+    /// What a pick is told of the servers.
+    #[must_use]
+    pub fn loads(&self, now: Tick) -> Now<'_> {
+        Now { snapshot: self, now }
+    }
+
     /// The servers of a pool with their ids, those that were removed too.
     pub fn members(&self, pool: PoolId) -> impl Iterator<Item = (ServerId, &Server)> {
         (0..).map(ServerId).zip(&self.servers).filter(move |(_, server)| server.pool == pool)
+    }
+}
+
+/// Chooses among `members` of `servers`; what was there `before` and fits goes on: who had the last turn, or a table.
+fn balancer(
+    balance: config::Balance,
+    members: &[(ServerId, u16)],
+    servers: &[Server],
+    before: Option<&Balancer>,
+) -> Balancer {
+    match balance {
+        config::Balance::TwoChoices => Balancer::TwoChoices(TwoChoices::new(members)),
+        config::Balance::Random => Balancer::Random(TwoChoices::new(members)),
+        config::Balance::LeastConnections => Balancer::LeastConnections(LeastConnections::new(members)),
+        config::Balance::LeastTime => Balancer::LeastTime(TwoChoices::new(members)),
+        config::Balance::First => Balancer::First(First::new(members)),
+        config::Balance::RoundRobin => {
+            let rotate = Rotate::new(members);
+            Balancer::RoundRobin(match before {
+                Some(Balancer::RoundRobin(before)) => rotate.after(before),
+                _ => rotate,
+            })
+        }
+        config::Balance::Source(spread) => {
+            let named = || members.iter().map(|(id, weight)| (*id, *weight, &*servers[id.0 as usize].name));
+            Balancer::BySource(match before {
+                Some(Balancer::BySource(before)) if before.is_over(named(), spread) => Arc::clone(before),
+                _ => Arc::new(BySource::new(named(), spread)),
+            })
+        }
+    }
+}
+
+/// Servers of which nothing is known yet begin in the middle of the others: neither does everybody run to them nor does nobody
+/// try them.
+fn begin_at_the_median<'a>(all: impl Iterator<Item = &'a ReachTime> + Clone, now: Tick) {
+    if let Some(median) = balance::median(all.clone().filter_map(|time| time.mean_ms(now))) {
+        all.for_each(|time| time.begin(now, median));
+    }
+}
+
+/// The servers as a pick sees them.
+#[derive(Clone, Copy, Debug)]
+pub struct Now<'a> {
+    snapshot: &'a Snapshot,
+    now: Tick,
+}
+
+impl Loads for Now<'_> {
+    fn load(&self, server: ServerId) -> Option<u32> {
+        self.snapshot.server(server).connections.below()
+    }
+
+    fn reach_ms(&self, server: ServerId) -> Option<f32> {
+        self.snapshot.server(server).reach.as_ref()?.mean_ms(self.now)
     }
 }
 
@@ -600,7 +665,11 @@ impl Pool {
         Self {
             name: Arc::clone(&self.name),
             balance: self.balance,
-            balancer: Balancer::TwoChoices(TwoChoices::new(&[])),
+            choice: Choice {
+                serving: Serving::Nobody,
+                balancer: Balancer::First(First::new(&[])),
+                backups: None,
+            },
             on_removed: self.on_removed,
             drain_timeout: self.drain_timeout,
             close_rate: self.close_rate,
@@ -640,26 +709,21 @@ fn put<T>(all: &mut Vec<T>, index: usize, one: T) {
 
 impl Server {
     /// One that has no connection yet.
-    fn new(pool: PoolId, server: &config::Server, over: Override, health: Health, max_fails: u32) -> Self {
+    fn new(pool: PoolId, server: &config::Server, over: Override, health: Health, of: &config::Pool) -> Self {
         Self {
             name: server.name.as_str().into(),
             pool,
             addr: server.addr.clone(),
             weight: over.weight.unwrap_or(server.weight),
+            backup: server.backup,
             state: over.state.unwrap_or(server.state),
             health,
-            max_fails,
+            reach: (of.balance == config::Balance::LeastTime).then(Arc::default),
+            max_fails: of.passive.max_fails,
             connections: Limit::new(server.maxconn.map_or(u32::MAX, NonZeroU32::get)),
             tally: Arc::default(),
             removed: None,
         }
-    }
-
-    /// Its share of new connections as things are.
-    #[must_use]
-    pub fn effective_weight(&self) -> u16 {
-        let takes = self.removed.is_none() && self.state == ServerState::Ready && self.health == Health::Up;
-        if takes { self.weight } else { 0 }
     }
 }
 
@@ -670,6 +734,9 @@ fn put_server(all: &mut Vec<Server>, index: usize, mut server: Server) -> Server
     if let Some(own) = all.get(index).filter(is_own) {
         let connections = own.connections.with_most(server.connections.most());
         (server.connections, server.tally) = (connections, Arc::clone(&own.tally));
+        if server.reach.is_some() && own.reach.is_some() {
+            server.reach.clone_from(&own.reach);
+        }
     }
     put(all, index, server);
     ServerId(u32::try_from(index).expect("configuration limits the number of servers"))

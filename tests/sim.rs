@@ -91,6 +91,7 @@ fn configuration(plan: &Plan) -> Config {
         addr: SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 8000 + number as u16)).into(),
         weight: 1,
         maxconn: plan.server_maxconn.and_then(NonZeroU32::new),
+        backup: false,
         state: ServerState::Ready,
     };
     let listener = |number: usize| Listener {
@@ -137,6 +138,7 @@ fn configuration(plan: &Plan) -> Config {
         pools: vec![Pool {
             name: "p".into(),
             balance: Balance::RoundRobin,
+            all_down: tidegate::config::AllDown::Reject,
             on_down: OnDown::Keep,
             on_removed: OnRemoved::Drain,
             slow_start: None,

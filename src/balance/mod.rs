@@ -1,14 +1,18 @@
 //! Which server is next. Pure: no socket, no clock; what is shared are a cursor and counts that are touched
 //! once for each connection.
 
+mod first;
 mod least;
 mod rotate;
 mod source;
+mod time;
 mod two_choices;
 
+pub use first::First;
 pub use least::LeastConnections;
 pub use rotate::Rotate;
 pub use source::BySource;
+pub use time::{ReachTime, median};
 pub use two_choices::TwoChoices;
 
 use std::net::IpAddr;
@@ -35,8 +39,29 @@ pub enum Balancer {
     Random(TwoChoices),
     /// Of all, the one with the fewest connections.
     LeastConnections(LeastConnections),
+    /// Of two drawn at random, the one that is reached sooner, for its connections.
+    LeastTime(TwoChoices),
+    /// The first that has room.
+    First(First),
     /// By the client's address. The next snapshot has the same one as long as the servers are the same.
     BySource(Arc<BySource>),
+}
+
+/// What a pick may ask of the servers. A function that tells the connections of each is enough for most.
+pub trait Loads {
+    /// A server's connections, those that are being made included; `None` when it is full.
+    fn load(&self, server: ServerId) -> Option<u32>;
+
+    /// How long it takes to reach it, in milliseconds; `None` when that is not known.
+    fn reach_ms(&self, _: ServerId) -> Option<f32> {
+        None
+    }
+}
+
+impl<F: Fn(ServerId) -> Option<u32>> Loads for F {
+    fn load(&self, server: ServerId) -> Option<u32> {
+        self(server)
+    }
 }
 
 /// What a pick has found.
@@ -52,20 +77,18 @@ pub enum Pick {
 
 impl Balancer {
     /// The next server for `client` that is not in `tried` (at most [`TRIED_MAX`]) and not full. `seed` differs from pick to
-    /// pick; `load` tells a server's connections, or `None` when it is full.
+    /// pick.
     #[must_use]
-    pub fn pick(
-        &self,
-        tried: &[ServerId],
-        seed: u64,
-        client: Option<IpAddr>,
-        load: impl Fn(ServerId) -> Option<u32>,
-    ) -> Pick {
+    pub fn pick(&self, tried: &[ServerId], seed: u64, client: Option<IpAddr>, loads: &impl Loads) -> Pick {
+        let load = |server| loads.load(server);
+        let has_room = |server| loads.load(server).is_some();
         match self {
-            Self::RoundRobin(rotate) => rotate.pick(tried, |server| load(server).is_some()),
+            Self::RoundRobin(rotate) => rotate.pick(tried, has_room),
             Self::TwoChoices(choices) => choices.pick(tried, random(seed), load),
-            Self::Random(shares) => shares.pick_any(tried, random(seed), |server| load(server).is_some()),
+            Self::Random(shares) => shares.pick_any(tried, random(seed), has_room),
             Self::LeastConnections(least) => least.pick(tried, load),
+            Self::LeastTime(choices) => choices.pick_sooner(tried, random(seed), loads),
+            Self::First(first) => first.pick(tried, has_room),
             Self::BySource(table) => table.pick(tried, (client, seed), load),
         }
     }

@@ -3,7 +3,11 @@
 //! M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing" (IEEE TPDS 12, 2001): almost as
 //! even as looking at all of them, and, unlike that, without everybody running to the same one.
 
-use super::{Pick, ServerId};
+use super::{Loads, Pick, ServerId};
+
+/// What times are too short by that are counted in whole milliseconds, on average. Among servers that are reached within one,
+/// it leaves the decision to their connections.
+const HALF_TICK_MS: f32 = 0.5;
 
 /// The servers of a pool by weight.
 #[derive(Debug)]
@@ -33,12 +37,19 @@ impl TwoChoices {
     /// it is the best of all that are not.
     #[must_use]
     pub fn pick(&self, tried: &[ServerId], random: u64, load: impl Fn(ServerId) -> Option<u32>) -> Pick {
-        let mut out = Excluded::new(tried);
-        let Some(one) = self.draw(&out, random >> 32) else { return Pick::None };
-        out.add(one);
-        let drawn = [Some(one), self.draw(&out, random & 0xffff_ffff)];
-        let all = || self.servers.iter().copied().filter(|server| !tried.contains(server));
-        let best = self.best(drawn.into_iter().flatten(), &load).or_else(|| self.best(all(), &load));
+        let Some(drawn) = self.draw_two(tried, random) else { return Pick::None };
+        let best = self.best(drawn.into_iter().flatten(), &load);
+        let best = best.or_else(|| self.best(self.all_but(tried), &load));
+        best.map_or(Pick::Full, Pick::Server)
+    }
+
+    /// As [`TwoChoices::pick`], but it takes the one for which the time to reach it, times its connections, is shorter for its
+    /// weight.
+    #[must_use]
+    pub fn pick_sooner(&self, tried: &[ServerId], random: u64, loads: &impl Loads) -> Pick {
+        let Some(drawn) = self.draw_two(tried, random) else { return Pick::None };
+        let best = self.soonest(drawn.into_iter().flatten(), loads);
+        let best = best.or_else(|| self.soonest(self.all_but(tried), loads));
         best.map_or(Pick::Full, Pick::Server)
     }
 
@@ -53,6 +64,33 @@ impl TwoChoices {
         let (before, from) = self.servers.split_at(self.servers.partition_point(|server| server.0 < one.0));
         let mut left = from.iter().chain(before).filter(|server| !tried.contains(server));
         left.find(|server| has_room(**server)).map_or(Pick::Full, |server| Pick::Server(*server))
+    }
+
+    /// Two different servers that are not in `tried`, or one where there is no other; `None` where there is none.
+    fn draw_two(&self, tried: &[ServerId], random: u64) -> Option<[Option<ServerId>; 2]> {
+        let mut out = Excluded::new(tried);
+        let one = self.draw(&out, random >> 32)?;
+        out.add(one);
+        Some([Some(one), self.draw(&out, random & 0xffff_ffff)])
+    }
+
+    fn all_but<'a>(&'a self, tried: &'a [ServerId]) -> impl Iterator<Item = ServerId> + 'a {
+        self.servers.iter().copied().filter(|server| !tried.contains(server))
+    }
+
+    /// The first of those that are reached soonest for their connections and their weight; `None` when all are full. One of
+    /// which nothing is known is taken to be as far as the one that it is compared with.
+    fn soonest(&self, servers: impl Iterator<Item = ServerId>, loads: &impl Loads) -> Option<ServerId> {
+        let known = servers.filter_map(|server| Some((server, loads.load(server)?, loads.reach_ms(server))));
+        let sooner = |one: (ServerId, u32, Option<f32>), other: (ServerId, u32, Option<f32>)| {
+            let either = one.2.or(other.2).unwrap_or(0.0);
+            let cost = |(_, load, time): (ServerId, u32, Option<f32>), against| {
+                let time = f64::from(time.unwrap_or(either) + HALF_TICK_MS);
+                time * (f64::from(load) + 1.0) * f64::from(self.weight(against))
+            };
+            if cost(one, other.0) <= cost(other, one.0) { one } else { other }
+        };
+        known.reduce(sooner).map(|(server, ..)| server)
     }
 
     /// The first of those with the fewest connections for their weight; `None` when all are full.
@@ -160,6 +198,48 @@ mod tests {
     fn of_two_servers_the_less_loaded_always_wins() {
         assert_eq!(shares(&[1, 1], &[], |server| server.0), [10_000, 0]);
         assert_eq!(shares(&[1, 1], &[], |server| 9 - server.0), [0, 10_000]);
+    }
+
+    /// Connections and times by the place of a server, whose ids begin with 5.
+    struct Seen<'a>(&'a [(u32, Option<f32>)]);
+
+    impl Loads for Seen<'_> {
+        fn load(&self, server: ServerId) -> Option<u32> {
+            Some(self.0[(server.0 - 5) as usize].0)
+        }
+
+        fn reach_ms(&self, server: ServerId) -> Option<f32> {
+            self.0[(server.0 - 5) as usize].1
+        }
+    }
+
+    fn sooner(weights: &[u16], seen: &[(u32, Option<f32>)]) -> Vec<u32> {
+        let choices = TwoChoices::new(&from(5, weights));
+        let mut shares = vec![0; weights.len()];
+        for seed in 0..10_000 {
+            if let Pick::Server(server) = choices.pick_sooner(&[], random(seed), &Seen(seen)) {
+                shares[(server.0 - 5) as usize] += 1;
+            }
+        }
+        shares
+    }
+
+    #[test]
+    fn who_is_reached_sooner_wins_until_it_has_more_to_do() {
+        assert_eq!(sooner(&[1, 1], &[(0, Some(20.0)), (0, Some(1.0))]), [0, 10_000]);
+        // 13 times 1.5 is less than 20.5, and 14 times is more.
+        assert_eq!(sooner(&[1, 1], &[(0, Some(20.0)), (12, Some(1.0))]), [0, 10_000]);
+        assert_eq!(sooner(&[1, 1], &[(0, Some(20.0)), (13, Some(1.0))]), [10_000, 0]);
+        assert_eq!(sooner(&[1, 2], &[(0, Some(20.0)), (26, Some(1.0))]), [0, 10_000]);
+    }
+
+    #[test]
+    fn without_times_or_with_none_below_a_millisecond_connections_decide() {
+        for time in [None, Some(0.0)] {
+            assert_eq!(sooner(&[1, 1], &[(3, time), (2, time)]), [0, 10_000]);
+        }
+        assert_eq!(sooner(&[1, 1], &[(3, Some(50.0)), (2, None)]), [0, 10_000]);
+        assert_eq!(sooner(&[1, 1], &[(3, None), (4, Some(50.0))]), [10_000, 0]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::table::table;
 use crate::control::model::{
-    Closing, Configuration, Health, Listener, Phase, Pool, Process, Server, Status, Worker,
+    Closing, Configuration, Health, Listener, Phase, Pool, Process, Server, Serving, Status, Worker,
 };
 use crate::control::words::{NONE, bytes, span};
 
@@ -15,6 +15,7 @@ pub(super) fn tables(status: &Status) -> String {
         listeners(&status.listeners),
         servers(&status.pools),
         checks(&status.pools),
+        degraded(&status.pools),
         queues(&status.pools),
         workers(&status.workers),
         closings(&status.closings),
@@ -104,6 +105,19 @@ fn servers(pools: &[Pool]) -> Vec<Vec<String>> {
     lines
 }
 
+/// Those that are not served as they should be.
+fn degraded(pools: &[Pool]) -> Vec<Vec<String>> {
+    let mut lines = vec![heads(&["POOL", "SERVED BY"])];
+    let serving = |pool: &Pool| match pool.serving {
+        Serving::Servers => None,
+        Serving::Backups => Some("its backup servers"),
+        Serving::Down => Some("servers that are down or ejected"),
+        Serving::Nobody => Some("nobody"),
+    };
+    lines.extend(pools.iter().filter_map(|pool| Some(vec![pool.name.clone(), serving(pool)?.to_owned()])));
+    lines
+}
+
 /// Those for which somebody waits.
 fn queues(pools: &[Pool]) -> Vec<Vec<String>> {
     let mut lines = vec![heads(&["POOL", ">QUEUED", ">AT MOST"])];
@@ -138,12 +152,14 @@ fn cells(pool: &Pool, it: &Server) -> Vec<String> {
 
 /// What was found of a server that is not as it should be.
 fn found(it: &Server) -> String {
-    match (it.health, it.ejected_for_s, it.slow_start_percent) {
+    let role = if it.backup { ", backup" } else { "" };
+    let health = match (it.health, it.ejected_for_s, it.slow_start_percent) {
         (Health::Down, ..) => ", down".to_owned(),
         (Health::Ejected, Some(seconds), _) => format!(", ejected for {seconds} s"),
         (Health::Up, _, Some(percent)) => format!(", slow start at {percent} %"),
         (Health::Ejected | Health::Up, ..) => String::new(),
-    }
+    };
+    role.to_owned() + &health
 }
 
 fn checks(pools: &[Pool]) -> Vec<Vec<String>> {

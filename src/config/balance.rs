@@ -11,6 +11,10 @@ pub enum Balance {
     RoundRobin,
     /// `"least_conn"`: of all, the one with the fewest connections.
     LeastConnections,
+    /// `"least_time"`: of two drawn at random, the one that is reached sooner, for its connections.
+    LeastTime,
+    /// The first that has room.
+    First,
     /// One drawn at random.
     Random,
     /// The same client to the same server.
@@ -18,10 +22,12 @@ pub enum Balance {
 }
 
 impl Balance {
-    pub(super) const NAMES: [(&'static str, Self); 5] = [
+    pub(super) const NAMES: [(&'static str, Self); 7] = [
         ("p2c", Self::TwoChoices),
         ("round_robin", Self::RoundRobin),
         ("least_conn", Self::LeastConnections),
+        ("least_time", Self::LeastTime),
+        ("first", Self::First),
         ("random", Self::Random),
         ("source", Self::Source(SPREAD)),
     ];
@@ -34,6 +40,20 @@ impl Balance {
             other => name_in(&Self::NAMES, &other),
         }
     }
+}
+
+/// `all_down`: what becomes of clients when no server of the pool is up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AllDown {
+    /// They get none.
+    #[default]
+    Reject,
+    /// Those are tried that are down or ejected: checks may be wrong.
+    TryAll,
+}
+
+impl AllDown {
+    pub(super) const NAMES: [(&'static str, Self); 2] = [("reject", Self::Reject), ("try_all", Self::TryAll)];
 }
 
 /// `hash`: how clients are spread over servers by their addresses.

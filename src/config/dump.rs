@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::tables::LEVELS;
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
-    AcceptBalance, Access, AccessFormat, AccessRules, Admin, AtMaxconn, Balance, Check, CheckClose, Config,
-    CpuAffinity, EngineKind, Initial, Kind, Limits, Listener, LogFormat, LogOutput, MatchOn, OnRemoved,
-    OwnTimeouts, Passive, Pool, Probe, Process, Retry, Source, Spread, Step, Table, Tcp, WhenNoUpstream,
-    name_in,
+    AcceptBalance, Access, AccessFormat, AccessRules, Admin, AllDown, AtMaxconn, Balance, Check, CheckClose,
+    Config, CpuAffinity, EngineKind, Initial, Kind, Limits, Listener, LogFormat, LogOutput, MatchOn,
+    OnRemoved, OwnTimeouts, Passive, Pool, Probe, Process, Retry, Source, Spread, Step, Table, Tcp,
+    WhenNoUpstream, name_in,
 };
 
 /// The whole configuration with every default written out, as TOML that [`parse`](super::parse) reads back
@@ -259,6 +259,7 @@ impl Lines {
             let rest = format!("key = \"source\", ipv6_prefix = {ipv6_prefix}, bounded_load = {bound}");
             self.key("hash", format!("{{ {table}, {rest} }}"));
         }
+        self.key("all_down", quoted(name_in(&AllDown::NAMES, &pool.all_down)));
         self.key("on_down", quoted(pool.on_down.name()));
         self.key("on_removed", quoted(name_in(&OnRemoved::NAMES, &pool.on_removed)));
         self.key("drain_timeout", duration_or_off(pool.drain_timeout));
@@ -295,6 +296,7 @@ impl Lines {
             self.key("addr", quoted(&server.addr.to_string()));
             self.key("weight", server.weight);
             self.key("maxconn", server.maxconn.map_or(0, NonZeroU32::get));
+            self.key("backup", server.backup);
             self.key("state", quoted(server.state.name()));
         }
     }

@@ -33,7 +33,7 @@ pub use address::Address;
 pub use admin::Admin;
 pub use admission::{AccessRules, Action, Limits, MatchOn, Rate, Rule};
 use balance::SPREAD;
-pub use balance::{Balance, Spread, Table};
+pub use balance::{AllDown, Balance, Spread, Table};
 pub use dump::{dump, duration_text};
 pub use engine::EngineKind;
 pub use health::{Check, CheckClose, Initial, Kind, LONGEST_TIMEOUT, OnDown, Passive, Probe, Step};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, Balance, Check, OnDown, OwnTimeouts, Passive, Retry, Tcp, name_in};
+use super::{Address, AllDown, Balance, Check, OnDown, OwnTimeouts, Passive, Retry, Tcp, name_in};
 
 /// `[pool.NAME]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Pool {
     pub name: String,
     /// `balance`
     pub balance: Balance,
+    /// `all_down`
+    pub all_down: AllDown,
     /// `on_down`
     pub on_down: OnDown,
     /// `on_removed`
@@ -96,6 +98,8 @@ pub struct Server {
     pub weight: u16,
     /// `maxconn`: its connections at a time, those that are being made included; `None` is 0, any number.
     pub maxconn: Option<NonZeroU32>,
+    /// `backup`: it gets new connections only when no other server of the pool does.
+    pub backup: bool,
     /// `state`
     pub state: ServerState,
 }

@@ -14,9 +14,9 @@ use super::sockets::Edits;
 use super::tables::count_or;
 use super::value::{self, Fault, Parsed};
 use super::{
-    AcceptBalance, AccessRules, Address, AtMaxconn, Balance, CLOSE_RATE, Check, Config, EngineKind, Limits,
-    Listener, OnDown, OnRemoved, OwnTimeouts, Passive, Pool, QUEUE_MAX, Retry, SPREAD, Server, ServerState,
-    Source, Spread, Table, Tcp, Timeouts, WhenNoUpstream, address, known,
+    AcceptBalance, AccessRules, Address, AllDown, AtMaxconn, Balance, CLOSE_RATE, Check, Config, EngineKind,
+    Limits, Listener, OnDown, OnRemoved, OwnTimeouts, Passive, Pool, QUEUE_MAX, Retry, SPREAD, Server,
+    ServerState, Source, Spread, Table, Tcp, Timeouts, WhenNoUpstream, address, known,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -25,7 +25,7 @@ const MOST_TABLES: usize = 4096;
 /// Servers in all pools together.
 const MOST_SERVERS: usize = 65535;
 
-const BALANCE_LATER: &[&str] = &["least_time", "sni", "first"];
+const BALANCE_LATER: &[&str] = &["sni"];
 
 /// A listener whose pool is a name still.
 pub(super) struct DraftListener {
@@ -190,6 +190,7 @@ impl Reader {
         let mut pool = Pool {
             name: name_of(section),
             balance: Balance::TwoChoices,
+            all_down: AllDown::Reject,
             on_down: OnDown::Keep,
             on_removed: OnRemoved::Drain,
             drain_timeout: None,
@@ -213,6 +214,9 @@ impl Reader {
                 "balance" => {
                     self.set(&mut pool.balance, value, |v| value::choice(v, &Balance::NAMES, BALANCE_LATER));
                 }
+                "all_down" => {
+                    self.set(&mut pool.all_down, value, |v| value::choice(v, &AllDown::NAMES, &[]));
+                }
                 "on_down" => self.set(&mut pool.on_down, value, |v| value::choice(v, &OnDown::NAMES, &[])),
                 "on_removed" => {
                     self.set(&mut pool.on_removed, value, |v| value::choice(v, &OnRemoved::NAMES, &[]));
@@ -223,11 +227,8 @@ impl Reader {
                 "check" => {
                     self.with(section, key, value, "pool.NAME.check", |r, s| check = Some(r.check(s)));
                 }
-                "passive" => {
-                    self.with(section, key, value, "pool.NAME.passive", |r, s| {
-                        r.passive(s, &mut pool.passive);
-                    });
-                }
+                "passive" => self
+                    .with(section, key, value, "pool.NAME.passive", |r, s| r.passive(s, &mut pool.passive)),
                 "queue" => self.with(section, key, value, "pool.NAME.queue", |reader, section| {
                     reader.queue(section, &mut pool.queue_max);
                 }),
@@ -244,6 +245,7 @@ impl Reader {
             }
         }
         self.fit_hash(section, &mut pool.balance, hash);
+        self.check_choice(section, &pool);
         if let Some(at) = section.keys.get("source").map(|value| self.at(value.span().start)) {
             self.check_source(at, &pool);
         }
@@ -265,6 +267,24 @@ impl Reader {
                 self.problem(at, fault.help("write balance = \"source\" beside it, or remove it"));
             }
             _ => {}
+        }
+    }
+
+    /// Whether there is something to choose from.
+    fn check_choice(&mut self, section: &Section<'_>, pool: &Pool) {
+        let at = |key: &str| section.keys.get(key).map_or(section.at, |value| self.at(value.span().start));
+        let backups = pool.servers.iter().filter(|server| server.backup).count();
+        if backups > 0 && backups == pool.servers.len() {
+            let fault = Fault::new("every server of the pool is a backup server");
+            return self
+                .problem(at("server"), fault.help("remove `backup` from those that are to serve as a rule"));
+        }
+        let mut all_but_the_last = pool.servers.iter().rev().filter(|server| !server.backup).skip(1);
+        if pool.balance == Balance::First
+            && let Some(endless) = all_but_the_last.find(|server| server.maxconn.is_none())
+        {
+            let message = format!("with \"first\", no server behind {:?} would ever be used", endless.name);
+            self.problem(at("balance"), Fault::new(message).help("give it a `maxconn`"));
         }
     }
 
@@ -365,7 +385,7 @@ impl Reader {
         let mut addr = None;
         let mut weight = 1;
         let mut maxconn = 0;
-        let mut state = ServerState::Ready;
+        let (mut backup, mut state) = (false, ServerState::Ready);
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
                 "name" => {
@@ -382,13 +402,14 @@ impl Reader {
                 "addr" => addr = self.take(value, address::server),
                 "weight" => self.set(&mut weight, value, |v| value::integer(v, 0..=u16::MAX)),
                 "maxconn" => self.set(&mut maxconn, value, |v| value::integer(v, 0..=u32::MAX)),
+                "backup" => self.set(&mut backup, value, value::boolean),
                 "state" => self.set(&mut state, value, |v| value::choice(v, &ServerState::NAMES, &[])),
                 _ => self.unread(section, key, value),
             }
         }
         self.require(section, "name", "write name = \"a\", unique in its pool");
         self.require(section, "addr", "write addr = \"127.0.0.1:9001\"");
-        Some(Server { name: name?, addr: addr?, weight, maxconn: NonZeroU32::new(maxconn), state })
+        Some(Server { name: name?, addr: addr?, weight, maxconn: NonZeroU32::new(maxconn), backup, state })
     }
 
     /// Checks what listeners and pools say of each other, and puts them into a configuration.

@@ -96,6 +96,7 @@ fn least_pool() -> Pool {
     Pool {
         name: "web".to_owned(),
         balance: Balance::RoundRobin,
+        all_down: AllDown::Reject,
         on_down: OnDown::Keep,
         on_removed: OnRemoved::Drain,
         slow_start: None,
@@ -113,6 +114,7 @@ fn least_pool() -> Pool {
             addr: ip("127.0.0.1:9001"),
             weight: 1,
             maxconn: None,
+            backup: false,
             state: ServerState::Ready,
         }],
     }
@@ -691,9 +693,9 @@ levle = "info"
 bind = ["127.0.0.1:8080", "localhost:80"
 pool = "nope"
 [pool.web
-balance = "first"
+balance = "sni"
 [pool.api]
-balance = "first"
+balance = "sni"
 balance = "round_robin"
 server = [{ name = "a", addr = "10.0.0.1" }]
 "#;
@@ -705,7 +707,7 @@ server = [{ name = "a", addr = "10.0.0.1" }]
         "6:1 unknown key `levle` in [log] / did you mean `level`?",
         "8:41 unclosed array, expected `]`",
         "10:10 unclosed table, expected `]`",
-        "13:11 \"first\" is not supported yet by this version / this version has \"p2c\", \"round_robin\", \"least_conn\", \"random\" or \"source\"",
+        "13:11 \"sni\" is not supported yet by this version / this version has \"p2c\", \"round_robin\", \"least_conn\", \"least_time\", \"first\", \"random\" or \"source\"",
         "14:1 `balance` is given twice / keep one of the two",
         "15:32 \"10.0.0.1\" is not an IP address and port / it has no port: write \"10.0.0.1:PORT\"",
     ];

@@ -214,6 +214,9 @@ fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<Stri
     if old.queue_max != new.queue_max {
         out.push(format!("pool {name}: queue.max {} -> {}", old.queue_max, new.queue_max));
     }
+    if old.all_down != new.all_down {
+        out.push(format!("pool {name}: all_down changed"));
+    }
     let rest = |pool: &Pool| (pool.on_down, pool.on_removed, pool.drain_timeout, pool.close_rate);
     if rest(old) != rest(new) {
         out.push(format!("pool {name}: on_down, on_removed, drain_timeout or close_rate changed"));
@@ -243,6 +246,11 @@ fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<Stri
                 if before.maxconn != server.maxconn {
                     let [was, is] = [before.maxconn, server.maxconn].map(|most| number_or("0", most));
                     out.push(format!("server {name}/{}: maxconn {was} -> {is}", server.name));
+                }
+                if before.backup != server.backup {
+                    let is =
+                        if server.backup { "is a backup server now" } else { "is no backup server any more" };
+                    out.push(format!("server {name}/{} {is}", server.name));
                 }
                 if before.state != server.state {
                     let (was, is) = (before.state.name(), server.state.name());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use super::model::{
-    Bytes, Health, Histogram, Listener, Paths, Phase, Pool, Server, ServerState, Status, Worker,
+    Bytes, Health, Histogram, Listener, Paths, Phase, Pool, Server, ServerState, Serving, Status, Worker,
 };
 use crate::cause::Cause;
 
@@ -52,6 +52,7 @@ pub fn render(status: &Status, format: Format) -> String {
     let mut page = Page { format, text: String::new() };
     process(&mut page, status);
     listeners(&mut page, &status.listeners);
+    pools(&mut page, &status.pools);
     servers(&mut page, &status.pools);
     paths(&mut page, status);
     workers(&mut page, &status.workers);
@@ -147,6 +148,25 @@ fn listeners(page: &mut Page, all: &[Listener]) {
     page.family(counter(""), "connections_closed", help, ended);
 }
 
+fn pools(page: &mut Page, pools: &[Pool]) {
+    let each_pool =
+        |value: fn(&Pool) -> Value| pools.iter().map(move |it| (labels(&[("pool", &it.name)]), value(it)));
+    let help = "Clients that wait until a server of the pool has room.";
+    page.family(gauge(""), "queue_length", help, each_pool(|it| it.queued.into()));
+    let help = "Who gets the new connections of the pool: its servers, its backup servers, those that are down, or nobody.";
+    let serving = pools.iter().flat_map(|it| {
+        Serving::NAMES.iter().map(move |(name, serving)| {
+            (labels(&[("pool", it.name.as_str()), ("serving", name)]), (it.serving == *serving).into())
+        })
+    });
+    page.family(gauge(""), "pool_serving", help, serving);
+    let help = "The most clients that may wait.";
+    page.family(gauge(""), "queue_limit", help, each_pool(|it| it.queue_max.into()));
+    let help = "How long clients have waited that got a server.";
+    let times = each_pool(|it| Value::Times(it.queue_seconds.clone()));
+    page.family(histogram("seconds"), "queue_seconds", help, times);
+}
+
 fn servers(page: &mut Page, pools: &[Pool]) {
     let all = || pools.iter().flat_map(|pool| pool.servers.iter().map(move |server| (pool, server)));
     let each = |value: fn(&Server) -> Value| {
@@ -163,15 +183,6 @@ fn servers(page: &mut Page, pools: &[Pool]) {
         Some((labels(&[("pool", &pool.name), ("server", &it.name)]), Value::from(it.maxconn?)))
     });
     page.family(gauge(""), "upstream_maxconn", "The most connections that the server may have.", limited);
-    let each_pool =
-        |value: fn(&Pool) -> Value| pools.iter().map(move |it| (labels(&[("pool", &it.name)]), value(it)));
-    let help = "Clients that wait until a server of the pool has room.";
-    page.family(gauge(""), "queue_length", help, each_pool(|it| it.queued.into()));
-    let help = "The most clients that may wait.";
-    page.family(gauge(""), "queue_limit", help, each_pool(|it| it.queue_max.into()));
-    let help = "How long clients have waited that got a server.";
-    let times = each_pool(|it| Value::Times(it.queue_seconds.clone()));
-    page.family(histogram("seconds"), "queue_seconds", help, times);
     let help = "Attempts to connect to the server, by result.";
     let attempts = all().flat_map(|(pool, it)| {
         it.attempts.iter().map(move |(result, count)| {

@@ -127,6 +127,8 @@ pub struct Pool {
     pub name: String,
     /// How it chooses.
     pub balance: String,
+    /// Who gets its new connections.
+    pub serving: Serving,
     /// Clients that wait until a server has room.
     pub queued: u32,
     /// The most that may.
@@ -135,6 +137,30 @@ pub struct Pool {
     pub queue_seconds: Histogram,
     /// Its servers, in the order of the file; removed ones come last.
     pub servers: Vec<Server>,
+}
+
+/// Who gets the new connections of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Serving {
+    /// Its servers, as it should be.
+    Servers,
+    /// Its backup servers.
+    Backups,
+    /// Those that are down or ejected, since no other is left (`all_down`).
+    Down,
+    /// Nobody.
+    Nobody,
+}
+
+impl Serving {
+    /// Each of them with its name.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("servers", Self::Servers),
+        ("backups", Self::Backups),
+        ("down", Self::Down),
+        ("nobody", Self::Nobody),
+    ];
 }
 
 /// A server.
@@ -160,6 +186,8 @@ pub struct Server {
     pub slow_start_percent: Option<u32>,
     /// Its check, or that of the server that it tracks.
     pub check: Option<Check>,
+    /// It gets new connections only when no other server of its pool does.
+    pub backup: bool,
     /// Connections now, those that are being made included.
     pub connections: u32,
     /// The most that there may be.

@@ -164,7 +164,7 @@ impl Dial {
         let tried = &self.tried[..usize::from(self.tried_count)];
         let seed = wish.id ^ (u64::from(self.attempts) << 56);
         let again = wish.last.filter(|_| self.dry > 0);
-        match take(again, tried, seed, wish, snapshot) {
+        match take(again, tried, seed, wish, snapshot, now) {
             Pick::Server(server) => {
                 let attempt_ends = pool.connect.map(|limit| now.after(limit));
                 self.attempts += 1;
@@ -209,7 +209,14 @@ impl Dial {
 
 /// Picks a server, and counts a connection of it. Whoever waits already comes first, but for those that have been let
 /// through once. If there is a server to be tried `again`, it is that, unless it is full meanwhile.
-fn take(again: Option<ServerId>, tried: &[ServerId], seed: u64, wish: Wish, snapshot: &Snapshot) -> Pick {
+fn take(
+    again: Option<ServerId>,
+    tried: &[ServerId],
+    seed: u64,
+    wish: Wish,
+    snapshot: &Snapshot,
+    now: Tick,
+) -> Pick {
     let pool = snapshot.pool(wish.pool);
     if let Some(again) = again.filter(|server| snapshot.server(*server).connections.take()) {
         return Pick::Server(again);
@@ -218,8 +225,7 @@ fn take(again: Option<ServerId>, tried: &[ServerId], seed: u64, wish: Wish, snap
         return Pick::Full;
     }
     loop {
-        let load = |server: ServerId| snapshot.server(server).connections.below();
-        match pool.balancer.pick(tried, seed, wish.client, load) {
+        match pool.choice.pick(tried, seed, wish.client, &snapshot.loads(now)) {
             // Another worker was faster.
             Pick::Server(server) if !snapshot.server(server).connections.take() => {}
             other => return other,

@@ -580,10 +580,14 @@ impl Session {
         }
         self.connect_ms = u32::try_from(cx.now.since(self.began).as_millis()).ok();
         if let Some(server) = self.server {
-            let tally = &cx.snapshot.server(server).tally;
-            tally.attempts[Attempt::Ok as usize].add(1);
-            tally.failures.succeeded();
-            tally.connect.add(u64::try_from(cx.now.since(self.tried_at).as_millis()).unwrap_or(u64::MAX));
+            let server = cx.snapshot.server(server);
+            let took = cx.now.since(self.tried_at);
+            server.tally.attempts[Attempt::Ok as usize].add(1);
+            server.tally.failures.succeeded();
+            server.tally.connect.add(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+            if let Some(reach) = &server.reach {
+                reach.saw(cx.now, took);
+            }
         }
         let mut watch = Watch::new(cx.now, Limits::new(self.listener, self.server, cx.snapshot));
         if self.asked.is_some_and(Cause::is_of_server) {

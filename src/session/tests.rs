@@ -19,6 +19,7 @@ fn config(weights: &[u16]) -> Config {
         addr: (Ipv4Addr::LOCALHOST, PORT + index).into(),
         weight: *weight,
         maxconn: None,
+        backup: false,
         state: config::ServerState::Ready,
     };
     Config {
@@ -48,6 +49,7 @@ fn config(weights: &[u16]) -> Config {
         pools: vec![config::Pool {
             name: "web".to_string(),
             balance: Balance::RoundRobin,
+            all_down: config::AllDown::Reject,
             on_down: config::OnDown::Keep,
             on_removed: config::OnRemoved::Drain,
             slow_start: None,

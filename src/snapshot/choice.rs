@@ -20,20 +20,12 @@ pub enum Serving {
 }
 
 impl Serving {
-    /// Each with its name.
-    pub const NAMES: [(&'static str, Self); 4] = [
-        ("servers", Self::Servers),
-        ("backups", Self::Backups),
-        ("down", Self::Down),
-        ("nobody", Self::Nobody),
-    ];
-
     /// What serves of these servers, with `try_all` or without.
-    pub(super) fn of<'a>(servers: impl Iterator<Item = &'a Server> + Clone, try_all: bool) -> Self {
+    pub(super) fn of(servers: &[&Server], try_all: bool) -> Self {
         [Self::Servers, Self::Backups, Self::Down]
             .into_iter()
             .filter(|serving| try_all || *serving != Self::Down)
-            .find(|serving| servers.clone().any(|server| serving.takes(server)))
+            .find(|serving| servers.iter().any(|server| serving.takes(server)))
             .unwrap_or(Self::Nobody)
     }
 

@@ -43,7 +43,7 @@ fn what_keeps_its_name_keeps_its_id_and_its_counts() {
     assert_eq!((second.listener(ListenerId(1)).connections.count(), second.connections.count()), (1, 1));
     first.server(ServerId(1)).connections.give();
     assert_eq!(second.server(ServerId(1)).connections.count(), 0, "it is the same count");
-    assert_eq!(second.pool(PoolId(0)).balancer.pick(&[], 9, None, |_| Some(0)), Pick::Server(ServerId(1)));
+    assert_eq!(second.pool(PoolId(0)).choice.pick(&[], 9, None, &|_| Some(0)), Pick::Server(ServerId(1)));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn what_an_operator_has_set_goes_before_the_file() {
         .expect("few names");
     let pool = snapshot.pool(PoolId(0));
     assert!(
-        (0..100).all(|seed| pool.balancer.pick(&[], seed, None, |_| Some(0)) == Pick::Server(ServerId(2)))
+        (0..100).all(|seed| pool.choice.pick(&[], seed, None, &|_| Some(0)) == Pick::Server(ServerId(2)))
     );
     let y = snapshot.server(ServerId(1));
     assert_eq!((y.weight, y.state), (500, ServerState::Drain));
@@ -110,7 +110,7 @@ fn round_robin_goes_on_where_it_was() {
     let mut config = config(&[("a", &[("x", 1), ("y", 2), ("z", 3)])]);
     config.pools[0].balance = config::Balance::RoundRobin;
     let first = Snapshot::new(&config, 100);
-    let pick = |snapshot: &Snapshot| snapshot.pool(PoolId(0)).balancer.pick(&[], 0, None, |_| Some(0));
+    let pick = |snapshot: &Snapshot| snapshot.pool(PoolId(0)).choice.pick(&[], 0, None, &|_| Some(0));
     assert_eq!(pick(&first), Pick::Server(ServerId(0)));
     let second = first.next(&config, 100, &Overrides::new(), &Conditions::new(), Tick(1)).expect("few names");
     assert_eq!([pick(&second), pick(&second), pick(&second)], [1, 2, 0].map(|id| Pick::Server(ServerId(id))));
@@ -215,7 +215,7 @@ fn a_table_of_sources_stays_as_long_as_its_servers_do() {
         )
     };
     let config = |text: String| parse(&text, "test").unwrap_or_else(|report| panic!("{report}"));
-    let table = |snapshot: &Snapshot| match &snapshot.pool(PoolId(0)).balancer {
+    let table = |snapshot: &Snapshot| match &snapshot.pool(PoolId(0)).choice.balancer {
         Balancer::BySource(table) => Arc::clone(table),
         other => panic!("{other:?}"),
     };
@@ -240,14 +240,85 @@ fn only_a_server_that_is_up_has_a_share_and_one_on_its_way_a_part_of_it() {
     ]);
     let snapshot = Snapshot::new(&config, 100).next(&config, 100, &Overrides::new(), &conditions, Tick(0));
     let snapshot = snapshot.expect("few names");
-    let balancer = &snapshot.pool(PoolId(0)).balancer;
+    let balancer = &snapshot.pool(PoolId(0)).choice.balancer;
     let mut picks = [0; 4];
     for _ in 0..100 {
-        let Pick::Server(server) = balancer.pick(&[], 0, None, |_| Some(0)) else { panic!("two are up") };
+        let Pick::Server(server) = balancer.pick(&[], 0, None, &|_| Some(0)) else { panic!("two are up") };
         picks[server.0 as usize] += 1;
     }
     assert_eq!(picks, [0, 0, 20, 80]);
     assert_eq!(snapshot.server(ServerId(0)).health, Health::Down);
+}
+
+/// Of four servers, of which `z` and `w` are backup servers, who serves and who gets connections, when some are down.
+fn served(down: &[&str], all_down: config::AllDown) -> (Serving, String) {
+    let mut config = config(&[("a", &[("x", 1), ("y", 2), ("z", 3), ("w", 4)])]);
+    config.pools[0].servers[2].backup = true;
+    config.pools[0].servers[3].backup = true;
+    config.pools[0].all_down = all_down;
+    let condition = |name: &&str| {
+        (("a".to_owned(), (*name).to_owned()), Condition { health: Health::Down, step: health::STEPS })
+    };
+    let conditions = down.iter().map(condition).collect();
+    let snapshot = Snapshot::new(&config, 100).next(&config, 100, &Overrides::new(), &conditions, Tick(0));
+    let snapshot = snapshot.expect("few names");
+    let choice = &snapshot.pool(PoolId(0)).choice;
+    let mut picked = std::collections::BTreeSet::new();
+    for seed in 0..100 {
+        if let Pick::Server(id) = choice.pick(&[], seed, None, &snapshot.loads(Tick(0))) {
+            picked.insert(snapshot.server(id).name.to_string());
+        }
+    }
+    (choice.serving, picked.into_iter().collect())
+}
+
+#[test]
+fn backup_servers_serve_when_no_other_does_and_those_that_are_down_when_it_is_asked_for() {
+    use config::AllDown::{Reject, TryAll};
+    for (down, all_down, serving, who) in [
+        (&[][..], Reject, Serving::Servers, "xy"),
+        (&["x"], Reject, Serving::Servers, "y"),
+        (&["x", "y"], Reject, Serving::Backups, "wz"),
+        (&["x", "y"], TryAll, Serving::Backups, "wz"),
+        (&["x", "y", "z"], Reject, Serving::Backups, "w"),
+        (&["x", "y", "z", "w"], Reject, Serving::Nobody, ""),
+        (&["x", "y", "z", "w"], TryAll, Serving::Down, "wxyz"),
+    ] {
+        assert_eq!(served(down, all_down), (serving, who.to_owned()), "{down:?} {all_down:?}");
+    }
+}
+
+#[test]
+fn a_client_that_has_failed_at_all_servers_is_let_to_a_backup_server() {
+    let mut config = config(&[("a", &[("x", 1), ("y", 2), ("z", 3)])]);
+    config.pools[0].servers[1].backup = true;
+    config.pools[0].servers[2].state = ServerState::Maint;
+    let snapshot = Snapshot::new(&config, 100);
+    let pick = |tried: &[ServerId], snapshot: &Snapshot| {
+        snapshot.pool(PoolId(0)).choice.pick(tried, 7, None, &snapshot.loads(Tick(0)))
+    };
+    assert_eq!(pick(&[], &snapshot), Pick::Server(ServerId(0)));
+    assert_eq!(pick(&[ServerId(0)], &snapshot), Pick::Server(ServerId(1)));
+    assert_eq!(pick(&[ServerId(0), ServerId(1)], &snapshot), Pick::None);
+    config.pools[0].servers[0].maxconn = NonZeroU32::new(1);
+    let snapshot = Snapshot::new(&config, 100);
+    assert!(snapshot.server(ServerId(0)).connections.take());
+    assert_eq!(pick(&[], &snapshot), Pick::Full, "who finds a server full waits for it");
+}
+
+#[test]
+fn who_is_new_begins_at_the_median_of_how_long_it_takes_to_reach_the_others() {
+    let mut all = config(&[("a", &[("x", 1), ("y", 2), ("z", 3), ("new", 4)])]);
+    all.pools[0].balance = config::Balance::LeastTime;
+    let mut three = all.clone();
+    three.pools[0].servers.pop();
+    let first = Snapshot::new(&three, 100);
+    for (id, ms) in [(0, 5), (1, 70), (2, 20)] {
+        first.server(ServerId(id)).reach.as_ref().expect("kept").saw(Tick(9), Duration::from_millis(ms));
+    }
+    let second = first.next(&all, 100, &Overrides::new(), &Conditions::new(), Tick(9)).expect("few names");
+    let reach = |id| second.server(ServerId(id)).reach.as_ref().expect("kept").mean_ms(Tick(9));
+    assert_eq!([0, 1, 2, 3].map(reach), [5.0, 70.0, 20.0, 20.0].map(Some));
 }
 
 #[tokio::test]

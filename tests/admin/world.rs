@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidegate::control::model::{
     Bytes, Check, Configuration, Connection, Health, Histogram, Listener, Paths, Phase, Pool, Process,
-    Server, ServerState, SessionState, Status, Worker,
+    Server, ServerState, Serving, SessionState, Status, Worker,
 };
 
 use super::fake::{Fake, closing};
@@ -51,6 +51,7 @@ fn server(name: &str, state: ServerState, removed: bool) -> Server {
             seconds: times(),
         }),
         connections: 3,
+        backup: false,
         maxconn: Some(30),
         attempts: BTreeMap::from([("ok".to_owned(), 6), ("refused".to_owned(), 2)]),
         connect_seconds: times(),
@@ -106,6 +107,7 @@ fn status() -> Status {
             name: "web".to_owned(),
             balance: "p2c".to_owned(),
             queued: 4,
+            serving: Serving::Servers,
             queue_max: 1000,
             queue_seconds: times(),
             servers,

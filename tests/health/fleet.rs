@@ -87,7 +87,7 @@ fn all_down(run: &Run, at: SocketAddr, servers: &mut [Echo; 3]) {
     for server in ["s0", "s1", "s2"] {
         wait_until(run, server, Health::Down);
     }
-    assert!(run.gate.logs(|line| line.contains("pool p has no server left that is up")));
+    assert!(run.gate.logs(|line| line.contains("pool p has no server left that takes connections")));
     let before = run.server("s0").attempts;
     let client = run.gate.resets_a_client();
     assert_eq!(run.gate.access(client).cause, "no_server");

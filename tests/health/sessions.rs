@@ -9,7 +9,7 @@ use crate::fleet::{CHECK, members, wait_until};
 use crate::support::PATIENCE;
 use crate::support::peer::{End, Peer};
 use crate::support::servers::Server;
-use tidegate::control::model::Health;
+use tidegate::control::model::{Health, Serving};
 
 /// Sessions go to one server, and checks to another port of the same address: what is checked can die alone.
 fn two_ports(run_down: &str) -> (Server, Echo, File) {
@@ -148,4 +148,72 @@ fn rebalance_spreads_sessions_over_a_server_that_is_back() {
     assert_eq!(run.server("s1").connections, 10);
     sessions.extend(run.sessions(10));
     drop(sessions);
+}
+
+/// Waits until that serves the pool, as the state and the metrics have it.
+fn wait_until_served_by(run: &Run, serving: Serving) {
+    run.wait_for(&format!("{serving:?}"), |status| status.pools[0].serving == serving);
+    let name = Serving::NAMES.iter().find(|(_, one)| *one == serving).unwrap().0;
+    let sample = format!("tidegate_pool_serving{{pool=\"p\",serving=\"{name}\"}} 1");
+    // A page is made once a second.
+    let began = Instant::now();
+    while !run.get("/metrics").1.contains(&sample) {
+        assert!(began.elapsed() < PATIENCE, "no {sample}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn backup_servers_serve_while_no_other_does() {
+    let mut servers = [Echo::start(), Echo::start(), Echo::start()];
+    let mut all = members(&servers.each_ref());
+    all[2] = all[2].with("backup = true");
+    let run = Run::start(&File::serving("mio", &all).set("pool.p.check", CHECK));
+    let at = run.gate.address_of("l");
+    let served = |servers: &[Echo; 3], count: u32| {
+        let before = servers.each_ref().map(Echo::served);
+        (0..count).for_each(|_| session(at).expect("a server takes it"));
+        let now = servers.each_ref().map(Echo::served);
+        now.iter().zip(before).map(|(now, before)| now - before).collect::<Vec<_>>()
+    };
+    assert_eq!(served(&servers, 10), [5, 5, 0]);
+    // Before checks have found it out, a client that fails at both is let to the third at once.
+    servers[0].kill();
+    servers[1].kill();
+    assert_eq!(served(&servers, 2), [0, 0, 2]);
+    wait_until_served_by(&run, Serving::Backups);
+    assert!(run.gate.logs(|line| line.contains("pool p is served by its backup servers")));
+    let said = run.ctl(&["status"]).well();
+    assert!(said.contains("its backup servers") && said.contains("ready, backup"), "{said}");
+    assert_eq!(served(&servers, 10), [0, 0, 10]);
+    servers[1].revive();
+    wait_until_served_by(&run, Serving::Servers);
+    assert!(run.gate.logs(|line| line.contains("pool p is served by its servers again")));
+    assert_eq!(served(&servers, 10), [0, 10, 0]);
+    servers[1].kill();
+    servers[2].kill();
+    wait_until_served_by(&run, Serving::Nobody);
+    run.gate.resets_a_client();
+}
+
+/// A check that is wrong of all servers.
+#[test]
+fn servers_that_are_down_are_tried_when_it_is_asked_for() {
+    let servers = [Echo::start(), Echo::start()];
+    let wrong =
+        "kind = \"send_expect\"\nsteps = [{ expect = \"never\" }]\ninterval = \"200ms\"\ntimeout = \"100ms\"";
+    let file = File::serving("mio", &members(&servers.each_ref()))
+        .add("pool.p", "all_down = \"try_all\"")
+        .set("pool.p.check", wrong);
+    let run = Run::start(&file);
+    wait_until_served_by(&run, Serving::Down);
+    let at = run.gate.address_of("l");
+    let before = servers.each_ref().map(Echo::served);
+    (0..4).for_each(|_| session(at).expect("a server takes it"));
+    let now = servers.each_ref().map(Echo::served);
+    assert!(now.iter().zip(before).all(|(now, before)| now - before >= 2), "{before:?} {now:?}");
+    let said = run.reload(&file.clone().set("pool.p", file.table("pool.p").replace("try_all", "reject")));
+    assert!(said.contains("all_down changed"), "{said}");
+    wait_until_served_by(&run, Serving::Nobody);
+    run.gate.resets_a_client();
 }

@@ -192,8 +192,16 @@ fn some_pool() -> BoxedStrategy<Pool> {
     let ip = (any::<std::net::IpAddr>(), 1..=u16::MAX).prop_map(Address::from);
     let addr = prop_oneof![ip, some_path()];
     let state = prop::sample::select(ServerState::NAMES.map(|(_, state)| state).to_vec());
-    let server = ("[A-Za-z0-9_.-]{1,9}", addr, any::<u16>(), any::<Option<NonZeroU32>>(), state)
-        .prop_map(|(name, addr, weight, maxconn, state)| Server { name, addr, weight, maxconn, state });
+    let server =
+        ("[A-Za-z0-9_.-]{1,9}", addr, any::<u16>(), any::<Option<NonZeroU32>>(), any::<bool>(), state)
+            .prop_map(|(name, addr, weight, maxconn, backup, state)| Server {
+                name,
+                addr,
+                weight,
+                maxconn,
+                backup,
+                state,
+            });
     let removed = prop::sample::select(OnRemoved::NAMES.map(|(_, removed)| removed).to_vec());
     let spread =
         (prop_oneof![Just(Table::Ring), Just(Table::Maglev(101))], 0..=128_u8, option::of(100..=100_000_u32));
@@ -203,7 +211,9 @@ fn some_pool() -> BoxedStrategy<Pool> {
         spread.prop_map(Balance::Source),
     ];
     let down = prop::sample::select(OnDown::NAMES.map(|(_, down)| down).to_vec());
-    let closing = (balance, removed, down, option::of(some_duration()), 1..=1_000_000_u32, any::<u32>());
+    let all_down = prop::sample::select(AllDown::NAMES.map(|(_, all)| all).to_vec());
+    let closing =
+        (balance, all_down, removed, down, option::of(some_duration()), 1..=1_000_000_u32, any::<u32>());
     let health = (option::of(some_duration()), some_check(), some_passive());
     let source = prop_oneof![
         Just(Source::System),
@@ -214,10 +224,15 @@ fn some_pool() -> BoxedStrategy<Pool> {
         (source, some_own_timeouts(), some_defaults().prop_map(|(_, tcp, _)| tcp).boxed(), some_retry());
     ("[A-Za-z0-9_.-]{1,64}", closing, health, own, prop::collection::vec(server, 1..4))
         .prop_map(|(name, closing, (slow_start, mut check, passive), own, mut servers)| {
-            let (balance, on_removed, on_down, drain_timeout, close_rate, queue_max) = closing;
+            let (balance, all_down, on_removed, on_down, drain_timeout, close_rate, queue_max) = closing;
             let (source, timeouts, tcp, retry) = own;
             for (index, server) in servers.iter_mut().enumerate() {
                 server.name += &index.to_string();
+                // Some are to serve as a rule, and nobody may be behind one that has no limit.
+                server.backup &= index > 0;
+                if balance == Balance::First {
+                    server.maxconn.get_or_insert(NonZeroU32::MIN);
+                }
             }
             if let Check::Own(probe) = &mut check
                 && servers.iter().any(|server| server.addr.ip().is_none())
@@ -227,6 +242,7 @@ fn some_pool() -> BoxedStrategy<Pool> {
             Pool {
                 name,
                 balance,
+                all_down,
                 on_down,
                 on_removed,
                 drain_timeout,
@@ -510,6 +526,7 @@ dry_run = false
 
 [pool.p]
 balance = "round_robin"
+all_down = "reject"
 on_down = "keep"
 on_removed = "drain"
 drain_timeout = "off"
@@ -529,6 +546,7 @@ name = "s"
 addr = "10.0.0.1:1"
 weight = 1
 maxconn = 0
+backup = false
 state = "ready"
 "#;
 

@@ -43,10 +43,10 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         listener.NAME.limits.per_source_rate listener.NAME.limits.rate listener.NAME.limits.ipv6_prefix \
         listener.NAME.limits.table_size listener.NAME.limits.dry_run listener.NAME.limits.per_source_rate.rate \
         listener.NAME.limits.per_source_rate.burst pool.NAME.balance pool.NAME.server \
-        pool.NAME.on_down pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate pool.NAME.slow_start pool.NAME.source pool.NAME.queue \
+        pool.NAME.on_down pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate pool.NAME.all_down pool.NAME.slow_start pool.NAME.source pool.NAME.queue \
         pool.NAME.check pool.NAME.passive pool.NAME.hash pool.NAME.timeouts pool.NAME.tcp pool.NAME.retry pool.NAME.timeouts.connect \
         pool.NAME.timeouts.connect_total pool.NAME.timeouts.queue pool.NAME.timeouts.idle pool.NAME.timeouts.half_close pool.NAME.queue.max \
-        pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight pool.NAME.server.maxconn pool.NAME.server.state \
+        pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight pool.NAME.server.maxconn pool.NAME.server.backup pool.NAME.server.state \
         pool.NAME.check.kind pool.NAME.check.port pool.NAME.check.path pool.NAME.check.status \
         pool.NAME.check.interval pool.NAME.check.fast_interval pool.NAME.check.down_interval \
         pool.NAME.check.timeout pool.NAME.check.fall pool.NAME.check.rise pool.NAME.check.jitter \

@@ -10,37 +10,6 @@ fn errors_in_pools() {
         (rr.to_owned(), "1:1 [pool.x] has no `server`", "write [[pool.x.server]] with"),
         (format!("{server}\nbalance = \"roundrobin\""), "3:11 expected", "did you mean \"round_robin\"?"),
         (format!("{server}\nbalance = \"leastconn\""), "3:11 expected", "did you mean \"least_conn\"?"),
-        (format!("{server}\nbalance = \"least_time\""), "3:11 \"least_time\" is not supported yet", ""),
-        (
-            format!("{server}\n{rr}\nhash = {{}}"),
-            "4:8 `hash` says how clients are spread",
-            "balance = \"source\"",
-        ),
-        (
-            format!("{server}\nhash = {{ table = 65536 }}\nbalance = \"source\""),
-            "3:18 65536 is not prime",
-            "is 65537",
-        ),
-        (
-            format!("{server}\nbalance = \"source\"\nhash = {{ table = 1 }}"),
-            "4:18 expected a whole number from 2 to 5000011",
-            "",
-        ),
-        (
-            format!("{server}\nbalance = \"source\"\nhash = {{ bounded_load = 0.9 }}"),
-            "4:25 expected \"off\" or a number from 1.0",
-            "half as much again",
-        ),
-        (
-            format!("{server}\nbalance = \"source\"\nhash = {{ key = \"sni\" }}"),
-            "4:16 \"sni\" is not supported yet",
-            "",
-        ),
-        (
-            format!("{server}\nbalance = \"source\"\nhash = {{ ipv6_prefix = 129 }}"),
-            "4:24 expected a whole number from 0",
-            "",
-        ),
         (format!("{server}\n{rr}\nsend_proxy = \"v2\""), "4:1 `send_proxy` in [pool.x] is not supported", ""),
         (format!("{server}\n{rr}\nqueue = {{ max = -1 }}"), "4:17 expected a whole number", ""),
         (
@@ -72,6 +41,61 @@ fn errors_in_pools() {
 }
 
 #[test]
+fn errors_in_choices() {
+    let server = "server = [{ name = \"a\", addr = \"10.0.0.1:1\" }]";
+    let rr = "balance = \"round_robin\"";
+    let cases = [
+        (format!("{server}\nbalance = \"sni\""), "3:11 \"sni\" is not supported yet", ""),
+        (format!("{server}\nall_down = \"try\""), "3:12 expected \"reject\" or \"try_all\"", ""),
+        (
+            "server = [{ name = \"a\", addr = \"10.0.0.1:1\", backup = true }]".to_owned(),
+            "2:10 every server of the pool is a backup server",
+            "remove `backup`",
+        ),
+        (
+            "balance = \"first\"\nserver = [{ name = \"a\", addr = \"10.0.0.1:1\" }, \
+             { name = \"b\", addr = \"10.0.0.1:2\" }]"
+                .to_owned(),
+            "2:11 with \"first\", no server behind \"a\" would ever be used",
+            "give it a `maxconn`",
+        ),
+        (
+            format!("{server}\n{rr}\nhash = {{}}"),
+            "4:8 `hash` says how clients are spread",
+            "balance = \"source\"",
+        ),
+        (
+            format!("{server}\nhash = {{ table = 65536 }}\nbalance = \"source\""),
+            "3:18 65536 is not prime",
+            "is 65537",
+        ),
+        (
+            format!("{server}\nbalance = \"source\"\nhash = {{ table = 1 }}"),
+            "4:18 expected a whole number from 2 to 5000011",
+            "",
+        ),
+        (
+            format!("{server}\nbalance = \"source\"\nhash = {{ bounded_load = 0.9 }}"),
+            "4:25 expected \"off\" or a number from 1.0",
+            "half as much again",
+        ),
+        (
+            format!("{server}\nbalance = \"source\"\nhash = {{ key = \"sni\" }}"),
+            "4:16 \"sni\" is not supported yet",
+            "",
+        ),
+        (
+            format!("{server}\nbalance = \"source\"\nhash = {{ ipv6_prefix = 129 }}"),
+            "4:24 expected a whole number from 0",
+            "",
+        ),
+    ];
+    for (keys, start, part) in cases {
+        assert_errors(&[(format!("[pool.x]\n{keys}").as_str(), start, part)]);
+    }
+}
+
+#[test]
 fn errors_in_servers() {
     let cases = [
         ("addr = \"10.0.0.1:1\"", "3:1 [pool.x.server] has no `name`", "unique in its pool"),
@@ -89,7 +113,7 @@ fn errors_in_servers() {
             "6:10 expected a whole number",
             "found the number -1",
         ),
-        ("name = \"a\"\naddr = \"10.0.0.1:1\"\nbackup = false", "6:1 `backup` in [pool.x.server] is not", ""),
+        ("name = \"a\"\naddr = \"10.0.0.1:1\"\nbackup = 1", "6:10 expected true or false", ""),
         (
             "name = \"a\"\naddr = \"10.0.0.1:1\"\nwieght = 1",
             "6:1 unknown key `wieght`",

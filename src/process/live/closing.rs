@@ -8,7 +8,7 @@ use super::{Live, State, refuse};
 use crate::cause::Cause;
 use crate::control::model::{Closing, Filter, Refusal, RefusalKind};
 use crate::control::select::Selection;
-use crate::snapshot::{Health, PoolId, ServerId, Snapshot};
+use crate::snapshot::{Health, PoolId, Server, ServerId, Snapshot};
 use crate::table::Key;
 use crate::worker::Command;
 
@@ -197,7 +197,8 @@ fn surplus(snapshot: &Snapshot, pool: PoolId, found: Vec<Found>) -> Vec<(u16, Ke
             of_server.entry(server.0).or_default().push(found);
         }
     }
-    let weight_of = |server: &crate::snapshot::Server| u64::from(server.effective_weight());
+    let serving = snapshot.pool(pool).choice.serving;
+    let weight_of = |server: &Server| if serving.takes(server) { u64::from(server.weight) } else { 0 };
     let weights: u64 = snapshot.members(pool).map(|(_, server)| weight_of(server)).sum();
     if weights == 0 {
         return Vec::new();

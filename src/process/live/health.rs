@@ -121,9 +121,6 @@ impl Live {
 
     fn went_down(&self, state: &State, pool: &str, server: &str) {
         let Some(of_pool) = state.config.pools.iter().find(|one| one.name == pool) else { return };
-        if !state.wards.has_one_up(of_pool) {
-            log::error!("pool {pool} has no server left that is up");
-        }
         let snapshot = self.published.current();
         let Some(id) = snapshot.pool_named(pool) else { return };
         let found = snapshot.members(id).find(|(_, one)| one.removed.is_none() && *one.name == *server);

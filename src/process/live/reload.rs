@@ -17,7 +17,7 @@ use crate::engine;
 use crate::logging::Recorder;
 use crate::process::sets::Sets;
 use crate::process::{bind, options, room};
-use crate::snapshot::{Conditions, Overrides, Server, ServerId, Snapshot};
+use crate::snapshot::{Conditions, Overrides, Server, ServerId, Serving, Snapshot};
 use crate::sys::net::{self, Listener};
 use crate::worker::{Command, Which};
 
@@ -199,7 +199,9 @@ impl Live {
     pub(super) async fn publish(&self, state: &State, next: Arc<Snapshot>) -> Vec<u16> {
         // Before anybody writes a record with its ids.
         self.log.set_names(Arc::clone(&next));
+        let before = self.published.current();
         self.published.publish(Arc::clone(&next));
+        tell_who_serves(&before, &next);
         // What is due of servers may have changed with it.
         next.alarm.ring();
         let silent = self.call_roll(state).await;
@@ -414,5 +416,25 @@ impl Counts for Snapshot {
             |one: &&Server| one.removed.is_none() && *one.name == *server.name && one.addr == server.addr;
         let mut members = self.members(pool).map(|(_, server)| server);
         members.find(own).map_or(0, |server| server.connections.count())
+    }
+}
+
+/// Tells of pools that others serve now than before.
+fn tell_who_serves(before: &Snapshot, next: &Snapshot) {
+    for (number, pool) in next.pools.iter().enumerate().filter(|(_, pool)| !pool.removed) {
+        let was = before.pools.get(number).filter(|was| was.name == pool.name && !was.removed);
+        let was = was.map_or(Serving::Servers, |was| was.choice.serving);
+        let (name, is) = (&pool.name, pool.choice.serving);
+        match is {
+            _ if is == was => {}
+            Serving::Servers => log::info!("pool {name} is served by its servers again"),
+            Serving::Backups => {
+                log::warn!("pool {name} is served by its backup servers: no other takes connections");
+            }
+            Serving::Down => {
+                log::error!("pool {name} has no server left that is up: those that are not are tried");
+            }
+            Serving::Nobody => log::error!("pool {name} has no server left that takes connections"),
+        }
     }
 }

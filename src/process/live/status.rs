@@ -8,8 +8,8 @@ use crate::cause::Cause;
 use crate::config::ServerState;
 use crate::control::check::{Target, Verdict};
 use crate::control::model::{
-    Bytes, Check, Configuration, Health, Histogram, Listener, Paths, Phase, Pool, Process, Server, Status,
-    Worker,
+    Bytes, Check, Configuration, Health, Histogram, Listener, Paths, Phase, Pool, Process, Server, Serving,
+    Status, Worker,
 };
 use crate::health::STEPS;
 use crate::snapshot::{self, PoolId, Snapshot};
@@ -118,6 +118,12 @@ fn pools(state: &State, snapshot: &Snapshot, now: Tick) -> Vec<Pool> {
             let pool = Pool {
                 name: pool.name.to_string(),
                 balance: pool.balance.name().to_owned(),
+                serving: match pool.choice.serving {
+                    snapshot::Serving::Servers => Serving::Servers,
+                    snapshot::Serving::Backups => Serving::Backups,
+                    snapshot::Serving::Down => Serving::Down,
+                    snapshot::Serving::Nobody => Serving::Nobody,
+                },
                 queued: pool.queue.count(),
                 queue_max: pool.queue.most(),
                 queue_seconds: histogram(&pool.queue.waits),
@@ -174,6 +180,7 @@ fn server(
         file_state: file.map(|file| file.state).filter(|state: &ServerState| *state != one.state),
         weight: one.weight,
         file_weight: file.map(|file| file.weight).filter(|weight| *weight != one.weight),
+        backup: one.backup,
         connections: one.connections.count(),
         maxconn: Some(one.connections.most()).filter(|most| *most != u32::MAX),
         attempts: by_name(Attempt::ALL.into_iter().map(|(_, name)| name).zip(&tally.attempts)),

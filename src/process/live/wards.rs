@@ -252,12 +252,6 @@ impl Wards {
         Some(Event { name: name.clone(), what })
     }
 
-    /// Whether a pool has a server that is up.
-    pub(super) fn has_one_up(&self, pool: &Pool) -> bool {
-        let mut names = pool.servers.iter().map(|server| (pool.name.clone(), server.name.clone()));
-        names.any(|name| self.wards.get(&name).is_some_and(|ward| ward.is_up))
-    }
-
     /// What snapshots have to know.
     pub(super) fn conditions(&self, now: Tick) -> Conditions {
         let all = self.wards.iter().map(|(name, ward)| (name, ward.condition(now)));
