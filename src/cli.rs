@@ -7,6 +7,7 @@ mod conns;
 #[cfg(unix)]
 mod ctl;
 mod engines;
+mod explain;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod lab;
 mod manual;
@@ -28,6 +29,9 @@ use crate::admission;
 use crate::config::{self, Config, EngineKind};
 use crate::process::{self, Source};
 use crate::say::say;
+
+/// The exit code where the process, or the configuration, does not know what was named, or the process refuses.
+const REFUSED: u8 = 3;
 
 /// Where the configuration is looked for when `-c` does not say.
 const DEFAULT_FILE: &str = "/etc/tidegate/proxy.toml";
@@ -159,6 +163,8 @@ enum Command {
     /// Show what a reload with another configuration would do
     #[cfg(unix)]
     Diff(ctl::Diff),
+    /// Tell what becomes of a client: which rule, pool and server, and why not the others
+    Explain(explain::Explain),
     /// Show the ways of doing I/O: which can be used here, and what each costs
     #[command(after_help = ENGINES_HELP)]
     Engines(Engines),
@@ -283,6 +289,7 @@ impl Cli {
             Command::Top(top) => top.execute(),
             #[cfg(unix)]
             Command::Diff(diff) => diff.execute(),
+            Command::Explain(explain) => explain.execute(),
             Command::Engines(Engines { json }) => engines::show(json).map(|()| ExitCode::SUCCESS),
             Command::Completions(completions) => {
                 completions.execute(&Self::command()).map(|()| ExitCode::SUCCESS)

@@ -10,6 +10,7 @@
 //! | `demo` | the main job on an embedded default, with back ends and a load of its own (feature `lab`) |
 //! | `lab` | the same workloads over every engine and over others' proxies, and the report (feature `lab`, Linux) |
 //! | [`process`] | start-up, signals, the end: what happens once in a process |
+//! | [`explain`] | why a client gets the server that it gets |
 //! | [`control`] | what a running process is asked: status, reload, drain, kill; for people and for programs |
 //! | [`worker`] | one share-nothing loop per CPU: table, timers, admission |
 //! | [`logging`] | log lines and access records leave through here, never blocking a worker |
@@ -43,6 +44,7 @@ pub mod control;
 #[cfg(feature = "lab")]
 pub mod demo;
 pub mod engine;
+pub mod explain;
 pub mod health;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub mod lab;

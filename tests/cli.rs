@@ -303,3 +303,27 @@ fn a_port_in_use_is_1_for_run() {
     assert_eq!(output.status.code(), Some(1));
     assert!(err(&output).contains(&taken), "{}", err(&output));
 }
+
+#[test]
+fn explain_tells_a_story_or_json_about_a_file() {
+    let (_directory, file) = with_config(GOOD);
+    let story = tidegate(&["explain", "-c", &file, "--source", "192.0.2.1"]);
+    let expected = "192.0.2.1 at listener web:\n  no rule of [access] names it: it is let in\n  pool web chooses by \
+        round_robin\n  it gets web/a, and is connected to it; if that fails, to another one\n\n";
+    assert!(out(&story).starts_with(expected), "{}", out(&story));
+    assert!(out(&story).contains("web/a") && out(&story).contains("its turn comes later"), "{}", out(&story));
+    let json = tidegate(&["explain", "-c", &file, "--listener", "web", "--source", "192.0.2.1", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(out(&json)).expect("JSON");
+    assert_eq!((&told["server"], &told["outcome"]), (&"a".into(), &"server".into()));
+    for (arguments, code, words) in [
+        (&["--listener", "wbe", "--source", "192.0.2.1"][..], 3, "there is web"),
+        (&["--listener", "web"], 2, "--source 192.0.2.1"),
+        (&["--source", "somebody"], 2, "invalid"),
+    ] {
+        let output = tidegate(&[&["explain", "-c", &file], arguments].concat());
+        assert_eq!(output.status.code(), Some(code), "{}", err(&output));
+        assert!(err(&output).contains(words), "{}", err(&output));
+    }
+    let (_directory, broken) = with_config("[listner.web]\n");
+    assert_eq!(tidegate(&["explain", "-c", &broken, "--source", "192.0.2.1"]).status.code(), Some(1));
+}

@@ -107,6 +107,13 @@ impl Admission {
         }
     }
 
+    /// Connections of the source of that address; `None` where they are not counted.
+    #[must_use]
+    pub fn connections_of(&self, client: IpAddr) -> Option<u64> {
+        let sources = self.sources.as_ref()?;
+        Some(sources.connections(Source::of(client, self.ipv6_prefix)))
+    }
+
     /// Connections that are counted for their sources.
     #[cfg(feature = "sim")]
     #[must_use]

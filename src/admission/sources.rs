@@ -100,7 +100,7 @@ impl Sources {
     pub fn take(&self, source: Source, limits: SourceLimits, now: Tick) -> (Option<Place>, Option<Over>) {
         let name = self.name(source);
         let Some((place, count)) = self.join(name, now) else { return (None, None) };
-        let is_over = |most: NonZeroU32| count + self.elsewhere(name, place) > u64::from(most.get());
+        let is_over = |most: NonZeroU32| count + self.held_by(name, Some(place)) > u64::from(most.get());
         let over = match (limits.conns, limits.rate) {
             (Some(most), _) if is_over(most) => Some(Over::Conns),
             (_, Some(rate)) if !self.slot(place).spend(name.tag, rate, now) => Some(Over::Rate),
@@ -113,6 +113,12 @@ impl Sources {
     pub fn give(&self, place: Place) {
         let before = self.slot(place).holder.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before & COUNT > 0, "given more often than taken");
+    }
+
+    /// Connections of a source.
+    #[must_use]
+    pub fn connections(&self, source: Source) -> u64 {
+        self.held_by(self.name(source), None)
     }
 
     /// How many connections are counted, of all sources together.
@@ -158,9 +164,9 @@ impl Sources {
         })
     }
 
-    /// Connections of a source in other slots than `place`.
-    fn elsewhere(&self, name: Name, place: Place) -> u64 {
-        let others = self.slots(name).filter(|(other, _)| *other != place);
+    /// Connections of a source in all slots, but for that one.
+    fn held_by(&self, name: Name, but: Option<Place>) -> u64 {
+        let others = self.slots(name).filter(|(other, _)| Some(*other) != but);
         let held = others.map(|(_, slot)| slot.holder.load(Ordering::SeqCst));
         held.filter(|held| held >> COUNT_BITS == name.tag).map(|held| held & COUNT).sum()
     }

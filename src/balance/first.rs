@@ -3,7 +3,7 @@
 use super::{Pick, ServerId};
 
 /// Fills one server after the other, so that those at the end of the list can rest.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct First {
     servers: Box<[ServerId]>,
 }

@@ -21,6 +21,13 @@ impl LeastConnections {
         Self { cursor: AtomicU32::new(0), servers }
     }
 
+    /// One that goes on where this one is, on its own.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let cursor = AtomicU32::new(self.cursor.load(Ordering::Relaxed));
+        Self { cursor, servers: self.servers.clone() }
+    }
+
     /// The server that is not in `tried` and has the fewest connections for its weight. `load` tells them, with those that
     /// are being made, or `None` when the server is full.
     #[must_use]

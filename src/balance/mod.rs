@@ -76,6 +76,20 @@ pub enum Pick {
 }
 
 impl Balancer {
+    /// One that goes on where this one is, on its own: what it picks changes nothing for others.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        match self {
+            Self::RoundRobin(rotate) => Self::RoundRobin(rotate.copy()),
+            Self::TwoChoices(choices) => Self::TwoChoices(choices.clone()),
+            Self::Random(shares) => Self::Random(shares.clone()),
+            Self::LeastConnections(least) => Self::LeastConnections(least.copy()),
+            Self::LeastTime(choices) => Self::LeastTime(choices.clone()),
+            Self::First(first) => Self::First(first.clone()),
+            Self::BySource(table) => Self::BySource(Arc::clone(table)),
+        }
+    }
+
     /// The next server for `client` that is not in `tried` (at most [`TRIED_MAX`]) and not full. `seed` differs from pick to
     /// pick.
     #[must_use]

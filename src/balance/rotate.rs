@@ -45,6 +45,12 @@ impl Rotate {
         Self { cursor: AtomicU32::new(0), table: table.into_boxed_slice() }
     }
 
+    /// One that goes on where this one is, on its own.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self { cursor: AtomicU32::new(0), table: self.table.clone() }.after(self)
+    }
+
     /// Goes on where `other` is, so that a reload gives nobody two turns.
     #[must_use]
     pub fn after(self, other: &Self) -> Self {

@@ -10,7 +10,7 @@ use super::{Loads, Pick, ServerId};
 const HALF_TICK_MS: f32 = 0.5;
 
 /// The servers of a pool by weight.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TwoChoices {
     /// In the order of their ids.
     servers: Box<[ServerId]>,

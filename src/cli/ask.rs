@@ -7,12 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::DEFAULT_FILE;
+use super::{DEFAULT_FILE, REFUSED};
 use crate::config::{self, Admin};
 use crate::control::client::{Client, Fault};
-
-/// The process does not know what was named, or refuses.
-const REFUSED: u8 = 3;
 
 /// Where the process is asked.
 #[derive(Debug, Args)]

@@ -16,7 +16,9 @@ pub mod words;
 use std::time::Duration;
 
 use log::LevelFilter;
-use model::{Changed, Closing, Connection, Effect, Filter, Refusal, ServerState, Status};
+use model::{
+    Changed, Closing, Connection, Effect, Explanation, Filter, Question, Refusal, ServerState, Status,
+};
 
 /// What can be asked of a running process. The control socket, HTTP and signals all end here.
 pub trait Control: Send + Sync + 'static {
@@ -78,6 +80,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// Sets the level of the log until the file says another one.
     fn set_log_level(&self, level: LevelFilter) -> impl Future<Output = Changed> + Send;
+
+    /// What would become of that client if it came now.
+    fn explain(&self, question: &Question) -> impl Future<Output = Result<Explanation, Refusal>> + Send;
 
     /// The configuration that is in effect, every default filled in, as a file.
     fn dump(&self) -> impl Future<Output = String> + Send;

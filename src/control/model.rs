@@ -3,7 +3,7 @@
 //! Every name here is a name in JSON; they are described for programs in `docs/openapi.json`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -466,4 +466,87 @@ pub enum RefusalKind {
     Slow,
     /// There is too much to do at the moment; it may be asked again.
     Busy,
+}
+
+/// Which client is asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// The listener that it comes to; needed where there are several
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
+    /// Its address; one of a unix socket has none
+    #[arg(long, value_name = "IP")]
+    pub source: Option<IpAddr>,
+}
+
+/// What would become of a client that came now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The listener that it comes to.
+    pub listener: String,
+    /// Its address.
+    pub source: Option<IpAddr>,
+    /// Whether it is let in.
+    pub access: Access,
+    /// Connections that its source has, where they are counted.
+    pub source_connections: Option<u64>,
+    /// The most that a source may have.
+    pub source_connections_most: Option<u32>,
+    /// Where it is to go.
+    pub pool: String,
+    /// How that chooses.
+    pub balance: String,
+    /// Who serves there.
+    pub serving: Serving,
+    /// What becomes of it.
+    pub outcome: Outcome,
+    /// The server that it gets.
+    pub server: Option<String>,
+    /// What happens then, in words.
+    pub then: String,
+    /// All servers of the pool; the one that it gets comes first.
+    pub servers: Vec<ExplainedServer>,
+}
+
+/// What rules about addresses say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// It is let in.
+    pub allowed: bool,
+    /// The rule that decides; none if that is the default.
+    pub rule: Option<String>,
+    /// Which one in the list that is, from 1.
+    pub number: Option<usize>,
+}
+
+/// What becomes of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It gets a server.
+    Server,
+    /// No rule lets it in.
+    Denied,
+    /// Every server is full, and it waits.
+    Queued,
+    /// Every server is full, and so is the queue.
+    QueueFull,
+    /// No server takes connections.
+    NoServer,
+}
+
+/// A server, as one that may be chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedServer {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+    /// It is the one.
+    pub chosen: bool,
+    /// Where chance decides: how often it is the one, of a hundred.
+    pub draws_percent: Option<u32>,
+    /// Why, or why not.
+    pub why: String,
 }

@@ -7,7 +7,7 @@ use form_urlencoded::Serializer;
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
-use super::model::{Connection, Filter, Refusal, RefusalKind};
+use super::model::{Connection, Filter, Question, Refusal, RefusalKind};
 use crate::config;
 
 /// A query for connections.
@@ -55,6 +55,34 @@ impl fmt::Display for Query {
         if let Some(limit) = self.limit {
             text.append_pair("limit", &limit.to_string());
         }
+        out.write_str(&text.finish())
+    }
+}
+
+impl Question {
+    /// Reads what stands behind the `?`.
+    ///
+    /// # Errors
+    /// What makes no sense, and what would.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        let mut given = conditions(form_urlencoded::parse(text.as_bytes()).into_owned())?;
+        let mut own = |name| given.remove(name).and_then(|value| value.as_str().map(str::to_owned));
+        let (listener, source) = (own("listener"), own("source"));
+        if let Some(name) = given.keys().next() {
+            return Err(invalid(format!("unknown parameter `{name}`"))
+                .help("a question takes `listener` and `source`"));
+        }
+        let source = read("source", source.as_deref(), "an IP address", |text| text.parse().ok())?;
+        Ok(Self { listener, source })
+    }
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Serializer::new(String::new());
+        let source = self.source.map(|source| source.to_string());
+        text.extend_pairs(self.listener.as_ref().map(|name| ("listener", name)));
+        text.extend_pairs(source.map(|source| ("source", source)));
         out.write_str(&text.finish())
     }
 }

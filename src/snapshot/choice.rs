@@ -56,6 +56,13 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// One that goes on where this one is, on its own.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let backups = self.backups.as_ref().map(Balancer::copy);
+        Self { serving: self.serving, balancer: self.balancer.copy(), backups }
+    }
+
     /// As [`Balancer::pick`].
     #[must_use]
     pub fn pick(&self, tried: &[ServerId], seed: u64, client: Option<IpAddr>, loads: &impl Loads) -> Pick {

@@ -204,7 +204,8 @@ impl Run {
         self.command("diff", &["-c", path.to_str().unwrap()])
     }
 
-    fn command(&self, verb: &str, arguments: &[&str]) -> Said {
+    /// A command with its answers, asked over the control socket.
+    pub(crate) fn command(&self, verb: &str, arguments: &[&str]) -> Said {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command.arg(verb).args(arguments).arg("--socket").arg(&self.socket);
         let output = command.output().expect("it can be started");

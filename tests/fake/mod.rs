@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use log::LevelFilter;
 use tidegate::control::model::{
-    Changed, Closing, Connection, Effect, Filter, Path, Refusal, RefusalKind, Server, ServerState, Status,
+    Access, Changed, Closing, Connection, Effect, ExplainedServer, Explanation, Filter, Outcome, Path,
+    Question, Refusal, RefusalKind, Server, ServerState, Serving, Status,
 };
 use tidegate::control::select::Selection;
 use tidegate::control::{Control, Cursor};
@@ -177,6 +178,37 @@ impl Control for Fake {
     async fn set_log_level(&self, level: LevelFilter) -> Changed {
         self.note(format!("log level {level}")).await;
         changed(format!("log level: info -> {level}"))
+    }
+
+    async fn explain(&self, question: &Question) -> Result<Explanation, Refusal> {
+        let Status { listeners, pools, .. } = self.status().await;
+        let named = |one: &&tidegate::control::model::Listener| {
+            question.listener.as_ref().is_none_or(|name| *name == one.name)
+        };
+        let Some(listener) = listeners.iter().find(named) else {
+            return Err(Refusal::new(RefusalKind::NotFound, "there is no such listener"));
+        };
+        let server = &pools[0].servers[0];
+        Ok(Explanation {
+            listener: listener.name.clone(),
+            source: question.source,
+            access: Access { allowed: true, rule: Some("allow 10.0.0.0/8".to_owned()), number: Some(2) },
+            source_connections: Some(3),
+            source_connections_most: Some(200),
+            pool: pools[0].name.clone(),
+            balance: "p2c".to_owned(),
+            serving: Serving::Servers,
+            outcome: Outcome::Server,
+            server: Some(server.name.clone()),
+            then: "is connected to it".to_owned(),
+            servers: vec![ExplainedServer {
+                name: server.name.clone(),
+                address: server.address.clone(),
+                chosen: true,
+                draws_percent: Some(50),
+                why: "drawn".to_owned(),
+            }],
+        })
     }
 
     async fn dump(&self) -> String {

@@ -8,7 +8,7 @@ use crate::control::{File, Member, Run, goes_on};
 use crate::echo::{Echo, Load};
 use crate::support::PATIENCE;
 use crate::support::peer::{End, Peer};
-use tidegate::control::model::Health;
+use tidegate::control::model::{Explanation, Health, Outcome};
 
 /// How often servers are checked.
 pub(crate) const CHECK: &str = "interval = \"200ms\"\ntimeout = \"500ms\"\nfall = 2\nrise = 2";
@@ -88,6 +88,10 @@ fn all_down(run: &Run, at: SocketAddr, servers: &mut [Echo; 3]) {
         wait_until(run, server, Health::Down);
     }
     assert!(run.gate.logs(|line| line.contains("pool p has no server left that takes connections")));
+    let told = run.command("explain", &["--source", "127.0.0.1"]).well();
+    let down = |line: &&str| line.contains("p/s") && line.contains("down: connection refused");
+    assert!(told.contains("it is reset: no server takes connections"), "{told}");
+    assert_eq!(told.lines().filter(down).count(), 3, "{told}");
     let before = run.server("s0").attempts;
     let client = run.gate.resets_a_client();
     assert_eq!(run.gate.access(client).cause, "no_server");
@@ -95,6 +99,10 @@ fn all_down(run: &Run, at: SocketAddr, servers: &mut [Echo; 3]) {
     servers[0].revive();
     wait_until(run, "s0", Health::Up);
     crate::echo::session(at).expect("one is back");
+    let told: Explanation =
+        serde_json::from_str(&run.command("explain", &["--source", "127.0.0.1", "--json"]).well())
+            .expect("JSON");
+    assert_eq!((told.outcome, told.server.as_deref()), (Outcome::Server, Some("s0")));
 }
 
 #[test]

@@ -168,11 +168,11 @@ fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Only connections are chosen by a query, and a page's address may hold what it likes.
+/// Only connections and explanations are chosen by a query, and a page's address may hold what it likes.
 fn check_query(request: &Request) -> Result<(), Refusal> {
     let uri = request.uri();
     match uri.query().filter(|query| !query.is_empty()) {
-        Some(query) if !matches!(uri.path(), "/" | "/api/v1/connections") => {
+        Some(query) if !matches!(uri.path(), "/" | "/api/v1/connections" | "/api/v1/explain") => {
             let name = query.split(['=', '&']).next().unwrap_or(query);
             let message = format!("unknown query parameter `{name}`: {} takes none", uri.path());
             Err(Refusal::new(RefusalKind::Invalid, message))

@@ -67,6 +67,7 @@ fn routes<C: Control>() -> Vec<Route<C>> {
         (Method::GET, "/api/v1/openapi.json", get(read::description)),
         (Method::GET, "/api/v1/status", get(read::status::<C>)),
         (Method::GET, "/api/v1/connections", get(read::connections::<C>)),
+        (Method::GET, "/api/v1/explain", get(read::explain::<C>)),
         (Method::GET, "/api/v1/config", get(read::config::<C>)),
         (Method::POST, "/api/v1/diff", post(write::diff::<C>)),
         (Method::POST, "/api/v1/reload", post(write::reload::<C>)),

@@ -14,7 +14,7 @@ use tokio::task::{self, spawn_blocking};
 use tokio::time::timeout;
 
 use super::super::metrics::{self, Format};
-use super::super::model::{Filter, Phase, Refusal, RefusalKind, Status};
+use super::super::model::{Filter, Phase, Question, Refusal, RefusalKind, Status};
 use super::super::select::Query;
 use super::super::{Control, Cursor, page as web};
 use super::answer::{Answer, JSON, Refused, content, json_text};
@@ -78,6 +78,12 @@ pub(super) async fn status<C: Control>(State(app): State<Arc<App<C>>>) -> Answer
 pub(super) async fn config<C: Control>(State(app): State<Arc<App<C>>>) -> Answer {
     let text = timeout(ANSWER_WAIT, app.control.dump()).await.map_err(|_| no_answer())?;
     Ok(content("application/toml", text))
+}
+
+pub(super) async fn explain<C: Control>(State(app): State<Arc<App<C>>>, uri: Uri) -> Answer {
+    let question = Question::parse(uri.query().unwrap_or(""))?;
+    let explained = timeout(ANSWER_WAIT, app.control.explain(&question)).await.map_err(|_| no_answer())??;
+    Ok(content(JSON, json_text(&explained)))
 }
 
 pub(super) async fn connections<C: Control>(State(app): State<Arc<App<C>>>, uri: Uri) -> Answer {

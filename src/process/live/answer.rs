@@ -9,8 +9,11 @@ use log::LevelFilter;
 use super::list::known_server;
 use super::{Live, State, silence};
 use crate::config::{self, ServerState};
-use crate::control::model::{Changed, Closing, Connection, Effect, Filter, Refusal, Status};
+use crate::control::model::{
+    Changed, Closing, Connection, Effect, Explanation, Filter, Question, Refusal, Status,
+};
 use crate::control::{Control, Cursor};
+use crate::explain::explain;
 use crate::snapshot::Override;
 use crate::worker::Ask;
 
@@ -89,6 +92,16 @@ impl Control for Live {
         self.log.set_level(level);
         let name = |level: LevelFilter| level.as_str().to_ascii_lowercase();
         changed("log level", &name(was), &name(level), &name(state.config.log.level))
+    }
+
+    async fn explain(&self, question: &Question) -> Result<Explanation, Refusal> {
+        let state = self.state.lock().await;
+        let now = self.clock.now();
+        let reason = |pool: &str, server: &str| {
+            let shown = state.wards.shown(&(pool.to_owned(), server.to_owned()), now)?;
+            Some(shown.check?.1.last.as_ref()?.reason.clone())
+        };
+        explain(&state.config, &self.published.current(), question, now, reason)
     }
 
     async fn dump(&self) -> String {

@@ -1,0 +1,255 @@
+//! Why a client gets the server that it gets, and why the others do not: the same rules and the same picker, asked without
+//! taking anything.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::balance::{Balancer, Pick};
+use crate::config::{self, Config, Listener, ServerState, WhenNoUpstream};
+use crate::control::model::{
+    Access, ExplainedServer, Explanation, Outcome, Question, Refusal, RefusalKind, Serving,
+};
+use crate::snapshot::{Health, Pool, Server, ServerId, Snapshot};
+use crate::tick::Tick;
+
+/// Draws from which it is told how often each server is chosen where chance decides.
+const DRAWS: u64 = 4096;
+
+/// What would become of a client that came now. `reason` tells why a server is down, by its pool and its name.
+///
+/// # Errors
+/// What was asked for is not there, or does not fit.
+pub fn explain(
+    config: &Config,
+    snapshot: &Snapshot,
+    question: &Question,
+    now: Tick,
+    reason: impl Fn(&str, &str) -> Option<String>,
+) -> Result<Explanation, Refusal> {
+    let listener = listener(config, question.listener.as_deref())?;
+    let has_addresses = listener.bind.iter().any(|at| !matches!(at, config::Address::Unix(_)));
+    if has_addresses && question.source.is_none() {
+        let message = format!("who comes to listener {} has an address, which may decide", listener.name);
+        let refusal = Refusal::new(RefusalKind::Invalid, message);
+        return Err(refusal.help("name one, such as --source 192.0.2.1"));
+    }
+    let id = snapshot.listener_id(&listener.name).ok_or_else(|| unknown(config, &listener.name))?;
+    let known = snapshot.listener(id);
+    let pool = snapshot.pool(known.pool);
+    let access = access(listener, question.source);
+    let members: Vec<(ServerId, &Server)> =
+        snapshot.members(known.pool).filter(|(_, server)| server.removed.is_none()).collect();
+    let draws = draws(pool, snapshot, question.source, now);
+    let pick = if access.allowed { pick(pool, snapshot, question.source, now) } else { Pick::None };
+    let chosen = match pick {
+        Pick::Server(id) => Some(id),
+        Pick::Full | Pick::None => None,
+    };
+    let outcome = match pick {
+        _ if !access.allowed => Outcome::Denied,
+        Pick::Server(_) => Outcome::Server,
+        Pick::Full if pool.queue.count() < pool.queue.most() => Outcome::Queued,
+        Pick::Full => Outcome::QueueFull,
+        Pick::None => Outcome::NoServer,
+    };
+    let scene = Scene { pool, source: question.source, now, chosen, draws: &draws };
+    let servers = members.iter().map(|(id, server)| ExplainedServer {
+        name: server.name.to_string(),
+        address: server.addr.to_string(),
+        chosen: chosen == Some(*id),
+        draws_percent: draws.get(&id.0).map(|count| percent(*count)),
+        why: scene.why(*id, server, || reason(&pool.name, &server.name)),
+    });
+    let mut servers: Vec<ExplainedServer> = servers.collect();
+    servers.sort_by_key(|server| Reverse(server.chosen));
+    Ok(Explanation {
+        listener: listener.name.clone(),
+        source: question.source,
+        access,
+        source_connections: question.source.and_then(|source| known.admission.connections_of(source)),
+        source_connections_most: listener.limits.per_source_conns.map(std::num::NonZeroU32::get),
+        pool: pool.name.to_string(),
+        balance: pool.balance.name().to_owned(),
+        serving: serving(pool),
+        outcome,
+        server: chosen.map(|id| snapshot.server(id).name.to_string()),
+        then: then(outcome, listener, pool),
+        servers,
+    })
+}
+
+fn listener<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a Listener, Refusal> {
+    match (name, config.listeners.as_slice()) {
+        (None, [only]) => Ok(only),
+        (None, _) => {
+            let refusal = Refusal::new(RefusalKind::Invalid, "there are several listeners");
+            Err(refusal.help(format!("name one of them: {}", names(config))))
+        }
+        (Some(name), all) => all.iter().find(|one| one.name == name).ok_or_else(|| unknown(config, name)),
+    }
+}
+
+fn unknown(config: &Config, name: &str) -> Refusal {
+    let refusal = Refusal::new(RefusalKind::NotFound, format!("there is no listener {name}"));
+    refusal.help(format!("there is {}", names(config)))
+}
+
+fn names(config: &Config) -> String {
+    config.listeners.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Which rule decides about that address.
+fn access(listener: &Listener, source: Option<IpAddr>) -> Access {
+    let rules = &listener.access.rules;
+    let source = source.map(|source| source.to_canonical());
+    let decides = source.and_then(|source| rules.iter().position(|rule| rule.network.contains(&source)));
+    let action = decides.map_or(listener.access.default, |place| rules[place].action);
+    Access {
+        // A client of a unix socket has no address, and meets no rule.
+        allowed: source.is_none() || action == config::Action::Allow,
+        rule: decides.map(|place| format!("{} {}", rules[place].action.name(), rules[place].network)),
+        number: decides.map(|place| place + 1),
+    }
+}
+
+/// The pick that would be made, on a copy of what it would change.
+fn pick(pool: &Pool, snapshot: &Snapshot, source: Option<IpAddr>, now: Tick) -> Pick {
+    pool.choice.copy().pick(&[], now.0, source, &snapshot.loads(now))
+}
+
+/// How often each server is drawn, by its id, where chance decides.
+fn draws(pool: &Pool, snapshot: &Snapshot, source: Option<IpAddr>, now: Tick) -> BTreeMap<u32, u64> {
+    let mut draws = BTreeMap::new();
+    if by_chance(&pool.choice.balancer) {
+        let loads = snapshot.loads(now);
+        for seed in 0..DRAWS {
+            if let Pick::Server(id) = pool.choice.pick(&[], seed, source, &loads) {
+                *draws.entry(id.0).or_default() += 1;
+            }
+        }
+    }
+    draws
+}
+
+fn by_chance(balancer: &Balancer) -> bool {
+    matches!(balancer, Balancer::TwoChoices(_) | Balancer::LeastTime(_) | Balancer::Random(_))
+}
+
+fn percent(draws: u64) -> u32 {
+    u32::try_from((draws * 100 + DRAWS / 2) / DRAWS).unwrap_or(100)
+}
+
+fn serving(pool: &Pool) -> Serving {
+    use crate::snapshot::Serving as By;
+    match pool.choice.serving {
+        By::Servers => Serving::Servers,
+        By::Backups => Serving::Backups,
+        By::Down => Serving::Down,
+        By::Nobody => Serving::Nobody,
+    }
+}
+
+/// What a client meets then, in words.
+fn then(outcome: Outcome, listener: &Listener, pool: &Pool) -> String {
+    let ends = match listener.when_no_upstream {
+        WhenNoUpstream::Rst => "is reset",
+        WhenNoUpstream::Close => "is closed",
+    };
+    match outcome {
+        Outcome::Server => "is connected to it; if that fails, to another one".to_owned(),
+        Outcome::Denied => "is reset: [access] does not let it in".to_owned(),
+        Outcome::Queued => format!(
+            "waits for a server that has room, behind {} others, for as long as the timeout `queue` says",
+            pool.queue.count()
+        ),
+        Outcome::QueueFull => format!("{ends}: every server is full, and so is the queue"),
+        Outcome::NoServer => format!("{ends}: no server takes connections (when_no_upstream)"),
+    }
+}
+
+/// What a pick saw.
+struct Scene<'a> {
+    pool: &'a Pool,
+    source: Option<IpAddr>,
+    now: Tick,
+    chosen: Option<ServerId>,
+    draws: &'a BTreeMap<u32, u64>,
+}
+
+impl Scene<'_> {
+    /// Why a server was chosen, or was not.
+    fn why(&self, id: ServerId, server: &Server, reason: impl Fn() -> Option<String>) -> String {
+        if let Some(why) = self.cannot(server, reason) {
+            return why;
+        }
+        let connections = server.connections.count();
+        if server.connections.below().is_none() {
+            return format!("full: {connections} of {} connections", server.connections.most());
+        }
+        let is_chosen = self.chosen == Some(id);
+        let has = format!("{connections} connections, weight {}", server.weight);
+        match &self.pool.choice.balancer {
+            _ if self.chosen.is_none() => has,
+            Balancer::RoundRobin(_) if is_chosen => "it is its turn".to_owned(),
+            Balancer::RoundRobin(_) => "its turn comes later".to_owned(),
+            Balancer::LeastConnections(_) if is_chosen => format!("the fewest for its weight: {has}"),
+            Balancer::LeastConnections(_) => format!("as many for its weight, or more: {has}"),
+            Balancer::First(_) if is_chosen => format!("the first that has room: {has}"),
+            Balancer::First(_) => "one before it has room".to_owned(),
+            Balancer::BySource(_) => self.by_source(id, is_chosen),
+            Balancer::Random(_) => self.drawn(id, is_chosen, &has),
+            Balancer::TwoChoices(_) | Balancer::LeastTime(_) => {
+                let reach = server.reach.as_ref().and_then(|reach| reach.mean_ms(self.now));
+                let reach = reach.map(|ms| format!(", reached in {ms:.1} ms")).unwrap_or_default();
+                self.drawn(id, is_chosen, &format!("{has}{reach}"))
+            }
+        }
+    }
+
+    /// Why a server gets no new connection at all, if so.
+    fn cannot(&self, server: &Server, reason: impl Fn() -> Option<String>) -> Option<String> {
+        if self.pool.choice.serving.takes(server) {
+            return None;
+        }
+        Some(match (server.state, server.health) {
+            (ServerState::Drain, _) => "it drains".to_owned(),
+            (ServerState::Maint, _) => "it is in maintenance".to_owned(),
+            (ServerState::Ready, _) if server.weight == 0 => "its weight is 0".to_owned(),
+            (ServerState::Ready, Health::Down) => {
+                reason().map_or_else(|| "down".to_owned(), |reason| format!("down: {reason}"))
+            }
+            (ServerState::Ready, Health::Ejected) => {
+                "ejected: too many connects in a row have failed".to_owned()
+            }
+            (ServerState::Ready, Health::Up) => "a backup server, and others take connections".to_owned(),
+        })
+    }
+
+    fn drawn(&self, id: ServerId, is_chosen: bool, has: &str) -> String {
+        let share = percent(self.draws.get(&id.0).copied().unwrap_or(0));
+        match (is_chosen, share) {
+            (true, _) => format!("drawn this time; it wins {share} % of draws: {has}"),
+            (false, 0) => format!("whoever it is drawn with wins: {has}"),
+            (false, _) => format!("it wins {share} % of draws, not this one: {has}"),
+        }
+    }
+
+    fn by_source(&self, id: ServerId, is_chosen: bool) -> String {
+        let Some(source) = self.source else {
+            return "a client without an address may go anywhere".to_owned();
+        };
+        let home = self.pool.choice.copy().pick(&[], 0, Some(source), &|_| Some(0));
+        match (home == Pick::Server(id), is_chosen) {
+            (true, true) => format!("{source} belongs to it"),
+            (true, false) => {
+                format!("{source} belongs to it, but it has as many connections as bounded_load lets it have")
+            }
+            (false, true) => format!("the next one for {source} after the server that it belongs to"),
+            (false, false) => format!("{source} belongs to another one"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+use super::*;
+use crate::config::parse;
+use crate::snapshot::{Condition, Conditions, Overrides};
+
+const TWO: &str = r#"server = [
+    { name = "a", addr = "10.0.0.1:80" }, { name = "b", addr = "10.0.0.2:80" }, { name = "c", addr = "10.0.0.3:80", weight = 0 },
+    { name = "d", addr = "10.0.0.4:80", state = "drain" }, { name = "e", addr = "10.0.0.5:80", state = "maint" },
+    { name = "f", addr = "10.0.0.6:80", backup = true }, { name = "g", addr = "10.0.0.7:80" },
+    { name = "h", addr = "10.0.0.8:80" }, { name = "i", addr = "10.0.0.9:80", maxconn = 1 },
+]"#;
+
+fn config(pool: &str, listener: &str) -> Config {
+    let text = format!(
+        "[listener.web]\nbind = [\"127.0.0.1:80\"]\npool = \"web\"\n{listener}\n[listener.path]\nbind = [\"unix:/x\"]\n\
+         pool = \"web\"\n[pool.web]\n{pool}\n{TWO}"
+    );
+    parse(&text, "test").unwrap_or_else(|report| panic!("{report}"))
+}
+
+fn question(listener: &str, source: &str) -> Question {
+    Question { listener: Some(listener.to_owned()), source: source.parse().ok() }
+}
+
+/// `g` is down, `h` is ejected, `i` is full, and `a` has three connections.
+fn told(pool: &str, listener: &str, question: &Question) -> Explanation {
+    let config = config(pool, listener);
+    let condition = |name: &str, health| {
+        (("web".to_owned(), name.to_owned()), Condition { health, ..Condition::default() })
+    };
+    let conditions = Conditions::from([condition("g", Health::Down), condition("h", Health::Ejected)]);
+    let snapshot = Snapshot::new(&config, 100)
+        .next(&config, 100, &Overrides::new(), &conditions, Tick(0))
+        .expect("few names");
+    let id =
+        |name: &str| snapshot.servers.iter().position(|server| *server.name == *name).expect("it is there");
+    for name in ["a", "a", "a", "i"] {
+        assert!(snapshot.servers[id(name)].connections.take());
+    }
+    let before: Vec<_> = snapshot.servers.iter().map(|server| server.connections.count()).collect();
+    let told = explain(&config, &snapshot, question, Tick(7), |_, server| Some(format!("{server} is dead")));
+    let after: Vec<_> = snapshot.servers.iter().map(|server| server.connections.count()).collect();
+    assert_eq!(before, after, "it is only asked");
+    told.expect("it is told")
+}
+
+fn why(told: &Explanation, server: &str) -> String {
+    told.servers.iter().find(|one| one.name == server).expect("it is there").why.clone()
+}
+
+#[test]
+fn who_cannot_be_chosen_is_told_with_the_reason() {
+    let told = told("balance = \"round_robin\"", "", &question("web", "192.0.2.1"));
+    assert_eq!((told.outcome, told.server.as_deref()), (Outcome::Server, Some("a")));
+    assert!(told.servers[0].chosen && told.servers[0].name == "a");
+    for (server, reason) in [
+        ("a", "it is its turn"),
+        ("b", "its turn comes later"),
+        ("c", "its weight is 0"),
+        ("d", "it drains"),
+        ("e", "it is in maintenance"),
+        ("f", "a backup server, and others take connections"),
+        ("g", "down: g is dead"),
+        ("h", "ejected: too many connects in a row have failed"),
+        ("i", "full: 1 of 1 connections"),
+    ] {
+        assert_eq!(why(&told, server), reason, "{server}");
+    }
+}
+
+#[test]
+fn each_way_to_choose_says_why() {
+    let source = question("web", "192.0.2.1");
+    let explain = |balance: &str| told(&format!("balance = \"{balance}\""), "", &source);
+    let least = explain("least_conn");
+    assert_eq!(least.server.as_deref(), Some("b"));
+    assert_eq!(why(&least, "b"), "the fewest for its weight: 0 connections, weight 1");
+    assert_eq!(why(&least, "a"), "as many for its weight, or more: 3 connections, weight 1");
+    let drawn = explain("p2c");
+    // `a` wins where it is drawn with the one that is full, alone.
+    let share =
+        |name: &str| drawn.servers.iter().find(|one| one.name == name).unwrap().draws_percent.unwrap();
+    assert!((28..38).contains(&share("a")) && share("a") + share("b") == 100, "{drawn:?}");
+    assert!(why(&drawn, "a").contains("3 connections, weight 1"));
+    let random = explain("random");
+    let share =
+        |name: &str| random.servers.iter().find(|one| one.name == name).unwrap().draws_percent.unwrap();
+    // A draw of the full server becomes one of its neighbour.
+    assert!(share("a") + share("b") == 100 && share("b") >= 30, "{random:?}");
+    let hashed = explain("source");
+    let [chosen, other] = if hashed.server.as_deref() == Some("a") { ["a", "b"] } else { ["b", "a"] };
+    assert!(
+        why(&hashed, chosen).starts_with("192.0.2.1 belongs to it")
+            || why(&hashed, chosen).starts_with("the next one")
+    );
+    assert!(why(&hashed, other).contains("belongs"), "{hashed:?}");
+}
+
+#[test]
+fn the_first_rule_that_names_the_client_is_told() {
+    let rules = "access = { default = \"deny\", rules = [\"deny 10.9.0.0/16\", \"allow 10.0.0.0/8\"] }";
+    for (source, allowed, rule) in [
+        ("10.1.2.3", true, Some("allow 10.0.0.0/8")),
+        ("10.9.2.3", false, Some("deny 10.9.0.0/16")),
+        ("::ffff:10.9.2.3", false, Some("deny 10.9.0.0/16")),
+        ("192.0.2.1", false, None),
+        ("2001:db8::1", false, None),
+    ] {
+        let told = told("", rules, &question("web", source));
+        assert_eq!((told.access.allowed, told.access.rule.as_deref()), (allowed, rule), "{source}");
+        assert_eq!(told.outcome == Outcome::Denied, !allowed, "{source}");
+    }
+    let unix = told("", rules, &question("path", ""));
+    assert!(unix.access.allowed && unix.server.is_some());
+}
+
+#[test]
+fn what_cannot_be_told_says_what_is_wanted() {
+    let config = config("", "");
+    let snapshot = Snapshot::new(&config, 100);
+    for (question, kind, words) in [
+        (question("wbe", "192.0.2.1"), RefusalKind::NotFound, "there is web, path"),
+        (question("web", ""), RefusalKind::Invalid, "--source 192.0.2.1"),
+        (Question::default(), RefusalKind::Invalid, "name one of them: web, path"),
+    ] {
+        let refusal = explain(&config, &snapshot, &question, Tick(0), |_, _| None).unwrap_err();
+        assert!(refusal.kind == kind && refusal.to_string().contains(words), "{refusal}");
+    }
+}
+
+#[test]
+fn who_gets_no_server_is_told_what_happens_then() {
+    let mut config = config("", "when_no_upstream = \"close\"");
+    config.pools[0].servers.truncate(1);
+    config.pools[0].servers[0].maxconn = std::num::NonZeroU32::new(1);
+    config.pools[0].queue_max = 1;
+    let snapshot = Snapshot::new(&config, 100);
+    let ask = |snapshot: &Snapshot| {
+        explain(&config, snapshot, &question("web", "192.0.2.1"), Tick(0), |_, _| None).expect("told")
+    };
+    assert!(snapshot.servers[0].connections.take());
+    assert_eq!(ask(&snapshot).outcome, Outcome::Queued);
+    assert!(snapshot.pools[0].queue.enter());
+    let told = ask(&snapshot);
+    assert_eq!((told.outcome, told.then.starts_with("is closed")), (Outcome::QueueFull, true));
+    config.pools[0].servers[0].weight = 0;
+    let told =
+        explain(&config, &Snapshot::new(&config, 100), &question("web", "192.0.2.1"), Tick(0), |_, _| None);
+    let told = told.expect("told");
+    assert_eq!((told.outcome, told.serving), (Outcome::NoServer, Serving::Nobody));
+}
