@@ -89,6 +89,8 @@ pub struct Listener {
     pub at_maxconn: AtMaxconn,
     /// What a client meets for which no server can be had.
     pub when_no_upstream: WhenNoUpstream,
+    /// Whose headers of the PROXY protocol it reads.
+    pub accept_proxy: Option<Arc<config::AcceptProxy>>,
     /// Limits of its connections' lives: those of its pool, else its own, else those that hold for all.
     pub timeouts: config::Timeouts,
     /// As [`config::Tcp::dead_peer`], for its clients.
@@ -130,6 +132,8 @@ pub struct Pool {
     pub tcp: config::Tcp,
     /// Where those come from.
     pub source: config::Source,
+    /// What its servers are told before a client's bytes.
+    pub send_proxy: Option<config::SendProxy>,
     /// Clients that wait until one of its servers has room.
     pub queue: Queue,
     /// It is not in the configuration any more.
@@ -414,6 +418,7 @@ impl Snapshot {
                 retry: pool.retry,
                 tcp: pool.tcp.clone(),
                 source: pool.source.clone(),
+                send_proxy: pool.send_proxy,
                 queue,
                 removed: false,
             };
@@ -677,6 +682,7 @@ impl Pool {
             retry: self.retry,
             tcp: self.tcp.clone(),
             source: self.source.clone(),
+            send_proxy: self.send_proxy,
             queue: self.queue.clone(),
             removed: true,
         }
@@ -761,6 +767,7 @@ fn put_listener(
         accept_balance: listener.accept_balance,
         at_maxconn: listener.at_maxconn,
         when_no_upstream: listener.when_no_upstream,
+        accept_proxy: listener.accept_proxy.clone().map(Arc::new),
         timeouts,
         dead_peer: listener.tcp.dead_peer,
         keepalive: listener.tcp.keepalive,

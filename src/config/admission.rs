@@ -232,7 +232,7 @@ fn rule(value: &DeValue<'_>) -> Parsed<Rule> {
     network(written).map(|network| Rule { action: *action, network })
 }
 
-fn network(written: &str) -> Parsed<IpNet> {
+pub(super) fn network(written: &str) -> Parsed<IpNet> {
     if matches!(written, "all" | "any" | "*") {
         let fault = Fault::new(format!("{written:?} is not a network"));
         return Err(fault.help("write `default` for whom no rule names, or \"0.0.0.0/0\" and \"::/0\""));

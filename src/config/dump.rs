@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::proxy::{self, AcceptProxy, Untrusted};
 use super::tables::LEVELS;
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
@@ -13,6 +14,7 @@ use super::{
     OnRemoved, OwnTimeouts, Passive, Pool, Probe, Process, Retry, Source, Spread, Step, Table, Tcp,
     WhenNoUpstream, name_in,
 };
+use crate::proxy_header::Version;
 
 /// The whole configuration with every default written out, as TOML that [`parse`](super::parse) reads back
 /// to an equal one. References such as `${NAME}` have become what they stood for.
@@ -188,6 +190,25 @@ impl Lines {
         self.key("at_maxconn", quoted(name_in(&AtMaxconn::NAMES, &listener.at_maxconn)));
         let word = name_in(&WhenNoUpstream::NAMES, &listener.when_no_upstream);
         self.key("when_no_upstream", quoted(word));
+        if let Some(accept) = &listener.accept_proxy {
+            self.accept_proxy(accept);
+        }
+    }
+
+    fn accept_proxy(&mut self, accept: &AcceptProxy) {
+        let unix = accept.from_unix.then(|| "unix".to_owned());
+        let from: Vec<String> = accept.from.iter().map(ToString::to_string).chain(unix).collect();
+        let numbers: Vec<String> = Version::BOTH
+            .iter()
+            .filter(|version| accept.versions.allow(**version))
+            .map(|version| version.number().to_string())
+            .collect();
+        let (from, versions) = (array(&from), numbers.join(", "));
+        let untrusted = quoted(name_in(&Untrusted::NAMES, &accept.untrusted));
+        self.key(
+            "accept_proxy",
+            format!("{{ from = {from}, versions = [{versions}], untrusted = {untrusted} }}"),
+        );
     }
 
     fn access_rules(&mut self, header: &str, access: &AccessRules) {
@@ -270,6 +291,9 @@ impl Lines {
             Source::Client => &["client".to_owned()],
         };
         self.key("source", array(source));
+        let version = pool.send_proxy.map(|send| send.version);
+        self.key("send_proxy", quoted(name_in(&proxy::SEND, &version)));
+        self.key("proxy_tlvs", array(&pool.send_proxy.map(|send| send.tlvs.names()).unwrap_or_default()));
         self.key("slow_start", duration_or_off(pool.slow_start));
         self.key("queue", format!("{{ max = {} }}", pool.queue_max));
         match &pool.check {

@@ -109,6 +109,7 @@ pub(super) const TABLES: &[Table] = &[
         ],
     },
     Table { path: "listener.NAME.timeouts", keys: &["idle", "half_close", "preread", "max_lifetime"] },
+    Table { path: "listener.NAME.accept_proxy", keys: &["from", "versions", "untrusted"] },
     Table { path: "listener.NAME.access", keys: &["default", "rules", "match_on"] },
     Table {
         path: "listener.NAME.limits",
@@ -357,7 +358,7 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
     (
         &["send_proxy_v2", "proxy_protocol", "accept_proxy_protocol"],
         "HAProxy and nginx",
-        "`send_proxy` in [pool.NAME] or `accept_proxy` in [listener.NAME], not supported yet by this version",
+        "`send_proxy` in [pool.NAME] or `accept_proxy` in [listener.NAME]",
     ),
     (&["slowstart"], "HAProxy", "`slow_start` in [pool.NAME]"),
     // Envoy

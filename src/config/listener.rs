@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::{AccessRules, Address, EngineKind, Limits, OwnTimeouts, Tcp};
+use super::{AcceptProxy, AccessRules, Address, EngineKind, Limits, OwnTimeouts, Tcp};
 
 /// `[listener.NAME]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Listener {
     pub at_maxconn: AtMaxconn,
     /// `when_no_upstream`
     pub when_no_upstream: WhenNoUpstream,
+    /// `accept_proxy`; `None`: connections begin with their clients' own bytes.
+    pub accept_proxy: Option<AcceptProxy>,
     /// `[listener.NAME.timeouts]`
     pub timeouts: OwnTimeouts,
     /// `[listener.NAME.tcp]` over `[defaults.tcp]`: the sockets towards clients.

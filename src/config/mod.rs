@@ -14,6 +14,7 @@ mod known;
 mod listener;
 mod pool;
 mod pools;
+mod proxy;
 mod read;
 mod recover;
 mod report;
@@ -40,6 +41,7 @@ pub use health::{Check, CheckClose, Initial, Kind, LONGEST_TIMEOUT, OnDown, Pass
 pub use listener::{AcceptBalance, AtMaxconn, Listener, WhenNoUpstream};
 use pool::{CLOSE_RATE, QUEUE_MAX};
 pub use pool::{OnRemoved, Pool, Server, ServerState, Source};
+pub use proxy::{AcceptProxy, ProxyTlvs, SendProxy, Untrusted};
 pub use report::{Place, Problem, Report};
 
 pub use tables::LEVELS;

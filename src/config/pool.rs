@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, AllDown, Balance, Check, OnDown, OwnTimeouts, Passive, Retry, Tcp, name_in};
+use super::{Address, AllDown, Balance, Check, OnDown, OwnTimeouts, Passive, Retry, SendProxy, Tcp, name_in};
 
 /// `[pool.NAME]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Pool {
     pub close_rate: u32,
     /// `source`
     pub source: Source,
+    /// `send_proxy` and `proxy_tlvs`; `None` is `"off"`.
+    pub send_proxy: Option<SendProxy>,
     /// `[pool.NAME.timeouts]`
     pub timeouts: OwnTimeouts,
     /// `[pool.NAME.tcp]` over `[defaults.tcp]`: the sockets towards servers.

@@ -9,6 +9,7 @@ use toml::de::DeValue;
 
 use super::admin::DraftAdmin;
 use super::health::DraftCheck;
+use super::proxy::AcceptProxy;
 use super::read::{At, Draft, Reader, Section, Value};
 use super::sockets::Edits;
 use super::tables::count_or;
@@ -39,6 +40,7 @@ pub(super) struct DraftListener {
     maxconn: Option<NonZeroU32>,
     at_maxconn: AtMaxconn,
     when_no_upstream: WhenNoUpstream,
+    accept_proxy: Option<AcceptProxy>,
     timeouts: OwnTimeouts,
     tcp: Edits<Tcp>,
     access: AccessRules,
@@ -125,6 +127,7 @@ impl Reader {
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
             when_no_upstream: WhenNoUpstream::Rst,
+            accept_proxy: None,
             timeouts: OwnTimeouts::default(),
             tcp: Edits::default(),
             access: AccessRules::default(),
@@ -156,6 +159,7 @@ impl Reader {
                 "when_no_upstream" => self.set(&mut listener.when_no_upstream, value, |v| {
                     value::choice(v, &WhenNoUpstream::NAMES, &["stop_listening"])
                 }),
+                "accept_proxy" => listener.accept_proxy = self.accept_proxy(section, key, value),
                 "timeouts" => self.with(section, key, value, "listener.NAME.timeouts", |reader, section| {
                     listener.timeouts = reader.timeouts(section);
                 }),
@@ -196,6 +200,7 @@ impl Reader {
             drain_timeout: None,
             close_rate: CLOSE_RATE,
             source: Source::System,
+            send_proxy: self.send_proxy(section),
             slow_start: None,
             check: Check::Off,
             passive: Passive::default(),
@@ -234,6 +239,7 @@ impl Reader {
                 }),
                 "server" => self.servers(section, value, &mut pool.servers),
                 "source" => pool.source = self.source(value),
+                "send_proxy" | "proxy_tlvs" => {}
                 "timeouts" => self.with(section, key, value, "pool.NAME.timeouts", |reader, section| {
                     pool.timeouts = reader.timeouts(section);
                 }),
@@ -450,6 +456,7 @@ impl Reader {
                 maxconn: listener.maxconn,
                 at_maxconn: listener.at_maxconn,
                 when_no_upstream: listener.when_no_upstream,
+                accept_proxy: listener.accept_proxy,
                 timeouts: listener.timeouts,
                 tcp: listener.tcp.over(tcp.clone()),
                 access: listener.access,

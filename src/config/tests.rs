@@ -14,6 +14,7 @@ mod admission;
 mod every_key;
 mod health;
 mod pools;
+mod proxy;
 mod sockets;
 
 /// The least that a configuration needs; tests put their own lines before it.
@@ -105,6 +106,7 @@ fn least_pool() -> Pool {
         drain_timeout: None,
         close_rate: 100,
         source: Source::System,
+        send_proxy: None,
         timeouts: OwnTimeouts::default(),
         tcp: Tcp::default(),
         retry: Retry::default(),
@@ -188,6 +190,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
             when_no_upstream: WhenNoUpstream::Rst,
+            accept_proxy: None,
             timeouts: OwnTimeouts::default(),
             tcp: Tcp::default(),
             access: AccessRules::default(),
@@ -340,6 +343,7 @@ server = [{ name = "x", addr = "10.0.0.1:9001" }]
         maxconn: NonZeroU32::new(20),
         at_maxconn: AtMaxconn::Reject,
         when_no_upstream: WhenNoUpstream::Close,
+        accept_proxy: None,
         timeouts: OwnTimeouts::default(),
         tcp: Tcp::default(),
         access: AccessRules::default(),

@@ -196,6 +196,9 @@ fn changed_listener(old: &Listener, new: &Listener) -> Vec<String> {
     if old.limits != new.limits {
         changes.push("limits changed, for new connections".to_owned());
     }
+    if old.accept_proxy != new.accept_proxy {
+        changes.push("accept_proxy changed, for new connections".to_owned());
+    }
     if old.when_no_upstream != new.when_no_upstream {
         changes.push("when_no_upstream changed".to_owned());
     }
@@ -232,6 +235,9 @@ fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<Stri
     }
     if old.source != new.source {
         out.push(format!("pool {name}: source changed, for new connections"));
+    }
+    if old.send_proxy != new.send_proxy {
+        out.push(format!("pool {name}: send_proxy or proxy_tlvs changed, for new connections and checks"));
     }
     for server in &new.servers {
         match old.servers.iter().find(|other| is_same(other, server)) {
@@ -378,11 +384,32 @@ mod tests {
                 "listener site added: 127.0.0.1:2, pool web|listener web removed: no new connections; its 7",
             ),
         ];
-        for (from, to, parts) in cases {
-            let lines = lines(|file| file.replacen(from, to, 1));
-            for part in parts.split('|') {
-                assert!(lines.iter().any(|line| line.starts_with(part)), "{part}: {lines:#?}");
-            }
+        cases.into_iter().for_each(assert_told);
+    }
+
+    #[test]
+    fn headers_of_the_proxy_protocol_are_named() {
+        [
+            (
+                "pool = \"web\"",
+                "pool = \"web\"\naccept_proxy = { from = [\"10.0.0.0/8\"] }",
+                "listener web: accept_proxy changed, for new connections; 0 of",
+            ),
+            (
+                "[pool.web]",
+                "[pool.web]\nsend_proxy = \"v2\"",
+                "pool web: send_proxy or proxy_tlvs changed, for",
+            ),
+        ]
+        .into_iter()
+        .for_each(assert_told);
+    }
+
+    /// Lines that begin so are there when the first text has become the second.
+    fn assert_told((from, to, parts): (&str, &str, &str)) {
+        let lines = lines(|file| file.replacen(from, to, 1));
+        for part in parts.split('|') {
+            assert!(lines.iter().any(|line| line.starts_with(part)), "{part}: {lines:#?}");
         }
     }
 

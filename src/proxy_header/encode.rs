@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
+#[cfg(doc)]
+use super::Command;
 use super::v2::{self, AddressFamily, CHECKSUM_LEN, FIXED, TLV_FIXED, UNIQUE_ID_MAX, kind};
-use super::{Addresses, Command, Version};
+use super::{Addresses, Version};
 
 /// The longest header that is sent, in bytes: what fits into the smallest segment that every host must take (2. of the
 /// specification), so that it is always whole.
@@ -13,9 +15,8 @@ pub const ENCODED_MAX: usize = 536;
 /// What a header is to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told<'a> {
-    /// For whom the connection is made.
-    pub command: Command,
-    /// Between whom the connection is that is passed on; with [`Command::Local`] they are not sent.
+    /// Between whom the connection is that is passed on. Where that is not known the header says [`Command::Local`] and
+    /// nothing else: each receiver must take that, and HAProxy refuses [`Command::Proxy`] without addresses.
     pub addresses: Addresses<'a>,
     /// The name that the client has asked for.
     pub authority: Option<&'a [u8]>,
@@ -29,14 +30,8 @@ pub struct Told<'a> {
 
 impl Told<'_> {
     /// What is told with a connection of the sender's own.
-    pub const LOCAL: Self = Self {
-        command: Command::Local,
-        addresses: Addresses::Unknown,
-        authority: None,
-        alpn: None,
-        unique_id: None,
-        crc32c: false,
-    };
+    pub const LOCAL: Self =
+        Self { addresses: Addresses::Unknown, authority: None, alpn: None, unique_id: None, crc32c: false };
 }
 
 /// A header that is ready to be sent.
@@ -91,9 +86,8 @@ pub fn encode(version: Version, told: Told<'_>) -> Encoded {
 }
 
 fn line(told: Told<'_>, mut out: Encoded) -> Encoded {
-    let ends = told.addresses.ends().filter(|_| told.command == Command::Proxy);
     let mut rest = out.bytes.as_mut_slice();
-    let written = match ends {
+    let written = match told.addresses.ends() {
         Some([source, destination]) => {
             let family = if matches!(source, SocketAddr::V4(_)) { 4 } else { 6 };
             let (ips, ports) = ((source.ip(), destination.ip()), (source.port(), destination.port()));
@@ -108,20 +102,18 @@ fn line(told: Told<'_>, mut out: Encoded) -> Encoded {
 
 fn binary(told: Told<'_>, mut out: Encoded) -> Encoded {
     out.push(v2::SIGNATURE);
-    let (command, addresses) = match told.command {
-        Command::Local => (0, Addresses::Unknown),
-        Command::Proxy => (1, told.addresses),
-    };
-    let family = match addresses {
-        Addresses::Unknown => AddressFamily::Unspec,
+    let family = match told.addresses {
+        Addresses::Unknown => {
+            out.push(&[0x20, 0, 0, 0]);
+            return out;
+        }
         Addresses::V4 { .. } => AddressFamily::Inet,
         Addresses::V6 { .. } => AddressFamily::Inet6,
         Addresses::Unix { .. } => AddressFamily::Unix,
     };
-    let transport = u8::from(family != AddressFamily::Unspec);
-    // The length follows at the end.
-    out.push(&[0x20 | command, (family as u8) << 4 | transport, 0, 0]);
-    match addresses {
+    // The command PROXY and the transport STREAM; the length follows at the end.
+    out.push(&[0x21, (family as u8) << 4 | 1, 0, 0]);
+    match told.addresses {
         Addresses::Unknown => {}
         Addresses::V4 { source, destination } => {
             out.push(&source.ip().octets());
@@ -136,7 +128,7 @@ fn binary(told: Told<'_>, mut out: Encoded) -> Encoded {
             out.push(destination);
         }
     }
-    for end in addresses.ends().into_iter().flatten() {
+    for end in told.addresses.ends().into_iter().flatten() {
         out.push(&end.port().to_be_bytes());
     }
     let checksum_len = if told.crc32c { TLV_FIXED + CHECKSUM_LEN } else { 0 };

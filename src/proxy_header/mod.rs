@@ -21,7 +21,7 @@ pub use v2::{Tlv, Tlvs, UNIQUE_ID_MAX};
 pub const LEN_MAX: usize = 4096;
 
 /// Which of the two formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
     /// A line of text.
     V1,

@@ -275,7 +275,6 @@ fn addresses_of_two_kinds_become_one() {
 fn what_does_not_fit_is_left_out_and_the_header_stays_right() {
     let long = [b'a'; 400];
     let told = Told {
-        command: Command::Proxy,
         addresses: v6("[::1]:1", "[::2]:2"),
         authority: Some(&long),
         alpn: Some(&long),
@@ -312,13 +311,12 @@ proptest! {
     /// What is written is what is read, whatever follows; and no part of it is ever taken for a header.
     #[test]
     fn written_and_read(
-        is_v2: bool, is_local: bool, addresses in addresses(),
+        is_v2: bool, addresses in addresses(),
         (authority, alpn, unique_id) in (value(60), value(30), value(128)), crc32c: bool,
         payload in prop::collection::vec(any::<u8>(), 0..200),
     ) {
         let version = if is_v2 { Version::V2 } else { Version::V1 };
         let told = Told {
-            command: if is_local { Command::Local } else { Command::Proxy },
             addresses,
             authority: authority.as_deref(),
             alpn: alpn.as_deref(),
@@ -336,14 +334,14 @@ proptest! {
         }
         let header = whole(&all);
         prop_assert_eq!(header.version, version);
-        let is_told = is_v2 && !is_local;
+        let is_told = is_v2 && addresses != Addresses::Unknown;
         let tell = |value: Option<&[u8]>| value.filter(|_| is_told).map(<[u8]>::to_vec);
         prop_assert_eq!(header.command, if is_told || !is_v2 { Command::Proxy } else { Command::Local });
         prop_assert_eq!(tell(header.tlvs.authority()), authority.filter(|_| is_told));
         prop_assert_eq!(tell(header.tlvs.alpn()), alpn.filter(|_| is_told));
         prop_assert_eq!(tell(header.tlvs.unique_id()), unique_id.filter(|_| is_told));
         prop_assert_eq!(header.tlvs.get(3).is_some(), crc32c && is_told);
-        let has_address = !is_local && (is_v2 || addresses.ends().is_some());
+        let has_address = is_v2 || addresses.ends().is_some();
         prop_assert_eq!(header.addresses, if has_address { addresses } else { Addresses::Unknown });
     }
 

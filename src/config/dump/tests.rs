@@ -4,10 +4,11 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::super::{
-    Action, Address, Drain, Event, Keepalive, Log, Metrics, OnDown, Rate, Rule, Server, ServerState, Splice,
-    TcpInfo, Timeouts, Uring, parse,
+    Action, Address, Drain, Event, Keepalive, Log, Metrics, OnDown, ProxyTlvs, Rate, Rule, SendProxy, Server,
+    ServerState, Splice, TcpInfo, Timeouts, Uring, parse,
 };
 use super::*;
+use crate::proxy_header::Versions;
 
 fn some_duration() -> impl Strategy<Value = Duration> {
     prop_oneof![1..=31_536_000_000_u64, (1..=8760_u64).prop_map(|h| h * 3_600_000)]
@@ -215,17 +216,10 @@ fn some_pool() -> BoxedStrategy<Pool> {
     let closing =
         (balance, all_down, removed, down, option::of(some_duration()), 1..=1_000_000_u32, any::<u32>());
     let health = (option::of(some_duration()), some_check(), some_passive());
-    let source = prop_oneof![
-        Just(Source::System),
-        Just(Source::Client),
-        Just(Source::Addresses(vec![[192, 0, 2, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()])),
-    ];
-    let own =
-        (source, some_own_timeouts(), some_defaults().prop_map(|(_, tcp, _)| tcp).boxed(), some_retry());
-    ("[A-Za-z0-9_.-]{1,64}", closing, health, own, prop::collection::vec(server, 1..4))
-        .prop_map(|(name, closing, (slow_start, mut check, passive), own, mut servers)| {
+    ("[A-Za-z0-9_.-]{1,64}", closing, health, some_way(), prop::collection::vec(server, 1..4))
+        .prop_map(|(name, closing, (slow_start, mut check, passive), way, mut servers)| {
             let (balance, all_down, on_removed, on_down, drain_timeout, close_rate, queue_max) = closing;
-            let (source, timeouts, tcp, retry) = own;
+            let ((source, send_proxy), timeouts, tcp, retry) = way;
             for (index, server) in servers.iter_mut().enumerate() {
                 server.name += &index.to_string();
                 // Some are to serve as a rule, and nobody may be behind one that has no limit.
@@ -251,6 +245,7 @@ fn some_pool() -> BoxedStrategy<Pool> {
                 check,
                 passive,
                 source,
+                send_proxy,
                 timeouts,
                 tcp,
                 retry,
@@ -259,6 +254,38 @@ fn some_pool() -> BoxedStrategy<Pool> {
             }
         })
         .boxed()
+}
+
+type Way = ((Source, Option<SendProxy>), OwnTimeouts, Tcp, Retry);
+
+/// How servers are reached.
+fn some_way() -> impl Strategy<Value = Way> {
+    let source = prop_oneof![
+        Just(Source::System),
+        Just(Source::Client),
+        Just(Source::Addresses(vec![[192, 0, 2, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()])),
+    ];
+    let tcp = some_defaults().prop_map(|(_, tcp, _)| tcp);
+    ((source, some_send_proxy()), some_own_timeouts(), tcp.boxed(), some_retry())
+}
+
+fn some_send_proxy() -> impl Strategy<Value = Option<SendProxy>> {
+    let tlvs = any::<[bool; 4]>().prop_map(|[authority, alpn, unique_id, crc32c]| {
+        let tlvs = ProxyTlvs { authority, alpn, unique_id, crc32c };
+        Some(SendProxy { version: Version::V2, tlvs })
+    });
+    let v1 = SendProxy { version: Version::V1, tlvs: ProxyTlvs::default() };
+    prop_oneof![Just(None), Just(Some(v1)), tlvs]
+}
+
+fn some_accept_proxy() -> impl Strategy<Value = Option<AcceptProxy>> {
+    let untrusted = prop::sample::select(Untrusted::NAMES.map(|(_, untrusted)| untrusted).to_vec());
+    let versions = prop::sample::select(vec![(true, false), (false, true), (true, true)])
+        .prop_map(|(v1, v2)| Versions { v1, v2 });
+    let from = prop::collection::vec(some_network(), 1..3);
+    option::of((from, any::<bool>(), versions, untrusted).prop_map(
+        |(from, from_unix, versions, untrusted)| AcceptProxy { from, from_unix, versions, untrusted },
+    ))
 }
 
 fn some_passive() -> impl Strategy<Value = Passive> {
@@ -272,16 +299,19 @@ fn some_passive() -> impl Strategy<Value = Passive> {
     )
 }
 
-fn some_access_rules() -> impl Strategy<Value = AccessRules> {
-    let action = || prop::sample::select(Action::NAMES.map(|(_, action)| action).to_vec());
+fn some_network() -> impl Strategy<Value = ipnet::IpNet> {
     // Addresses of IPv6 that stand for one of IPv4 are refused.
     let v4 = (any::<std::net::Ipv4Addr>(), 0..=32_u8).prop_map(|(addr, prefix)| (addr.into(), prefix));
     let v6 = (1..=u128::MAX >> 1, 0..=128_u8)
         .prop_map(|(bits, prefix)| (std::net::Ipv6Addr::from_bits(bits << 1 | 1 << 127).into(), prefix));
-    let network = prop_oneof![v4, v6].prop_map(|(addr, prefix): (std::net::IpAddr, u8)| {
+    prop_oneof![v4, v6].prop_map(|(addr, prefix): (std::net::IpAddr, u8)| {
         ipnet::IpNet::new(addr, prefix).expect("the prefix fits").trunc()
-    });
-    let rule = (action(), network).prop_map(|(action, network)| Rule { action, network });
+    })
+}
+
+fn some_access_rules() -> impl Strategy<Value = AccessRules> {
+    let action = || prop::sample::select(Action::NAMES.map(|(_, action)| action).to_vec());
+    let rule = (action(), some_network()).prop_map(|(action, network)| Rule { action, network });
     let match_on = prop::sample::select(MatchOn::NAMES.map(|(_, on)| on).to_vec());
     (action(), prop::collection::vec(rule, 0..4), match_on)
         .prop_map(|(default, rules, match_on)| AccessRules { default, rules, match_on })
@@ -359,6 +389,7 @@ fn some_config() -> impl Strategy<Value = Config> {
         limit(),
         some_access_rules(),
         some_limits(),
+        some_accept_proxy(),
     );
     let parts = (
         some_process().boxed(),
@@ -377,7 +408,7 @@ fn some_config() -> impl Strategy<Value = Config> {
             (timeouts, tcp, retry),
             one,
             other,
-            (ip, path, handed, engine, backlog, maxconn, rules, limits),
+            (ip, path, handed, engine, backlog, maxconn, rules, limits, accept_proxy),
         ) = parts;
         let wait = backlog.is_none();
         let tcp_info = if wait { TcpInfo::Off } else { TcpInfo::Sample };
@@ -393,6 +424,7 @@ fn some_config() -> impl Strategy<Value = Config> {
             maxconn,
             at_maxconn: if wait { AtMaxconn::Wait } else { AtMaxconn::Reject },
             when_no_upstream: if wait { WhenNoUpstream::Close } else { WhenNoUpstream::Rst },
+            accept_proxy,
             timeouts: OwnTimeouts {
                 connect: None,
                 connect_total: None,
@@ -532,6 +564,8 @@ on_removed = "drain"
 drain_timeout = "off"
 close_rate = "100/s"
 source = []
+send_proxy = "off"
+proxy_tlvs = []
 slow_start = "off"
 queue = { max = 1000 }
 

@@ -10,7 +10,6 @@ fn errors_in_pools() {
         (rr.to_owned(), "1:1 [pool.x] has no `server`", "write [[pool.x.server]] with"),
         (format!("{server}\nbalance = \"roundrobin\""), "3:11 expected", "did you mean \"round_robin\"?"),
         (format!("{server}\nbalance = \"leastconn\""), "3:11 expected", "did you mean \"least_conn\"?"),
-        (format!("{server}\n{rr}\nsend_proxy = \"v2\""), "4:1 `send_proxy` in [pool.x] is not supported", ""),
         (format!("{server}\n{rr}\nqueue = {{ max = -1 }}"), "4:17 expected a whole number", ""),
         (
             format!("{server}\n{rr}\nqueue = {{ most = 1 }}"),

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Address, CheckClose, Kind, Probe, Tcp};
+use crate::proxy_header::{self, Told, Version};
 use crate::relay::Fault;
 use crate::sys::net;
 use wire::Wire;
@@ -33,6 +34,8 @@ pub struct Target {
     pub tcp: Tcp,
     /// Its own address, if the system is not to choose one.
     pub source: Option<IpAddr>,
+    /// The header that the server expects first. A check is a connection of the proxy's own, and is told as such.
+    pub send_proxy: Option<Version>,
 }
 
 /// How a check has ended.
@@ -111,13 +114,20 @@ impl Target {
             Err(_) => return (report(None, Vec::new(), began.elapsed(), limit), Farewell(None)),
         };
         let left = limit.saturating_sub(began.elapsed());
-        let found = timeout(left, self.ask(&mut wire)).await.ok();
+        let found = timeout(left, self.introduce_and_ask(&mut wire)).await.ok();
         let report = report(found, wire.received(), began.elapsed(), limit);
         if self.probe.close == CheckClose::Rst {
             wire.reset();
             return (report, Farewell(None));
         }
         (report, Farewell(Some(wire)))
+    }
+
+    async fn introduce_and_ask(&self, wire: &mut Wire) -> Found {
+        if let Some(version) = self.send_proxy {
+            wire.send(proxy_header::encode(version, Told::LOCAL).as_bytes()).await?;
+        }
+        self.ask(wire).await
     }
 
     async fn ask(&self, wire: &mut Wire) -> Found {

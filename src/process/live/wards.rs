@@ -314,7 +314,10 @@ fn source(config: &Config, overrides: &Overrides, pool: usize, server: usize, is
             }
             let tcp = config.pools[pool].tcp.clone();
             let source = own_address(&config.pools[pool].source, &addr);
-            Source::Checked(Arc::new(Target { addr, probe: probe.clone(), tcp, source }))
+            // Another port is another service's, which is not among the pool's servers.
+            let is_servers = addr == in_file.addr;
+            let send_proxy = config.pools[pool].send_proxy.filter(|_| is_servers).map(|send| send.version);
+            Source::Checked(Arc::new(Target { addr, probe: probe.clone(), tcp, source, send_proxy }))
         }
     }
 }
