@@ -306,6 +306,55 @@ fn a_client_that_has_failed_at_all_servers_is_let_to_a_backup_server() {
     assert_eq!(pick(&[], &snapshot), Pick::Full, "who finds a server full waits for it");
 }
 
+/// Of 100,000 connections, each of which lasts as long as 200 more come, what four servers with the weights 1 to 4 get, in
+/// thousandths.
+fn shares(keys: &str) -> [u32; 4] {
+    const PICKS: u32 = 100_000;
+    let servers = (1..=4).map(|number| {
+        format!("{{ name = \"s{number}\", addr = \"10.0.0.{number}:1\", weight = {number}, maxconn = 1000 }}")
+    });
+    let servers = servers.collect::<Vec<_>>().join(", ");
+    let listener = "[listener.l]\nbind = [\"127.0.0.1:1\"]\npool = \"p\"";
+    let config = parse(&format!("{listener}\n[pool.p]\n{keys}\nserver = [{servers}]"), "test");
+    let snapshot = Snapshot::new(&config.unwrap_or_else(|report| panic!("{report}")), 10);
+    let mut there = std::collections::VecDeque::new();
+    let mut picks = [0; 4];
+    for number in 0..PICKS {
+        let client = std::net::Ipv4Addr::from_bits(number.wrapping_mul(2_654_435_761)).into();
+        let choice = &snapshot.pool(PoolId(0)).choice;
+        let pick = choice.pick(&[], number.into(), Some(client), &snapshot.loads(Tick(0)));
+        let Pick::Server(id) = pick else { panic!("{pick:?}") };
+        assert!(snapshot.server(id).connections.take());
+        picks[id.0 as usize] += 1;
+        there.push_back(id);
+        if there.len() > 200 {
+            snapshot.server(there.pop_front().expect("somebody")).connections.give();
+        }
+    }
+    picks.map(|count| count / (PICKS / 1000))
+}
+
+#[test]
+fn over_100_000_picks_each_way_to_choose_keeps_the_shares_of_the_weights() {
+    for (keys, off_by) in [
+        ("balance = \"round_robin\"", 0),
+        ("balance = \"random\"", 5),
+        ("balance = \"p2c\"", 10),
+        ("balance = \"least_conn\"", 2),
+        ("balance = \"least_time\"", 10),
+        ("balance = \"source\"\nhash = { bounded_load = \"off\" }", 5),
+        ("balance = \"source\"", 10),
+        ("balance = \"source\"\nhash = { method = \"ring\", bounded_load = \"off\" }", 40),
+    ] {
+        let shares = shares(keys);
+        println!("{keys}: {shares:?} of 1000");
+        for (share, expected) in shares.into_iter().zip([100, 200, 300, 400_u32]) {
+            assert!(share.abs_diff(expected) <= off_by, "{keys}: {shares:?}");
+        }
+    }
+    assert_eq!(shares("balance = \"first\""), [1000, 0, 0, 0]);
+}
+
 #[test]
 fn who_is_new_begins_at_the_median_of_how_long_it_takes_to_reach_the_others() {
     let mut all = config(&[("a", &[("x", 1), ("y", 2), ("z", 3), ("new", 4)])]);
