@@ -11,7 +11,7 @@ pub struct Listener {
     pub name: String,
     /// `bind`: at least one address.
     pub bind: Vec<Address>,
-    /// `pool`: an index into [`Config::pools`].
+    /// `pool`: an index into [`pools`](super::Config::pools).
     pub pool: usize,
     /// `engine`; `None` is `"inherit"`, the process's.
     pub engine: Option<EngineKind>,
