@@ -19,7 +19,7 @@ struct PingPong {
 }
 
 impl Port for PingPong {
-    fn attempt(&mut self, dir: Dir, op: Op) -> Attempt {
+    fn attempt(&mut self, dir: Dir, op: Op, _: u32) -> Attempt {
         match op {
             Op::Fill if self.waiting != Some(dir) => Attempt::Parked,
             Op::Fill => {

@@ -104,11 +104,13 @@ mod switches {
         QueueForgetsFreedPlace,
         /// A client that leaves the queue keeps its place there.
         QueueKeepsTheGone,
+        /// A direction that has nothing left to take is never granted more.
+        DryForgotten,
     }
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 39] = [
+        pub const ALL: [Self; 40] = [
             Self::FullClearsLatch,
             Self::ShortReadBelieved,
             Self::FreedInBatch,
@@ -148,6 +150,7 @@ mod switches {
             Self::BundleByNumber,
             Self::QueueForgetsFreedPlace,
             Self::QueueKeepsTheGone,
+            Self::DryForgotten,
         ];
     }
 

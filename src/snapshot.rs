@@ -9,7 +9,7 @@ mod queue;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -103,6 +103,8 @@ pub struct Listener {
     pub waiting: Limit,
     /// Who is let in, and how many of each source.
     pub admission: Admission,
+    /// Bytes a second that each of its connections may take, by [`crate::relay::Dir::index`].
+    pub rates: [Option<NonZeroU64>; 2],
     /// What is counted for it.
     pub tally: Arc<ListenerTally>,
     /// It is not in the configuration any more: since when it was seen to have nobody, or the latest of all times.
@@ -773,6 +775,7 @@ fn put_listener(
         keepalive: listener.tcp.keepalive,
         connections,
         waiting,
+        rates: [listener.limits.upload, listener.limits.download],
         admission: Admission::new(listener, own.map(|own| &own.admission)),
         tally,
         removed: None,

@@ -59,7 +59,7 @@ struct Chunks {
 }
 
 impl Port for Chunks {
-    fn attempt(&mut self, dir: Dir, op: Op) -> Attempt {
+    fn attempt(&mut self, dir: Dir, op: Op, _: u32) -> Attempt {
         match (dir, op) {
             (_, Op::Finish) => Attempt::Done(Outcome::Finished),
             (Dir::Up, Op::Fill) if self.left > 0 => {

@@ -149,6 +149,13 @@ macro_rules! table {
                 freed_places_go_to_whoever_waits_longest
                 refused_attempt_gives_its_place_back
                 without_a_server_a_client_is_closed_if_that_is_wanted;
+            pace:
+                download_is_held_to_its_rate_and_nothing_is_lost
+                upload_is_held_to_its_rate_and_the_answer_is_not
+                both_directions_are_held_each_for_itself
+                each_connection_has_its_rate_for_itself
+                below_its_rate_nothing_waits_and_at_rest_nothing_wakes
+                client_that_resets_while_it_is_held_up_is_passed_on;
             sets:
                 two_engines_carry_64_clients_each_on_two_workers_each
                 two_engines_share_the_process_maxconn

@@ -40,7 +40,7 @@ struct Memory {
 }
 
 impl Port for Memory {
-    fn attempt(&mut self, _: Dir, op: Op) -> Attempt {
+    fn attempt(&mut self, _: Dir, op: Op, _: u32) -> Attempt {
         let (from, to) = match op {
             Op::Fill if std::mem::take(&mut self.waiting) => (&self.message, &mut self.scratch),
             Op::Fill => return Attempt::Parked,

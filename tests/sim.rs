@@ -11,7 +11,7 @@ mod operator;
 
 use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -112,6 +112,8 @@ fn configuration(plan: &Plan) -> Config {
         limits: tidegate::config::Limits {
             per_source_conns: NonZeroU32::new(1_000_000),
             table_size: 16,
+            upload: plan.rates[0].and_then(NonZeroU64::new),
+            download: plan.rates[1].and_then(NonZeroU64::new),
             ..tidegate::config::Limits::default()
         },
     };

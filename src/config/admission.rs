@@ -1,6 +1,6 @@
 //! `[listener.NAME.access]` and `[listener.NAME.limits]`: who is let in, and how much of each.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use ipnet::IpNet;
 use toml::de::DeValue;
@@ -86,6 +86,10 @@ pub struct Limits {
     pub table_size: u32,
     /// `dry_run`: who is over `per_source_conns`, `per_source_rate` or `rate` is counted and let in.
     pub dry_run: bool,
+    /// `upload`: bytes a second that each connection may take from its client, 1 KiB to 1 TiB.
+    pub upload: Option<NonZeroU64>,
+    /// `download`: the same of what it may take from its server.
+    pub download: Option<NonZeroU64>,
 }
 
 impl Default for Limits {
@@ -97,6 +101,8 @@ impl Default for Limits {
             ipv6_prefix: 64,
             table_size: 100_000,
             dry_run: false,
+            upload: None,
+            download: None,
         }
     }
 }
@@ -151,6 +157,8 @@ impl Reader {
                     self.set(&mut limits.table_size, value, |v| value::integer(v, 16..=16_000_000));
                 }
                 "dry_run" => self.set(&mut limits.dry_run, value, value::boolean),
+                "upload" => self.set(&mut limits.upload, value, byte_rate_or_off),
+                "download" => self.set(&mut limits.download, value, byte_rate_or_off),
                 _ => self.unread(section, key, value),
             }
         }
@@ -187,6 +195,25 @@ fn rate_or_off(value: &DeValue<'_>) -> Parsed<Option<u32>> {
         return Ok(None);
     }
     value::rate(value).map(Some)
+}
+
+/// A size and `/s`, or `"off"`.
+fn byte_rate_or_off(value: &DeValue<'_>) -> Parsed<Option<NonZeroU64>> {
+    const RANGE: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 40;
+    let fault = || Fault::mismatch("a rate from 1KiB/s to 1024GiB/s, such as \"10MiB/s\", or \"off\"", value);
+    if !matches!(value, DeValue::String(_)) {
+        return Err(fault());
+    }
+    let text = value::text(value)?;
+    if text == "off" {
+        return Ok(None);
+    }
+    let Some(size) = text.strip_suffix("/s") else {
+        return Err(fault().help("a rate ends with `/s`"));
+    };
+    let size = DeValue::String(size.trim_end().into());
+    let read = value::size(&size, RANGE, "from 1KiB to 1024GiB");
+    read.map(NonZeroU64::new).map_err(|refused| Fault { help: refused.help, ..fault() })
 }
 
 fn source_rate_off(value: &DeValue<'_>) -> Parsed<Option<Rate>> {

@@ -1,7 +1,7 @@
 //! A configuration as a file that gives it again.
 
 use std::fmt::Display;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -231,6 +231,11 @@ impl Lines {
         self.key("ipv6_prefix", limits.ipv6_prefix);
         self.key("table_size", limits.table_size);
         self.key("dry_run", limits.dry_run);
+        let bytes = |rate: Option<NonZeroU64>| {
+            rate.map_or_else(|| "off".to_owned(), |rate| in_units(rate.get(), SIZE_UNITS) + "/s")
+        };
+        self.key("upload", quoted(&bytes(limits.upload)));
+        self.key("download", quoted(&bytes(limits.download)));
     }
 
     fn probe(&mut self, probe: &Probe) {

@@ -1,6 +1,6 @@
 //! What a text means, and what is said of one that is wrong, at which line and column.
 
-use std::num::{NonZeroU16, NonZeroU32};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 

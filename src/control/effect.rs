@@ -194,7 +194,8 @@ fn changed_listener(old: &Listener, new: &Listener) -> Vec<String> {
         changes.push(format!("access changed ({} -> {} rules), for new connections", rules(old), rules(new)));
     }
     if old.limits != new.limits {
-        changes.push("limits changed, for new connections".to_owned());
+        changes
+            .push("limits changed, for new connections (rates of bytes: for all that have one)".to_owned());
     }
     if old.accept_proxy != new.accept_proxy {
         changes.push("accept_proxy changed, for new connections".to_owned());
@@ -353,7 +354,7 @@ mod tests {
             (
                 "[pool.web]",
                 "[listener.web.limits]\nper_source_conns = 5\n[pool.web]",
-                "listener web: limits changed, for new connections; 0 of",
+                "listener web: limits changed, for new connections (rates of bytes: for all that have one); 0 of",
             ),
             ("[pool.web]", "[pool.web]\nbalance = \"round_robin\"", "pool web: balance p2c -> round_robin"),
             (

@@ -13,8 +13,8 @@ pub enum Attempt {
 
 /// Where a relay's operations are tried.
 pub trait Port {
-    /// Tries one operation, without waiting.
-    fn attempt(&mut self, dir: Dir, op: Op) -> Attempt;
+    /// Tries one operation, without waiting. A fill takes `most` bytes at most, where that can be told beforehand.
+    fn attempt(&mut self, dir: Dir, op: Op, most: u32) -> Attempt;
 }
 
 /// How a call of [`drive`] ended.
@@ -34,7 +34,7 @@ pub fn drive(relay: &mut Relay, port: &mut impl Port, mut fills: u32) -> Pace {
         if op == Op::Fill && fills == 0 {
             return Pace::OutOfBudget;
         }
-        match port.attempt(dir, op) {
+        match port.attempt(dir, op, relay.flow(dir).allowance()) {
             Attempt::Done(outcome) => {
                 relay.handle(dir, op, outcome);
                 fills -= u32::from(op == Op::Fill);

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use crate::config::{self, Address, Keepalive};
 use crate::path::Path;
-use crate::relay::{End, Fault};
+use crate::relay::{Dir, End, Fault};
 use crate::session::{Order, Sight};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::calls::{self, Call};
@@ -69,6 +69,15 @@ pub enum Event<Socket> {
     ClientLeft {
         /// The connection.
         key: Key,
+    },
+    /// Nothing more is taken in a direction before it is granted ([`Order::Grant`]).
+    Dry {
+        /// The connection.
+        key: Key,
+        /// The direction.
+        dir: Dir,
+        /// Bytes that were taken beyond what was granted.
+        owed: u32,
     },
     /// A relay ended; the sockets are still there.
     Ended {

@@ -92,7 +92,7 @@ pub enum Output {
 ///
 /// | input | queued | output | wanted |
 /// |---|---|---|---|
-/// | Open | less than room | Open | Fill, and Drain if anything is queued |
+/// | Open | less than room | Open | Fill unless nothing may be taken now, and Drain if anything is queued |
 /// | Open | room or more | Open | Drain |
 /// | Stalled | some | Open | Drain |
 /// | Ended, Broken | some | Open | Drain |
@@ -104,10 +104,17 @@ pub struct Flow {
     input: Input,
     output: Output,
     parked: u8,
+    /// That nothing more may be taken was asked about.
+    asked: bool,
     queued: u32,
     room: u32,
+    /// Bytes that may still be taken, for now; below 0 where more were taken than might be.
+    allowance: i32,
     moved: u64,
 }
+
+/// An allowance without an end.
+const UNLIMITED: i32 = i32::MAX;
 
 impl Flow {
     /// A direction of which nothing is known yet. It asks for no more bytes once `room` or more are
@@ -115,7 +122,51 @@ impl Flow {
     #[must_use]
     pub fn new(room: u32) -> Self {
         debug_assert!(room > 0);
-        Self { input: Input::Open, output: Output::Open, parked: 0, queued: 0, room, moved: 0 }
+        Self {
+            input: Input::Open,
+            output: Output::Open,
+            parked: 0,
+            asked: false,
+            queued: 0,
+            room,
+            allowance: UNLIMITED,
+            moved: 0,
+        }
+    }
+
+    /// Nothing is taken before it is granted.
+    pub(super) fn limit(&mut self) {
+        self.allowance = 0;
+    }
+
+    /// So many bytes more may be taken; `None`: as many as there are.
+    pub(super) fn grant(&mut self, bytes: Option<u32>) {
+        self.asked = false;
+        let more = |bytes: u32| self.allowance.saturating_add(i32::try_from(bytes).unwrap_or(UNLIMITED));
+        self.allowance = bytes.map_or(UNLIMITED, more);
+    }
+
+    /// How many bytes may be taken now.
+    #[must_use]
+    pub fn allowance(&self) -> u32 {
+        if self.allowance == UNLIMITED { u32::MAX } else { self.allowance.max(0).unsigned_abs() }
+    }
+
+    /// Whether bytes would be taken if any might be.
+    #[must_use]
+    pub fn is_dry(&self) -> bool {
+        self.allowance <= 0 && self.has_use_for_bytes()
+    }
+
+    /// How many bytes more were taken than might be, once each time that nothing more may be.
+    pub(super) fn ask(&mut self) -> Option<u32> {
+        let asks = self.is_dry() && !self.asked;
+        self.asked |= asks;
+        asks.then(|| self.allowance.unsigned_abs())
+    }
+
+    fn has_use_for_bytes(&self) -> bool {
+        self.output == Output::Open && self.input == Input::Open && self.queued < self.room
     }
 
     /// What can be started now: everything that is useful and not parked.
@@ -124,7 +175,7 @@ impl Flow {
         if self.output != Output::Open {
             return OpSet::default();
         }
-        let fill = self.input == Input::Open && self.queued < self.room;
+        let fill = self.has_use_for_bytes() && self.allowance > 0;
         let drain = self.queued > 0;
         let finish = self.queued == 0 && self.input == Input::Ended;
         let useful = OpSet::default().with(Op::Fill, fill).with(Op::Drain, drain).with(Op::Finish, finish);
@@ -156,7 +207,13 @@ impl Flow {
     pub fn finish(&mut self, op: Op, outcome: Outcome) -> Result<(), Fault> {
         self.resume(op);
         match (op, outcome) {
-            (Op::Fill, Outcome::Moved(count)) => self.queued += count.get(),
+            (Op::Fill, Outcome::Moved(count)) => {
+                self.queued += count.get();
+                if self.allowance != UNLIMITED {
+                    let taken = i32::try_from(count.get()).unwrap_or(UNLIMITED);
+                    self.allowance = self.allowance.saturating_sub(taken);
+                }
+            }
             (Op::Fill, Outcome::Full) => {
                 debug_assert!(self.queued > 0, "full with nothing queued would never be filled again");
                 self.input = Input::Stalled;

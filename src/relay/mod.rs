@@ -139,6 +139,35 @@ impl Relay {
         Self { flows: [Flow::new(room), Flow::new(room)], turn: Dir::Up, last: None, broken: None, end: None }
     }
 
+    /// Nothing is taken in that direction before it is granted.
+    #[must_use]
+    pub fn limited(mut self, limited: [bool; 2]) -> Self {
+        for dir in Dir::BOTH.into_iter().filter(|dir| limited[dir.index()]) {
+            self.flows[dir.index()].limit();
+        }
+        self
+    }
+
+    /// So many bytes more may be taken in a direction; `None`: as many as there are.
+    pub fn grant(&mut self, dir: Dir, bytes: Option<u32>) {
+        self.flows[dir.index()].grant(bytes);
+    }
+
+    /// A direction in which nothing more may be taken, and how many bytes more were taken than might be. Each is
+    /// told once until it is granted something: whoever is told must see to that.
+    pub fn ask(&mut self) -> Option<(Dir, u32)> {
+        if self.end.is_some() {
+            return None;
+        }
+        Dir::BOTH.into_iter().find_map(|dir| Some((dir, self.flows[dir.index()].ask()?)))
+    }
+
+    /// Whether bytes would be taken if any might be.
+    #[must_use]
+    pub fn is_dry(&self) -> bool {
+        self.flows.iter().any(Flow::is_dry)
+    }
+
     /// What to do next, or `None` when everything waits or the relay has ended. Bytes that are held are
     /// offered to their target before more are taken from anywhere.
     #[must_use]

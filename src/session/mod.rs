@@ -9,11 +9,13 @@
 //! ```
 
 mod dial;
+mod pace;
 mod record;
 #[cfg(test)]
 mod tests;
 mod watch;
 
+use pace::Pace;
 pub use record::Record;
 pub use watch::Sight;
 
@@ -45,6 +47,13 @@ pub enum Input {
     ClientLeft,
     /// It waits in a queue, and nobody waits longer; or its listener has another pool now.
     Turn,
+    /// Nothing more is taken in a direction before it is granted.
+    Dry {
+        /// Which.
+        dir: Dir,
+        /// Bytes that were taken beyond what was granted.
+        owed: u32,
+    },
     /// The relay ended.
     Ended {
         /// How.
@@ -76,7 +85,17 @@ pub enum Order {
     /// as soon as the client has failed or sent FIN, with nothing of its left to deliver; else none.
     Queue,
     /// Move bytes both ways. Answer: [`crate::engine::Event::Ended`].
-    Relay,
+    Relay {
+        /// By [`Dir::index`]: nothing is taken before it is granted. Asked for by [`crate::engine::Event::Dry`].
+        limited: [bool; 2],
+    },
+    /// More may be taken in a direction that is limited. No answer.
+    Grant {
+        /// Which.
+        dir: Dir,
+        /// So many bytes; `None`: as many as there are, from now on.
+        bytes: Option<u32>,
+    },
     /// End a running relay: at once, but [`End::Reset`], for a peer that has vanished, only when what has arrived
     /// of it is delivered. Answer: [`crate::engine::Event::Ended`].
     Stop(End),
@@ -160,7 +179,7 @@ pub enum Doing {
 #[derive(Debug)]
 enum State {
     Dialing(Dial),
-    Relaying(Watch),
+    Relaying(Watch, Pace),
     Closing(Closing),
 }
 
@@ -246,7 +265,18 @@ impl Session {
                 self.dial(cx, false)
             }
             (State::Dialing(_), Input::Kill(cause)) => Some(self.give_up(cause, cx)),
-            (State::Relaying(watch), Input::Deadline(Some(sight))) => {
+            (State::Relaying(_, pace), Input::Dry { dir, owed }) => {
+                if !mutant!(DryForgotten) {
+                    let rates = cx.snapshot.listener(self.listener).rates;
+                    pace.ask(dir, owed, rates[dir.index()], cx.now);
+                }
+                None
+            }
+            (State::Relaying(_, pace), Input::Deadline(_)) if pace.next().is_some_and(|at| at <= cx.now) => {
+                let rates = cx.snapshot.listener(self.listener).rates;
+                pace.grant(rates, cx.now).map(|(dir, bytes)| Order::Grant { dir, bytes })
+            }
+            (State::Relaying(watch, _), Input::Deadline(Some(sight))) => {
                 let limits = Limits::new(self.listener, self.server, cx.snapshot);
                 let lives_until = lives_until(self.id, self.began, cx.snapshot.listener(self.listener));
                 let end = watch.look(cx.now, sight, limits, self.leave.into_iter().chain(lives_until).min());
@@ -258,13 +288,13 @@ impl Session {
             }
             (state, Input::Leave(_, at)) => {
                 self.leave = Some(self.leave.map_or(at, |before| before.min(at)));
-                if let State::Relaying(watch) = state {
+                if let State::Relaying(watch, _) = state {
                     watch.look_by(at.max(cx.now));
                 }
                 None
             }
-            (State::Relaying(_), Input::Kill(_)) => Some(Order::Stop(End::Killed)),
-            (State::Relaying(_), Input::Ended { end, moved, unsent }) => {
+            (State::Relaying(..), Input::Kill(_)) => Some(Order::Stop(End::Killed)),
+            (State::Relaying(..), Input::Ended { end, moved, unsent }) => {
                 Some(self.ended(end, moved, unsent, cx))
             }
             (State::Closing(closing), Input::Deadline(_)) => Some(closing.reset(cx.now)),
@@ -278,7 +308,7 @@ impl Session {
     pub fn deadline(&self) -> Option<Tick> {
         match &self.state {
             State::Dialing(dial) => dial.deadline(),
-            State::Relaying(watch) => watch.next,
+            State::Relaying(watch, pace) => watch.next.into_iter().chain(pace.next()).min(),
             State::Closing(closing) => closing.spare.as_ref().map(|spare| spare.look),
         }
     }
@@ -319,7 +349,7 @@ impl Session {
         match &self.state {
             State::Dialing(dial) if dial.is_queued() => Doing::Queued,
             State::Dialing(_) => Doing::Connecting,
-            State::Relaying(_) => Doing::Relaying,
+            State::Relaying(..) => Doing::Relaying,
             State::Closing(_) => Doing::Closing,
         }
     }
@@ -371,21 +401,21 @@ impl Session {
     #[must_use]
     pub fn quiet_since(&self) -> Option<Tick> {
         match &self.state {
-            State::Relaying(watch) => Some(watch.since()),
+            State::Relaying(watch, _) => Some(watch.since()),
             _ => None,
         }
     }
 
     /// Takes note of how far its relay has come.
     pub fn see(&mut self, now: Tick, progress: Progress) {
-        if let State::Relaying(watch) = &mut self.state {
+        if let State::Relaying(watch, _) = &mut self.state {
             watch.see(now, progress);
         }
     }
 
     /// The limits of a relay have changed: look at it by then.
     pub fn look_by(&mut self, at: Tick) {
-        if let State::Relaying(watch) = &mut self.state {
+        if let State::Relaying(watch, _) = &mut self.state {
             watch.look_by(at);
         }
     }
@@ -424,7 +454,7 @@ impl Session {
     /// Whether its relay is known to have been quiet for a while: since it was last looked at.
     #[must_use]
     pub fn is_idle(&self, now: Tick, sight: Sight) -> bool {
-        matches!(&self.state, State::Relaying(watch) if watch.is_idle(now, sight.progress))
+        matches!(&self.state, State::Relaying(watch, _) if watch.is_idle(now, sight.progress))
     }
 
     /// What there is to tell of it, now that its server is reached.
@@ -438,7 +468,7 @@ impl Session {
     pub fn record(&self, worker: u16, now: Tick) -> Record {
         let (cause, moved) = match &self.state {
             State::Closing(closing) => (closing.cause, closing.moved),
-            State::Dialing(_) | State::Relaying(_) => (Cause::Drain, [0; 2]),
+            State::Dialing(_) | State::Relaying(..) => (Cause::Drain, [0; 2]),
         };
         Record {
             event: Event::Close,
@@ -598,8 +628,9 @@ impl Session {
         if let Some(leave) = self.leave.into_iter().chain(lives_until).min() {
             watch.look_by(leave.max(cx.now));
         }
-        self.state = State::Relaying(watch);
-        Some(Order::Relay)
+        self.state = State::Relaying(watch, Pace::new(cx.now));
+        let rates = cx.snapshot.listener(self.listener).rates;
+        Some(Order::Relay { limited: rates.map(|rate| rate.is_some()) })
     }
 
     fn give_up(&mut self, cause: Cause, cx: Context<'_>) -> Order {

@@ -12,6 +12,8 @@ use crate::relay::Progress;
 
 const PORT: u16 = 9000;
 
+const RELAY: Order = Order::Relay { limited: [false; 2] };
+
 /// A configuration with one listener, and one pool with a server for each weight.
 fn config(weights: &[u16]) -> Config {
     let server = |(index, weight): (u16, &u16)| config::Server {
@@ -103,7 +105,7 @@ impl Life {
     /// The same, connected at tick 10.
     fn connected() -> Self {
         let mut life = Self::usual();
-        assert_eq!(life.at(10, Input::Dialed(Ok(()))), Some(Order::Relay));
+        assert_eq!(life.at(10, Input::Dialed(Ok(()))), Some(RELAY));
         life
     }
 
@@ -149,7 +151,7 @@ fn the_first_order_is_to_dial_the_server_whose_turn_it_is() {
     let (second, order) = Session::new(8, ListenerId(0), life.session.client, cx);
     assert_eq!(Some(order), dial(1));
     assert_eq!(second.deadline(), Some(Tick(5_004)));
-    assert_eq!(life.at(1, Input::Dialed(Ok(()))), Some(Order::Relay));
+    assert_eq!(life.at(1, Input::Dialed(Ok(()))), Some(RELAY));
     assert_eq!(life.record().server, Some(ServerId(0)));
 }
 
@@ -232,7 +234,7 @@ fn an_attempt_that_took_too_long_may_still_connect_while_nothing_else_is_tried()
     let mut life = Life::new(&config(&[1]));
     assert_eq!(life.at(5_001, Input::Deadline(None)), None);
     assert_eq!(life.deadline(), Some(6_002));
-    assert_eq!(life.at(5_500, Input::Dialed(Ok(()))), Some(Order::Relay));
+    assert_eq!(life.at(5_500, Input::Dialed(Ok(()))), Some(RELAY));
     let record = life.record();
     assert_eq!((record.server, record.tries, record.connect_ms), (Some(ServerId(0)), 1, Some(5_500)));
 }
@@ -243,7 +245,7 @@ fn an_attempt_that_reaches_a_server_it_was_to_leave_leaves_it() {
         let mut life = Life::new(&config(&[1]));
         assert_eq!(life.at(5_001, Input::Deadline(None)), None);
         assert_eq!(life.at(5_100, ask), None, "no other server is tried yet");
-        assert_eq!(life.at(5_500, Input::Dialed(Ok(()))), Some(Order::Relay));
+        assert_eq!(life.at(5_500, Input::Dialed(Ok(()))), Some(RELAY));
         let look = life.deadline().expect("it looks for a quiet moment");
         assert!(look < 6_000, "{look}");
         life.at(look, Input::Deadline(Some(sight([1, 1], None))));
@@ -547,9 +549,11 @@ fn some_input(order: Order, choice: u8) -> Input {
         (_, 0) if choice == 0 => Input::Kill(Cause::Drain),
         (Order::Dial { .. }, 0..5) => Input::Dialed(Err(fault)),
         (Order::Dial { .. }, 5) if choice & 64 == 0 => Input::Dialed(Ok(())),
-        (Order::Relay, 0) => Input::Ended { end: End::Reset { by, fault }, moved: [1, 1], unsent: true },
+        (Order::Relay { .. }, 0) => {
+            Input::Ended { end: End::Reset { by, fault }, moved: [1, 1], unsent: true }
+        }
         (Order::Stop(end), _) => Input::Ended { end, moved: [2, 2], unsent: choice & 8 == 0 },
-        (Order::Relay, _) => Input::Deadline(Some(sight)),
+        (Order::Relay { .. }, _) => Input::Deadline(Some(sight)),
         _ => Input::Deadline(None),
     }
 }
@@ -715,7 +719,7 @@ fn failed_connects_in_a_row_are_the_servers_unless_the_fault_is_ours() {
 fn a_connect_to_a_server_that_goes_down_is_one_to_another() {
     let mut life = Life::usual();
     assert_eq!(life.at(1, Input::Kill(Cause::ServerDown)), dial(1));
-    assert_eq!(life.at(2, Input::Dialed(Ok(()))), Some(Order::Relay));
+    assert_eq!(life.at(2, Input::Dialed(Ok(()))), Some(RELAY));
     assert_eq!(life.ended(3, End::Clean, false), Some(Order::Close));
     assert_eq!((life.record().cause, life.record().tries), (Some(Cause::Done), 1));
 }

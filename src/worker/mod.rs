@@ -253,6 +253,7 @@ impl<E: Engine> Worker<E> {
                     self.tell_failure(key, result);
                     self.input(key, Input::Dialed(result));
                 }
+                Event::Dry { key, dir, owed } => self.input(key, Input::Dry { dir, owed }),
                 Event::ClientLeft { key } => self.input(key, Input::ClientLeft),
                 Event::Ended { key, end, moved, unsent } => {
                     self.input(key, Input::Ended { end, moved, unsent });
@@ -281,7 +282,7 @@ impl<E: Engine> Worker<E> {
         let context = Context { now: self.now, snapshot: &self.snapshot };
         let before = Held::by(&conn.session);
         if let Some(order) = conn.session.handle(input, context) {
-            if order == Order::Relay {
+            if matches!(order, Order::Relay { .. }) {
                 self.setup.recorder.push(conn.session.opened(self.setup.number, self.now));
             }
             self.engine.order(key, &mut conn.io, order, &mut self.events);

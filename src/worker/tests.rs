@@ -102,7 +102,7 @@ impl Engine for Puppet {
         self.orders.push(order);
         assert!(self.orders.len() < ORDERS_MAX, "it turns in circles: {order:?}");
         match order {
-            Order::Dial { .. } | Order::Queue | Order::Relay => {}
+            Order::Dial { .. } | Order::Queue | Order::Relay { .. } | Order::Grant { .. } => {}
             Order::Stop(end) => out.push_back(Event::Ended { key, end, moved: [1, 2], unsent: false }),
             Order::Reset { spare: Some(_) } if self.delivering => {}
             Order::Close | Order::Dismiss | Order::Reset { .. } => out.push_back(Event::Closed { key }),
@@ -255,7 +255,10 @@ fn a_connection_goes_its_way_and_leaves_nothing_behind() {
     stage.turn(2, [Event::Dialed { key, result: Ok(()) }]);
     stage.turn(3, [Event::Ended { key, end: End::Clean, moved: [5, 6], unsent: false }]);
     let to = crate::snapshot::ServerId(0);
-    assert_eq!(stage.orders(), [Order::Dial { to, from: None }, Order::Relay, Order::Close]);
+    assert_eq!(
+        stage.orders(),
+        [Order::Dial { to, from: None }, Order::Relay { limited: [false; 2] }, Order::Close]
+    );
     assert!(stage.worker.table.is_empty());
     stage.turn(4, [Event::Closed { key }, Event::Dialed { key, result: Ok(()) }]);
     assert_eq!(stage.orders(), [], "a late event finds nobody");

@@ -9,6 +9,7 @@ pub(crate) mod drain;
 pub(crate) mod leaks;
 pub(crate) mod leaving;
 pub(crate) mod limits;
+pub(crate) mod pace;
 pub(crate) mod queueing;
 pub(crate) mod resets;
 pub(crate) mod sets;

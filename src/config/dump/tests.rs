@@ -321,15 +321,20 @@ fn some_limits() -> impl Strategy<Value = Limits> {
     let number = || 1..=1_000_000_u32;
     let source_rate = option::of((number(), number()).prop_map(|(rate, burst)| Rate { rate, burst }));
     let conns = option::of(number().prop_map(|n| NonZeroU32::new(n).unwrap()));
-    let table = (1..=128_u8, 16..=16_000_000_u32, any::<bool>());
+    let bytes = || option::of((1..=1_u64 << 30).prop_map(|kib| NonZeroU64::new(kib << 10).unwrap()));
+    let table = (1..=128_u8, 16..=16_000_000_u32, any::<bool>(), bytes(), bytes());
     (conns, source_rate, option::of(number()), table).prop_map(
-        |(per_source_conns, per_source_rate, rate, (ipv6_prefix, table_size, dry_run))| Limits {
-            per_source_conns,
-            per_source_rate,
-            rate,
-            ipv6_prefix,
-            table_size,
-            dry_run,
+        |(per_source_conns, per_source_rate, rate, (ipv6_prefix, table_size, dry_run, upload, download))| {
+            Limits {
+                per_source_conns,
+                per_source_rate,
+                rate,
+                ipv6_prefix,
+                table_size,
+                dry_run,
+                upload,
+                download,
+            }
         },
     )
 }
@@ -555,6 +560,8 @@ rate = "off"
 ipv6_prefix = 64
 table_size = 100000
 dry_run = false
+upload = "off"
+download = "off"
 
 [pool.p]
 balance = "round_robin"

@@ -66,7 +66,7 @@ fn wrong_rules_are_refused_with_what_would_be_right() {
 fn limits_are_read() {
     let limits = with(
         "[listener.web.limits]\nper_source_conns = 200\nper_source_rate = { rate = \"50/s\", burst = 100 }\n\
-         rate = \"9/s\"\nipv6_prefix = 56\ntable_size = 16\ndry_run = true",
+         rate = \"9/s\"\nipv6_prefix = 56\ntable_size = 16\ndry_run = true\nupload = \"10MiB/s\"\ndownload = \"1 KiB/s\"",
     )
     .limits;
     let expected = Limits {
@@ -76,6 +76,8 @@ fn limits_are_read() {
         ipv6_prefix: 56,
         table_size: 16,
         dry_run: true,
+        upload: NonZeroU64::new(10 << 20),
+        download: NonZeroU64::new(1 << 10),
     };
     assert_eq!(limits, expected);
     let burst = with("[listener.web.limits.per_source_rate]\nrate = \"50/s\"").limits.per_source_rate;
@@ -106,6 +108,10 @@ fn wrong_limits_are_refused_with_what_would_be_right() {
         ("ipv6_prefix = 129", "2:15 expected a whole number from 1 to 128", ""),
         ("table_size = 1", "2:14 expected a whole number from 16 to", ""),
         ("dry_run = \"yes\"", "2:11 expected true or false", ""),
+        ("upload = \"10MiB\"", "2:10 expected a rate from 1KiB/s", "ends with `/s`"),
+        ("upload = \"10MB/s\"", "2:10 expected a rate from 1KiB/s", "did you mean \"10MiB\"?"),
+        ("upload = \"0KiB/s\"", "2:10 expected a rate from 1KiB/s", ""),
+        ("download = 10", "2:12 expected a rate from 1KiB/s", "found the number 10"),
         ("src_conn_cur = 5", "2:1 unknown key `src_conn_cur`", "here it is `per_source_conns`"),
     ];
     for (keys, start, part) in cases {

@@ -42,7 +42,7 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         listener.NAME.accept_proxy.untrusted listener.NAME.access.default \
         listener.NAME.access.rules listener.NAME.access.match_on listener.NAME.limits.per_source_conns \
         listener.NAME.limits.per_source_rate listener.NAME.limits.rate listener.NAME.limits.ipv6_prefix \
-        listener.NAME.limits.table_size listener.NAME.limits.dry_run listener.NAME.limits.per_source_rate.rate \
+        listener.NAME.limits.table_size listener.NAME.limits.dry_run listener.NAME.limits.upload listener.NAME.limits.download listener.NAME.limits.per_source_rate.rate \
         listener.NAME.limits.per_source_rate.burst pool.NAME.balance pool.NAME.server \
         pool.NAME.on_down pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate pool.NAME.all_down pool.NAME.slow_start pool.NAME.send_proxy pool.NAME.proxy_tlvs pool.NAME.source pool.NAME.queue \
         pool.NAME.check pool.NAME.passive pool.NAME.hash pool.NAME.timeouts pool.NAME.tcp pool.NAME.retry pool.NAME.timeouts.connect \

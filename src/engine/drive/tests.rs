@@ -67,7 +67,7 @@ fn count(count: usize) -> Option<NonZeroU32> {
 }
 
 impl Port for Peers {
-    fn attempt(&mut self, dir: Dir, op: Op) -> Attempt {
+    fn attempt(&mut self, dir: Dir, op: Op, _: u32) -> Attempt {
         let limit = self.limits.pop_front().unwrap_or(usize::MAX);
         match op {
             Op::Drain => self.drain(dir, limit),

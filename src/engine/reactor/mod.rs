@@ -210,6 +210,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         let pace = drive(relay, &mut wire, FILLS_PER_TURN);
         wire.forget_undeliverable(relay);
         let waits = wire.starved;
+        out.extend(std::iter::from_fn(|| relay.ask()).map(|(dir, owed)| Event::Dry { key, dir, owed }));
         match pace {
             // What it wants is tried again when buffers come back.
             Pace::Quiet if waits && !std::mem::replace(starved, true) => self.starved.push(key),
@@ -597,13 +598,19 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
                 io.phase = Phase::Queued;
                 Self::look_whether_left(key, io, out);
             }
-            Order::Relay => {
+            Order::Relay { limited } => {
                 let room = u32::try_from(self.workshop.scratch.len()).expect("configuration limits it");
-                io.phase = Phase::Relaying(Relay::new(room));
+                io.phase = Phase::Relaying(Relay::new(room).limited(limited));
                 self.pump(key, io, out);
                 // What was reported before had to wait for this.
                 for side in [Side::Client, Side::Server] {
                     self.report_error(key, io, side, out);
+                }
+            }
+            Order::Grant { dir, bytes } => {
+                if let Phase::Relaying(relay) = &mut io.phase {
+                    relay.grant(dir, bytes);
+                    self.pump(key, io, out);
                 }
             }
             Order::Stop(End::Reset { by, fault }) => self.give_up(key, io, by, fault, out),
@@ -675,7 +682,7 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
         Some(Sight {
             progress: relay.progress(),
             last: relay.last(),
-            held: relay.holds_bytes() || io.starved,
+            held: relay.holds_bytes() || relay.is_dry() || io.starved,
             silence: silent.max_by_key(|(_, silence)| *silence),
         })
     }

@@ -114,7 +114,7 @@ impl<'a, N: Net> Wire<'a, N> {
         }
     }
 
-    fn fill(&mut self, dir: Dir) -> Attempt {
+    fn fill(&mut self, dir: Dir, most: u32) -> Attempt {
         debug_assert!(self.fresh.is_none(), "the scratch buffer still holds another read");
         let transit = &self.transits[dir.index()];
         if !matches!(transit.store, Store::Empty) {
@@ -132,7 +132,7 @@ impl<'a, N: Net> Wire<'a, N> {
         {
             return attempt;
         }
-        self.read(dir)
+        self.read(dir, most)
     }
 
     /// Splices what the source has; `None` when it must be read instead.
@@ -171,7 +171,7 @@ impl<'a, N: Net> Wire<'a, N> {
         }
     }
 
-    fn read(&mut self, dir: Dir) -> Attempt {
+    fn read(&mut self, dir: Dir, most: u32) -> Attempt {
         let source = &mut *self.sockets[dir.source() as usize];
         let scratch = &mut self.workshop.scratch;
         let room = self.workshop.pool.room(scratch.len());
@@ -179,6 +179,7 @@ impl<'a, N: Net> Wire<'a, N> {
             self.starved = true;
             return Attempt::Parked;
         }
+        let room = room.min(most as usize);
         let is_plain = source.plain || mutant!(ShortReadBelieved);
         match N::recv(&source.stream, &mut scratch[..room], self.trusts_short_reads && is_plain) {
             Received::Bytes(count, drained) => {
@@ -271,9 +272,9 @@ fn sent<Stream>(target: &mut Socket<Stream>, send: impl FnOnce(&Stream) -> Sent)
 }
 
 impl<N: Net> Port for Wire<'_, N> {
-    fn attempt(&mut self, dir: Dir, op: Op) -> Attempt {
+    fn attempt(&mut self, dir: Dir, op: Op, most: u32) -> Attempt {
         match op {
-            Op::Fill => self.fill(dir),
+            Op::Fill => self.fill(dir, most),
             Op::Drain => self.drain(dir),
             Op::Finish => self.finish(dir),
         }

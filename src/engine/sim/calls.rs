@@ -53,6 +53,7 @@ impl World {
             *place = byte(conn, offset);
         }
         self.conns[conn].ends[OURS].read += most;
+        self.law_taken(conn, most);
         self.note(conn, "recv", most);
         self.laws.activity += 1;
         self.transmit(conn, PEER);

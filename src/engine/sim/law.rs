@@ -9,6 +9,10 @@ use crate::engine::Trigger;
 /// How late anything may be that is due at once: listeners rest for 50 ms, looks at a spared peer are
 /// 250 ms apart.
 const LATE: Us = 600 * MS;
+/// Where a connection may take so much a second, what has grown in so much time is granted at once, and the next in so
+/// much.
+const PACE_BURST: Us = 150 * MS;
+const PACE_STEP: Us = 40 * MS;
 /// How early a timer may be: its worker looks at the clock once a turn, and a turn takes time.
 const EARLY: Us = 20 * MS;
 /// How long after both peers are gone everything must be over.
@@ -108,6 +112,10 @@ pub(super) struct Seen {
     pub(super) spliced_end: bool,
     /// The program was told that it cannot be spliced from.
     pub(super) refused_splice: bool,
+    /// When the program took bytes first, and last.
+    taken: Option<[Us; 2]>,
+    /// The most that it took at a time.
+    largest: u64,
 }
 
 /// A client and its server.
@@ -192,6 +200,35 @@ impl World {
 
     fn pair(&mut self, conn: usize) -> Option<&mut Pair> {
         self.conns[conn].laws.pair.map(|pair| &mut self.laws.pairs[pair])
+    }
+
+    /// The program has taken bytes: no faster than it may.
+    pub(super) fn law_taken(&mut self, conn: usize, bytes: u64) {
+        let (now, rate) = (self.now, self.rate(conn));
+        let it = &mut self.conns[conn];
+        let [first, _] = *it.laws.taken.get_or_insert([now; 2]);
+        it.laws.taken = Some([first, now]);
+        it.laws.largest = it.laws.largest.max(bytes);
+        let Some(rate) = rate else { return };
+        let (most, taken) =
+            (rate * (now - first + PACE_BURST) / 1_000_000 + it.laws.largest, it.ends[OURS].read);
+        if taken > most {
+            self.laws.fail(format!("{taken} bytes of #{conn} were taken where {most} may be"));
+        }
+    }
+
+    /// Bytes a second that may be taken from a socket.
+    fn rate(&self, conn: usize) -> Option<u64> {
+        let pair = &self.laws.pairs[self.conns[conn].laws.pair?];
+        self.plan.rates[usize::from(pair.client != conn)]
+    }
+
+    /// Whether a socket may not be read yet, because much was taken from it just now.
+    fn is_paced(&self, conn: usize) -> bool {
+        let seen = &self.conns[conn].laws;
+        self.rate(conn)
+            .zip(seen.taken)
+            .is_some_and(|(rate, [_, last])| self.now <= last + PACE_STEP + seen.largest * 1_000_000 / rate)
     }
 
     fn changed(&mut self, conn: usize) {
@@ -506,7 +543,7 @@ impl World {
                 .then(|| format!("{held} bytes for #{target} are kept although it takes them"));
         }
         if input.unread() > 0 || ends {
-            return (!self.laws.no_room)
+            return (!self.laws.no_room && !self.is_paced(source))
                 .then(|| format!("#{source} has something to read, and nobody reads"));
         }
         (from.laws.eof && !broken).then(|| format!("#{target} has got everything but the FIN"))

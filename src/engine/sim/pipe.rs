@@ -77,6 +77,7 @@ impl World {
             }
         }
         self.conns[conn].ends[OURS].read = at;
+        self.law_taken(conn, at - read);
         self.note(conn, "splice in", at - read);
         self.laws.activity += 1;
         self.transmit(conn, PEER);

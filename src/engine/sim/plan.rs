@@ -168,6 +168,8 @@ pub struct Plan {
     pub queue_max: u32,
     /// For how long.
     pub queue: Option<Us>,
+    /// Bytes a second that a connection may take from its client, and from its server.
+    pub rates: [Option<u64>; 2],
 }
 
 impl Plan {
@@ -248,6 +250,8 @@ impl Plan {
             server_maxconn: None,
             queue_max: 0,
             queue: None,
+            // At the least of them the most that a peer sends takes two seconds.
+            rates: [(); 2].map(|()| dice.chance(150).then(|| dice.pick(&[50_000, 1_000_000]))),
         }
     }
 

@@ -61,6 +61,8 @@ pub(super) struct Shared {
     state: Lock<State>,
     /// A write has ended that somebody waits for.
     written: Condvar,
+    /// Something was granted, or the relay is over.
+    granted: Condvar,
     buffer_size: u32,
     budget: Arc<Budget>,
 }
@@ -73,9 +75,21 @@ struct State {
 }
 
 impl Shared {
-    pub(super) fn new(streams: [Arc<Stream>; 2], buffer_size: u32, budget: Arc<Budget>) -> Self {
-        let state = State { relay: Relay::new(buffer_size), under_way: [None; 2] };
-        Self { streams, state: Lock::new(state), written: Condvar::new(), buffer_size, budget }
+    pub(super) fn new(
+        streams: [Arc<Stream>; 2],
+        relay: Relay,
+        buffer_size: u32,
+        budget: Arc<Budget>,
+    ) -> Self {
+        let state = State { relay, under_way: [None; 2] };
+        let (written, granted) = (Condvar::new(), Condvar::new());
+        Self { streams, state: Lock::new(state), written, granted, buffer_size, budget }
+    }
+
+    /// So many bytes more may be taken.
+    pub(super) fn grant(&self, dir: Dir, bytes: Option<u32>) {
+        self.with(|relay| relay.grant(dir, bytes));
+        self.granted.notify_all();
     }
 
     /// Looks at the relay, or changes it.
@@ -92,6 +106,7 @@ impl Shared {
     /// ([`net::limit_writes`]): there is no way to end a write from outside that sends no FIN, which would pass off a
     /// part as the whole.
     pub(super) fn interrupt(&self) {
+        self.granted.notify_all();
         for stream in &self.streams {
             net::interrupt_read(stream);
         }
@@ -123,17 +138,29 @@ impl Shared {
         is_over
     }
 
-    /// What is to be done next in one direction; `None` when nothing ever is.
-    fn next(&self, dir: Dir) -> Option<Op> {
+    /// What is to be done next in one direction, and how many bytes may be taken; `None` when nothing ever is. Waits
+    /// for what is granted, and has `dry` told that it does.
+    fn next(&self, dir: Dir, dry: &impl Fn(Dir, u32)) -> Option<(Op, u32)> {
         let mut state = self.lock();
-        let wants =
-            if state.relay.end().is_none() { state.relay.flow(dir).wants() } else { OpSet::default() };
-        let op = [Op::Drain, Op::Finish, Op::Fill].into_iter().find(|op| wants.has(*op));
-        state.under_way[dir.index()] = op;
-        if op.is_none() {
+        loop {
+            let goes_on = state.relay.end().is_none();
+            let flow = state.relay.flow(dir);
+            let wants = if goes_on { flow.wants() } else { OpSet::default() };
+            let (most, is_dry) = (flow.allowance(), flow.is_dry());
+            let op = [Op::Drain, Op::Finish, Op::Fill].into_iter().find(|op| wants.has(*op));
+            state.under_way[dir.index()] = op;
+            if op.is_some() {
+                return op.map(|op| (op, most));
+            }
             self.written.notify_one();
+            if !goes_on || !is_dry {
+                return None;
+            }
+            while let Some((dir, owed)) = state.relay.ask() {
+                dry(dir, owed);
+            }
+            state = self.granted.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
-        op
     }
 
     /// An operation has ended; `true` is that the relay has ended by this.
@@ -170,14 +197,16 @@ struct Buffer<'a> {
 impl Buffer<'_> {
     /// Waits for bytes. What fills the small buffer is taken for the beginning of more: then a large one is used,
     /// without waiting, and given back as soon as there is nothing. `None` when nothing has come for a while.
-    fn fill(&mut self, source: &Stream) -> Option<Outcome> {
+    fn fill(&mut self, source: &Stream, most: u32) -> Option<Outcome> {
+        let most = most as usize;
         if let Some(large) = &mut self.large {
-            match net::recv_now(source, large) {
+            let room = large.len().min(most);
+            match net::recv_now(source, &mut large[..room]) {
                 Received::Nothing(_) => self.shrink(),
                 received => return self.filled(&received, true),
             }
         }
-        let received = net::recv_waiting(source, &mut self.small);
+        let received = net::recv_waiting(source, &mut self.small[..SMALL.min(most)]);
         self.filled(&received, false)
     }
 
@@ -233,15 +262,16 @@ impl Drop for Buffer<'_> {
     }
 }
 
-/// Carries one direction to its end; `true` is that the relay has ended by it.
-pub(super) fn carry(shared: &Shared, dir: Dir) -> bool {
+/// Carries one direction to its end; `true` is that the relay has ended by it. `dry` is told of a direction in which
+/// nothing more is taken before it is granted, and how many bytes were taken beyond what was.
+pub(super) fn carry(shared: &Shared, dir: Dir, dry: &impl Fn(Dir, u32)) -> bool {
     let [source, target] = [dir.source(), dir.target()].map(|side| &*shared.streams[side as usize]);
     let mut buffer = Buffer { small: [0; SMALL], large: None, shared, in_large: false, left: 0..0 };
     // A socket that refuses this is found out by the first write.
     let _ = net::limit_writes(target);
-    while let Some(op) = shared.next(dir) {
+    while let Some((op, most)) = shared.next(dir, dry) {
         let outcome = match op {
-            Op::Fill => match buffer.fill(source) {
+            Op::Fill => match buffer.fill(source, most) {
                 Some(outcome) => outcome,
                 None => continue,
             },
@@ -282,11 +312,13 @@ mod tests {
     fn reset_told_to_the_write_is_no_end_of_the_read() {
         let (client, ours) = pair();
         let (_server, to_server) = pair();
-        let shared = Shared::new([Arc::clone(&ours), to_server], 4_096, Arc::new(Budget::new(0)));
+        let relay = Relay::new(4_096);
+        let shared = Shared::new([Arc::clone(&ours), to_server], relay, 4_096, Arc::new(Budget::new(0)));
+        let next = |dir| shared.next(dir, &|_, _| {}).map(|(op, _)| op);
         let bytes = Outcome::Moved(NonZeroU32::MIN);
-        assert_eq!((shared.next(Dir::Down), shared.next(Dir::Up)), (Some(Op::Fill), Some(Op::Fill)));
+        assert_eq!((next(Dir::Down), next(Dir::Up)), (Some(Op::Fill), Some(Op::Fill)));
         shared.handle(Dir::Down, Op::Fill, bytes);
-        assert_eq!(shared.next(Dir::Down), Some(Op::Drain));
+        assert_eq!(next(Dir::Down), Some(Op::Drain));
 
         socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("set");
         drop(client);
@@ -297,7 +329,7 @@ mod tests {
             shared.handle(Dir::Down, Op::Drain, Outcome::Fault(Fault::Reset));
             assert!(reader.join().expect("no panic"), "the relay ends by what the reader was told");
         });
-        assert_eq!(shared.next(Dir::Up), None, "no FIN for the server");
+        assert_eq!(next(Dir::Up), None, "no FIN for the server");
         let end = shared.with(|relay| relay.end());
         assert_eq!(end, Some(End::Reset { by: Side::Client, fault: Fault::Reset }));
     }

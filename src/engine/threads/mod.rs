@@ -23,7 +23,7 @@ use super::reactor::{Listening, take, vacant};
 use super::{Bounds, Engine, Event, Order, Sight, Slots, leg};
 use crate::config::{Address, Keepalive};
 use crate::path::Path;
-use crate::relay::{Dir, End, Fault, Side};
+use crate::relay::{Dir, End, Fault, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::calls::{self, Call};
 use crate::sys::net::{self, Listener, Peeked, Stream};
@@ -44,6 +44,8 @@ const CONNECT_MAX: Duration = Duration::from_mins(2);
 enum Message {
     /// A connect has ended: that of the attempt with this number.
     Dialed { key: Key, attempt: u32, result: Result<(), Fault> },
+    /// Nothing more is taken before it is granted.
+    Dry { key: Key, dir: Dir, owed: u32 },
     /// The relay has ended.
     Ended { key: Key },
     /// A thread of the connection is over.
@@ -250,18 +252,18 @@ impl Threads {
     }
 
     /// Has two threads move bytes.
-    fn relay(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event<Stream>>) {
+    fn relay(&mut self, key: Key, io: &mut Io, limited: [bool; 2], out: &mut VecDeque<Event<Stream>>) {
         let Some(server) = &io.server else { return };
-        let shared = Arc::new(Shared::new(
-            [Arc::clone(&io.client), Arc::clone(server)],
-            u32::try_from(self.buffer_size).expect("configuration limits it"),
-            Arc::clone(&self.budget),
-        ));
+        let room = u32::try_from(self.buffer_size).expect("configuration limits it");
+        let streams = [Arc::clone(&io.client), Arc::clone(server)];
+        let relay = Relay::new(room).limited(limited);
+        let shared = Arc::new(Shared::new(streams, relay, room, Arc::clone(&self.budget)));
         io.phase = Phase::Relaying(Arc::clone(&shared));
         for dir in Dir::BOTH {
             let (shared, post) = (Arc::clone(&shared), self.post.clone());
             let carry = move || {
-                if carrier::carry(&shared, dir) {
+                let dry = |dir, owed| post.send(Message::Dry { key, dir, owed });
+                if carrier::carry(&shared, dir, &dry) {
                     post.send(Message::Ended { key });
                 }
                 drop(shared);
@@ -321,7 +323,10 @@ impl Threads {
     }
 
     fn receive(&mut self, message: Message, slots: &mut impl Slots<Io>, out: &mut VecDeque<Event<Stream>>) {
-        let (Message::Dialed { key, .. } | Message::Ended { key } | Message::Halted { key }) = message;
+        let (Message::Dialed { key, .. }
+        | Message::Dry { key, .. }
+        | Message::Ended { key }
+        | Message::Halted { key }) = message;
         let Some(io) = slots.io(key) else { return };
         match message {
             Message::Dialed { attempt, result, .. } => {
@@ -333,6 +338,7 @@ impl Threads {
                     out.push_back(Event::Dialed { key, result });
                 }
             }
+            Message::Dry { dir, owed, .. } => out.push_back(Event::Dry { key, dir, owed }),
             Message::Ended { .. } => self.ended(key, io, out),
             Message::Halted { .. } => {
                 io.threads -= 1;
@@ -466,7 +472,12 @@ impl Engine for Threads {
         match order {
             Order::Dial { to, from } => self.dial(key, io, (to, from), out),
             Order::Queue => self.queue(key, io, out),
-            Order::Relay => self.relay(key, io, out),
+            Order::Relay { limited } => self.relay(key, io, limited, out),
+            Order::Grant { dir, bytes } => {
+                if let Phase::Relaying(shared) = &io.phase {
+                    shared.grant(dir, bytes);
+                }
+            }
             Order::Stop(End::Reset { by, fault }) => self.give_up(key, io, by, fault, out),
             Order::Stop(why) => self.stop(key, io, why, out),
             Order::Close => self.release(key, io, out),
@@ -527,7 +538,7 @@ impl Engine for Threads {
         Some(shared.with(|relay| Sight {
             progress: relay.progress(),
             last: relay.last(),
-            held: relay.holds_bytes(),
+            held: relay.holds_bytes() || relay.is_dry(),
             silence,
         }))
     }

@@ -305,7 +305,7 @@ pub(super) struct Wire<'a, R: Ring> {
 }
 
 impl<R: Ring> Wire<'_, R> {
-    fn fill(&mut self, dir: Dir) -> Attempt {
+    fn fill(&mut self, dir: Dir, limit: u32) -> Attempt {
         let lane = &mut self.lanes[dir.index()];
         if lane.blocked {
             return Attempt::Done(Outcome::Full);
@@ -315,8 +315,8 @@ impl<R: Ring> Wire<'_, R> {
             let id = self.works.flights.insert(owner, Payload::Nothing);
             lane.receive = Receive::On(id);
             *self.flying += 1;
-            lane.many = self.works.multishot && lane.bulk == 0;
-            let most = (!lane.many).then_some(self.works.read_size);
+            lane.many = self.works.multishot && lane.bulk == 0 && limit == u32::MAX;
+            let most = (!lane.many).then_some(self.works.read_size.min(limit));
             self.works.ring.receive(self.streams[dir.source() as usize], most, id);
         }
         Attempt::Parked
@@ -357,9 +357,9 @@ impl<R: Ring> Wire<'_, R> {
 }
 
 impl<R: Ring> Port for Wire<'_, R> {
-    fn attempt(&mut self, dir: Dir, op: Op) -> Attempt {
+    fn attempt(&mut self, dir: Dir, op: Op, most: u32) -> Attempt {
         match op {
-            Op::Fill => self.fill(dir),
+            Op::Fill => self.fill(dir, most),
             Op::Drain => self.drain(dir),
             Op::Finish => self.finish(dir),
         }

@@ -220,6 +220,7 @@ impl<R: Ring> Uring<R> {
         let works = &mut self.works;
         let mut wire = Wire { key, streams: [client, server], lanes, works, flying };
         let pace = drive(relay, &mut wire, FILLS_PER_TURN);
+        out.extend(std::iter::from_fn(|| relay.ask()).map(|(dir, owed)| Event::Dry { key, dir, owed }));
         // What a failed target will not take any more.
         if let Some(failed) = relay.broken() {
             works.clear(&mut lanes[failed.outbound().other().index()]);
@@ -463,9 +464,15 @@ impl<R: Ring> Engine for Uring<R> {
         match order {
             Order::Dial { to, from } => self.dial(key, io, (to, from), out),
             Order::Queue => self.queue(key, io, out),
-            Order::Relay => {
-                io.phase = Phase::Relaying(Relay::new(self.works.read_size));
+            Order::Relay { limited } => {
+                io.phase = Phase::Relaying(Relay::new(self.works.read_size).limited(limited));
                 self.pump(key, io, out);
+            }
+            Order::Grant { dir, bytes } => {
+                if let Phase::Relaying(relay) = &mut io.phase {
+                    relay.grant(dir, bytes);
+                    self.pump(key, io, out);
+                }
             }
             Order::Stop(End::Reset { by, fault }) => {
                 // A vanished peer: what has arrived of it is still read and delivered.
@@ -546,7 +553,7 @@ impl<R: Ring> Engine for Uring<R> {
         Some(Sight {
             progress,
             last: relay.last(),
-            held: relay.holds_bytes() || io.is_starved(),
+            held: relay.holds_bytes() || relay.is_dry() || io.is_starved(),
             silence: [Side::Client, Side::Server]
                 .into_iter()
                 .filter_map(silence)

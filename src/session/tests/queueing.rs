@@ -50,7 +50,7 @@ fn who_finds_every_server_full_waits_for_its_turn() {
     assert_eq!(life.session.counted_by(), Some(ServerId(0)));
     let cx = Context { now: Tick(121), snapshot: &life.snapshot };
     assert_eq!(next.handle(Input::Turn, cx), None, "the only place is taken");
-    assert_eq!(life.at(150, Input::Dialed(Ok(()))), Some(Order::Relay));
+    assert_eq!(life.at(150, Input::Dialed(Ok(()))), Some(RELAY));
     assert_eq!((life.record().queue_ms, life.record().connect_ms), (120, Some(150)));
 }
 
@@ -111,7 +111,7 @@ fn an_attempt_that_takes_too_long_keeps_its_place_until_the_next_one() {
     let mut life = Life::new(&config);
     assert_eq!(life.at(5_001, Input::Deadline(None)), None);
     assert_eq!(life.session.counted_by(), Some(ServerId(0)), "it goes on meanwhile");
-    assert_eq!(life.at(5_500, Input::Dialed(Ok(()))), Some(Order::Relay));
+    assert_eq!(life.at(5_500, Input::Dialed(Ok(()))), Some(RELAY));
     assert_eq!(life.snapshot.server(ServerId(0)).connections.count(), 1);
 }
 
