@@ -9,9 +9,9 @@ use crate::engine::Trigger;
 /// How late anything may be that is due at once: listeners rest for 50 ms, looks at a spared peer are
 /// 250 ms apart.
 const LATE: Us = 600 * MS;
-/// Where a connection may take so much a second, what has grown in so much time is granted at once, and the next in so
+/// What was granted and not taken, and what has grown since, may be taken at once: so much time's worth. The next comes in so
 /// much.
-const PACE_BURST: Us = 150 * MS;
+const PACE_BURST: Us = 250 * MS;
 const PACE_STEP: Us = 40 * MS;
 /// How early a timer may be: its worker looks at the clock once a turn, and a turn takes time.
 const EARLY: Us = 20 * MS;
