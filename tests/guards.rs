@@ -55,7 +55,7 @@ impl Port for Memory {
 /// A message that arrives while the connection rests: read, written, and at rest again.
 #[test]
 fn instructions_of_a_relayed_message() {
-    assert_instructions("instructions_of_a_relayed_message", 639, |rounds| {
+    assert_instructions("instructions_of_a_relayed_message", 571, |rounds| {
         let mut relay = Relay::new(256 * 1024);
         let mut port = Memory {
             message: [7; MESSAGE as usize],

@@ -84,17 +84,8 @@ fn ip(address: &Address) -> SocketAddr {
     }
 }
 
-/// What the user would have written for this weather.
-fn configuration(plan: &Plan) -> Config {
-    let server = |number: usize| Server {
-        name: format!("s{number}"),
-        addr: SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 8000 + number as u16)).into(),
-        weight: 1,
-        maxconn: plan.server_maxconn.and_then(NonZeroU32::new),
-        backup: false,
-        state: ServerState::Ready,
-    };
-    let listener = |number: usize| Listener {
+fn listener(plan: &Plan, number: usize) -> Listener {
+    Listener {
         name: format!("l{number}"),
         bind: vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9000 + number as u16)).into()],
         pool: 0,
@@ -116,6 +107,18 @@ fn configuration(plan: &Plan) -> Config {
             download: plan.rates[1].and_then(NonZeroU64::new),
             ..tidegate::config::Limits::default()
         },
+    }
+}
+
+/// What the user would have written for this weather.
+fn configuration(plan: &Plan) -> Config {
+    let server = |number: usize| Server {
+        name: format!("s{number}"),
+        addr: SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 8000 + number as u16)).into(),
+        weight: 1,
+        maxconn: plan.server_maxconn.and_then(NonZeroU32::new),
+        backup: false,
+        state: ServerState::Ready,
     };
     let retry = Retry { tries: plan.tries, same_server_delay: wait(plan.retry_delay) };
     Config {
@@ -137,7 +140,7 @@ fn configuration(plan: &Plan) -> Config {
         },
         tcp: tidegate::config::Tcp::default(),
         retry,
-        listeners: (0..plan.listeners).map(listener).collect(),
+        listeners: (0..plan.listeners).map(|number| listener(plan, number)).collect(),
         pools: vec![Pool {
             name: "p".into(),
             balance: Balance::RoundRobin,
@@ -165,6 +168,7 @@ fn run(notice: Notice, seed: u64, bug: Option<Mutant>, readable: bool, zeal: u64
     let mut dice = Dice::new(seed);
     let mut plan = Plan::draw(&mut dice);
     plan.limit_servers(&mut Dice::new(seed.rotate_left(16)));
+    plan.limit_bandwidth(&mut Dice::new(seed.rotate_left(32)));
     if notice == Notice::Lossy {
         plan.lost = dice.pick(&[20, 100, 400]);
     }
@@ -290,7 +294,8 @@ fn work<E: Engine<Socket = SimStream, Listener = SimListener>>(
         let has_room = |server: &snapshot::Server| {
             server.removed.is_none() && server.state == ServerState::Ready && server.connections.has_room()
         };
-        if worker.census().queued > 0 && snapshot.servers.iter().any(has_room) {
+        let Census { queued, is_due, .. } = worker.census();
+        if queued > 0 && !is_due && snapshot.servers.iter().any(has_room) {
             net.with(|world| world.fault("clients wait although a server has room".into()));
         }
         match result {
@@ -302,7 +307,7 @@ fn work<E: Engine<Socket = SimStream, Listener = SimListener>>(
             Err(error) => return net.with(|world| world.fault(error.to_string())),
         }
     }
-    let nothing = Census { slots: 0, timers: 0, waiting: 0, queued: 0 };
+    let nothing = Census { slots: 0, timers: 0, waiting: 0, queued: 0, is_due: false };
     let Room { leased, left, .. } = room(worker.engine());
     let snapshot = published.current();
     let servers: u32 = snapshot.servers.iter().map(|server| server.connections.count()).sum();

@@ -18,45 +18,38 @@ const NEVER: Tick = Tick(u64::MAX);
 pub(super) struct Pace {
     /// What has grown until then was granted: the lower bits of the tick, by [`Dir::index`].
     since: [u32; 2],
-    /// Directions that wait.
-    waits: [bool; 2],
-    /// When they are granted more, or the first of them.
-    due: Tick,
+    /// When a direction that waits is granted more; never where it does not wait.
+    due: [Tick; 2],
 }
 
 impl Pace {
     /// A full bucket.
     pub(super) fn new(now: Tick) -> Self {
         let since = low(now).wrapping_sub(BURST_MS);
-        Self { since: [since; 2], waits: [false; 2], due: NEVER }
+        Self { since: [since; 2], due: [NEVER; 2] }
     }
 
     /// A direction has taken all that was granted, and `owed` bytes more.
     pub(super) fn ask(&mut self, dir: Dir, owed: u32, rate: Option<NonZeroU64>, now: Tick) {
         let spare = self.grown(dir, now).min(BURST_MS);
         self.since[dir.index()] = low(now).wrapping_sub(spare);
-        self.waits[dir.index()] = true;
         let owed_ms = rate.map_or(0, |rate| (u64::from(owed) * 1_000).div_ceil(rate.get()));
         let wait = u64::from(STEP_MS).max(owed_ms + 1).saturating_sub(spare.into());
-        self.due = self.due.min(Tick(now.0.saturating_add(wait)));
+        self.due[dir.index()] = Tick(now.0.saturating_add(wait));
     }
 
     /// When something is to be granted; `None` is never.
     pub(super) fn next(&self) -> Option<Tick> {
-        (self.due != NEVER).then_some(self.due)
+        self.due.into_iter().min().filter(|due| *due != NEVER)
     }
 
     /// Once it is due, a direction that waits, with what it may take: what has grown since the last time, or, where there
     /// is no limit any more, everything. That may be less than it owes: then it asks again.
     pub(super) fn grant(&mut self, rates: [Option<NonZeroU64>; 2], now: Tick) -> Option<(Dir, Option<u32>)> {
-        let waiting = Dir::BOTH.into_iter().find(|dir| self.waits[dir.index()]);
-        let dir = waiting.filter(|_| self.due <= now)?;
+        let dir = Dir::BOTH.into_iter().find(|dir| self.due[dir.index()] <= now)?;
         let grown_ms = self.grown(dir, now);
         self.since[dir.index()] = low(now);
-        self.waits[dir.index()] = false;
-        if self.waits == [false; 2] {
-            self.due = NEVER;
-        }
+        self.due[dir.index()] = NEVER;
         let grown = rates[dir.index()].map(|rate| u128::from(rate.get()) * u128::from(grown_ms) / 1_000);
         Some((dir, grown.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX).max(1))))
     }
@@ -115,6 +108,16 @@ mod tests {
         let granted = pace.grant([RATE, None], Tick(60_000));
         assert_eq!(granted, Some((Dir::Up, Some(100 * BURST_MS))));
         assert_eq!((pace.next(), pace.grant([RATE, None], Tick(90_000))), (None, None));
+    }
+
+    #[test]
+    fn a_direction_that_owes_much_does_not_hurry_because_the_other_one_is_due() {
+        let mut pace = Pace::new(Tick(0));
+        pace.ask(Dir::Up, 50_000, RATE, Tick(1_000));
+        pace.ask(Dir::Down, 0, RATE, Tick(1_000));
+        let granted = pace.grant([RATE; 2], Tick(1_000));
+        assert!(matches!(granted, Some((Dir::Down, _))), "{granted:?}");
+        assert_eq!((pace.grant([RATE; 2], Tick(1_000)), pace.next()), (None, Some(Tick(1_401))));
     }
 
     #[test]

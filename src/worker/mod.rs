@@ -66,6 +66,8 @@ pub struct Census {
     pub waiting: usize,
     /// Clients that wait for a server.
     pub queued: usize,
+    /// One of those is to get its turn, so that the next one follows at once.
+    pub is_due: bool,
 }
 
 /// A worker.
@@ -214,6 +216,7 @@ impl<E: Engine> Worker<E> {
             timers: self.timers.len(),
             waiting: self.gate.lobby().len(),
             queued: self.rows.len(),
+            is_due: self.rows.len() > 0 && self.rows.is_due(),
         }
     }
 

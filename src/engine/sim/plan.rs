@@ -250,8 +250,7 @@ impl Plan {
             server_maxconn: None,
             queue_max: 0,
             queue: None,
-            // At the least of them the most that a peer sends takes two seconds.
-            rates: [(); 2].map(|()| dice.chance(150).then(|| dice.pick(&[50_000, 1_000_000]))),
+            rates: [None; 2],
         }
     }
 
@@ -260,5 +259,11 @@ impl Plan {
         self.server_maxconn = dice.chance(250).then(|| dice.between(1, 6) as u32);
         self.queue_max = dice.pick(&[0, 2, 1_000, 1_000]);
         self.queue = dice.chance(750).then(|| dice.between(100, 3_000) * MS);
+    }
+
+    /// Connections whose bandwidth is limited, in some runs.
+    pub fn limit_bandwidth(&mut self, dice: &mut Dice) {
+        // At the least of them the most that a peer sends takes two seconds.
+        self.rates = [(); 2].map(|()| dice.chance(150).then(|| dice.pick(&[50_000, 1_000_000])));
     }
 }
