@@ -153,7 +153,7 @@ fn serving(pool: &Pool) -> Serving {
 /// What a client meets then, in words.
 fn then(outcome: Outcome, listener: &Listener, pool: &Pool) -> String {
     let ends = match listener.when_no_upstream {
-        WhenNoUpstream::Rst => "is reset",
+        WhenNoUpstream::Rst | WhenNoUpstream::StopListening => "is reset",
         WhenNoUpstream::Close => "is closed",
     };
     match outcome {

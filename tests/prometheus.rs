@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tidegate::control::model::{ServerState, Status};
+use tidegate::control::model::{Health, ServerState, Serving, Status};
 
 mod fake;
 mod support;
@@ -59,11 +59,18 @@ fn moved(well: bool, mut status: Status, elapsed: Duration) -> Status {
         let slow = server.connect_seconds.buckets.len() - 3;
         server.connect_seconds.buckets[if well { 1 } else { slow }].1 += ms;
         server.connect_seconds.count += ms;
+        if !well {
+            (server.health, server.ports_used_ratio) = (Health::Down, Some(0.9));
+        }
         match server.state {
             ServerState::Ready if !well => server.weight = 0,
             ServerState::Drain if well => server.connections = 0,
             _ => {}
         }
+    }
+    if !well {
+        status.listeners.iter_mut().for_each(|listener| listener.shut = true);
+        status.pools.iter_mut().for_each(|pool| pool.serving = Serving::Backups);
     }
     for worker in &mut status.workers {
         // The first stands still when the process is ill, and the others are slow.
@@ -232,7 +239,7 @@ fn rules_are_rules_and_fire_when_they_should() {
         return;
     }
     let said = run(client("promtool").args(["check", "rules"]).arg(contrib("prometheus/tidegate.rules.yml")));
-    assert!(said.contains("SUCCESS: 16 rules found"), "{said}");
+    assert!(said.contains("SUCCESS: 20 rules found"), "{said}");
     run(client("promtool").args(["test", "rules"]).arg(contrib("prometheus/tidegate.rules.test.yml")));
 }
 

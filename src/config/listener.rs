@@ -71,8 +71,12 @@ pub enum WhenNoUpstream {
     Rst,
     /// Its connection is closed, by FIN.
     Close,
+    /// There is no such client: while nobody serves the pool, the listener's ports are closed. On unix sockets and on those
+    /// that were handed over it is reset.
+    StopListening,
 }
 
 impl WhenNoUpstream {
-    pub(super) const NAMES: [(&'static str, Self); 2] = [("rst", Self::Rst), ("close", Self::Close)];
+    pub(super) const NAMES: [(&'static str, Self); 3] =
+        [("rst", Self::Rst), ("close", Self::Close), ("stop_listening", Self::StopListening)];
 }

@@ -157,7 +157,7 @@ impl Reader {
                     self.set(&mut listener.at_maxconn, value, |v| value::choice(v, &AtMaxconn::NAMES, &[]));
                 }
                 "when_no_upstream" => self.set(&mut listener.when_no_upstream, value, |v| {
-                    value::choice(v, &WhenNoUpstream::NAMES, &["stop_listening"])
+                    value::choice(v, &WhenNoUpstream::NAMES, &[])
                 }),
                 "accept_proxy" => listener.accept_proxy = self.accept_proxy(section, key, value),
                 "timeouts" => self.with(section, key, value, "listener.NAME.timeouts", |reader, section| {

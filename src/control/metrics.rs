@@ -110,6 +110,10 @@ fn listeners(page: &mut Page, all: &[Listener]) {
         Some((labels(&[("listener", &it.name)]), Value::from(it.maxconn.filter(|_| !it.removed)?)))
     });
     page.family(gauge(""), "listener_maxconn", "The most client connections that there may be.", limited);
+    let help = "Whether it listens: with \"stop_listening\" it does not while nobody serves its pool.";
+    let listening = all.iter().filter(|it| !it.removed);
+    let listening = listening.map(|it| (labels(&[("listener", &it.name)]), (!it.shut).into()));
+    page.family(gauge(""), "listener_listening", help, listening);
     let help = "Connections that were accepted.";
     page.family(counter(""), "listener_accepted", help, each(|it| it.accepted.into()));
     let closed = |wanted: fn(&str) -> bool| {
@@ -183,6 +187,11 @@ fn servers(page: &mut Page, pools: &[Pool]) {
         Some((labels(&[("pool", &pool.name), ("server", &it.name)]), Value::from(it.maxconn?)))
     });
     page.family(gauge(""), "upstream_maxconn", "The most connections that the server may have.", limited);
+    let help = "Source ports towards the server that are in use, as a part of those that there are.";
+    let ports = all().filter(|(_, it)| !it.removed).filter_map(|(pool, it)| {
+        Some((labels(&[("pool", &pool.name), ("server", &it.name)]), Value::from(it.ports_used_ratio?)))
+    });
+    page.family(gauge("ratio"), "ephemeral_ports_used_ratio", help, ports);
     let help = "Attempts to connect to the server, by result.";
     let attempts = all().flat_map(|(pool, it)| {
         it.attempts.iter().map(move |(result, count)| {

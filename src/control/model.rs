@@ -107,6 +107,8 @@ pub struct Listener {
     pub let_off: BTreeMap<String, u64>,
     /// Connections whose source was not counted, since the table of sources was full of others.
     pub untracked: u64,
+    /// It does not listen, since nobody serves its pool (`when_no_upstream = "stop_listening"`).
+    pub shut: bool,
     /// It is no longer in the configuration, and its connections have not ended.
     pub removed: bool,
 }
@@ -192,6 +194,9 @@ pub struct Server {
     pub connections: u32,
     /// The most that there may be.
     pub maxconn: Option<u32>,
+    /// Its connections, as a part of the source ports that there are towards it, of all source addresses; none where its
+    /// clients' addresses are used, and for unix sockets.
+    pub ports_used_ratio: Option<f64>,
     /// Attempts to connect since the start, by result: `ok`, `refused`, `timeout`, `unreachable`, `other`.
     pub attempts: BTreeMap<String, u64>,
     /// How long successful attempts took.

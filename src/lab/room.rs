@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::sys;
+
 use super::measure::value;
 use super::workload::{Work, Workload};
 
@@ -72,12 +74,7 @@ impl Room {
 }
 
 fn ports() -> u64 {
-    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut ends = range.split_whitespace().filter_map(|end| end.parse::<u64>().ok());
-    match (ends.next(), ends.next()) {
-        (Some(first), Some(last)) => (last + 1).saturating_sub(first),
-        _ => u64::MAX,
-    }
+    sys::source_ports().map_or(u64::MAX, u64::from)
 }
 
 fn memory() -> u64 {

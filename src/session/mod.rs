@@ -638,7 +638,7 @@ impl Session {
         self.state = State::Closing(Closing { cause, moved: [0; 2], spare: None });
         match cx.snapshot.listener(self.listener).when_no_upstream {
             WhenNoUpstream::Close if cause.is_want_of_server() => Order::Dismiss,
-            WhenNoUpstream::Close | WhenNoUpstream::Rst => Order::Reset { spare: None },
+            _ => Order::Reset { spare: None },
         }
     }
 

@@ -114,6 +114,16 @@ pub fn allowed_cpus() -> (Vec<u32>, usize) {
     ((0..quota).filter_map(|cpu| cpu.try_into().ok()).collect(), quota)
 }
 
+/// How many ports the system chooses from by itself for connections to one place (`net.ipv4.ip_local_port_range`, ip(7));
+/// `None` where it does not tell.
+#[must_use]
+pub fn source_ports() -> Option<u32> {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ends = range.split_whitespace().filter_map(|end| end.parse::<u32>().ok());
+    let (first, last) = (ends.next()?, ends.next()?);
+    Some((last + 1).saturating_sub(first)).filter(|count| *count > 0)
+}
+
 /// Keeps the calling thread on one CPU.
 ///
 /// # Errors

@@ -47,7 +47,7 @@ pub use holder::holder_of;
 pub use limits::aio_limit;
 pub use limits::{
     allowed_cpus, cpu_time_of, descriptor_limit, give_way, mapping_limit, open_descriptors, pin_to,
-    raise_descriptor_limit, thread_number,
+    raise_descriptor_limit, source_ports, thread_number,
 };
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub use namespace::enter_new_network;

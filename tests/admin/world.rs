@@ -53,6 +53,7 @@ fn server(name: &str, state: ServerState, removed: bool) -> Server {
         connections: 3,
         backup: false,
         maxconn: Some(30),
+        ports_used_ratio: Some(0.25),
         attempts: BTreeMap::from([("ok".to_owned(), 6), ("refused".to_owned(), 2)]),
         connect_seconds: times(),
         redispatched: 2,
@@ -76,6 +77,7 @@ fn listener() -> Listener {
         closed: BTreeMap::from([("done".to_owned(), 30), ("maxconn".to_owned(), 4)]),
         let_off: BTreeMap::from([("source_conns".to_owned(), 3)]),
         untracked: 2,
+        shut: false,
         removed: false,
     }
 }

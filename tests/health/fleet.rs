@@ -207,3 +207,97 @@ fn checks_use_the_source_of_the_pool() {
     assert_eq!(seen.recv_timeout(PATIENCE).unwrap().to_string(), "127.0.0.77");
     assert_eq!(run.server("s0").health, Health::Up);
 }
+
+/// What a client meets while nobody serves, and that it is served within a second of the check that finds a server again.
+fn nobody_serves(engine: &str, value: &str, refused: bool) {
+    let mut servers = [Echo::start(), Echo::start(), Echo::start()];
+    let file = File::serving(engine, &members(&servers.each_ref()))
+        .add("process", "workers = 2")
+        .add("listener.l", format!("when_no_upstream = \"{value}\""))
+        .set("pool.p.check", CHECK);
+    let file = file.clone().set("process", file.table("process").replace("workers = 1\n", ""));
+    let run = Run::start(&file);
+    let at = run.gate.address_of("l");
+    let mut kept = run.sessions(3);
+    for round in 0..2 {
+        servers.iter_mut().for_each(Echo::kill);
+        for server in ["s0", "s1", "s2"] {
+            wait_until(&run, server, Health::Down);
+        }
+        run.wait_for("the port", |status| status.listeners[0].shut == refused);
+        assert_eq!(run.get("/readyz").0, if refused { 503 } else { 200 });
+        for _ in 0..4 {
+            let connected = std::net::TcpStream::connect_timeout(&at, PATIENCE);
+            if refused {
+                assert_eq!(connected.map(|_| ()).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+            } else {
+                let end = connected.map(|stream| Peer::client(stream).receive_to_end());
+                let is_right =
+                    matches!((value, end), ("close", Ok(End::Fin)) | ("rst", Ok(End::Reset) | Err(_)));
+                assert!(is_right, "{value}");
+            }
+        }
+        servers[round].revive();
+        let revived = Instant::now();
+        while crate::echo::session(at).is_err() {
+            assert!(revived.elapsed() < Duration::from_secs(2), "{value}");
+            thread::sleep(Duration::from_millis(10));
+        }
+        println!("{engine}, {value}: served {:?} after a server was back", revived.elapsed());
+        assert!(!run.listener("l").shut);
+        // Every worker accepts again.
+        (0..32).for_each(|_| crate::echo::session(at).expect("one is back"));
+    }
+    // Who was there when the servers died was told so by them.
+    kept.iter_mut().for_each(|client| assert_eq!(client.receive_to_end(), End::Fin));
+}
+
+#[test]
+fn while_nobody_serves_clients_are_reset() {
+    nobody_serves("mio", "rst", false);
+}
+
+#[test]
+fn while_nobody_serves_clients_are_closed() {
+    nobody_serves("mio", "close", false);
+}
+
+#[test]
+fn while_nobody_serves_the_port_refuses_mio() {
+    nobody_serves("mio", "stop_listening", true);
+}
+
+#[test]
+fn while_nobody_serves_the_port_refuses_io_uring() {
+    nobody_serves("io_uring", "stop_listening", true);
+}
+
+#[test]
+fn while_nobody_serves_the_port_refuses_threads() {
+    nobody_serves("threads", "stop_listening", true);
+}
+
+/// An operator takes the only server out and back; a reload comes in between; another process takes the port.
+#[test]
+fn a_port_that_is_shut_outlives_reloads_and_is_waited_for() {
+    let server = Echo::start();
+    let file = File::serving("mio", &members(&[&server]))
+        .add("listener.l", "when_no_upstream = \"stop_listening\"")
+        .listen("other", "127.0.0.1:0", "p");
+    let run = Run::start(&file);
+    let at = run.gate.address_of("l");
+    run.ctl(&["maint", "p/s0"]).well();
+    assert!(run.listener("l").shut && !run.listener("other").shut);
+    let taken = std::net::TcpListener::bind(at).expect("it is free now");
+    run.ctl(&["ready", "p/s0"]).well();
+    assert!(run.gate.logs(|line| line.contains("it is tried again every 1s")));
+    assert!(run.listener("l").shut);
+    drop(taken);
+    run.wait_for("the port", |status| !status.listeners[0].shut);
+    crate::echo::session(at).expect("it listens again");
+    run.ctl(&["maint", "p/s0"]).well();
+    run.reload(&file.clone().add("pool.p", "close_rate = \"7/s\""));
+    assert!(run.listener("l").shut, "the reload has not changed that");
+    run.reload(&file.set("listener.l", "bind = [\"127.0.0.1:0\"]\npool = \"p\""));
+    assert!(!run.listener("l").shut);
+}

@@ -418,7 +418,7 @@ fn some_config() -> impl Strategy<Value = Config> {
         let wait = backlog.is_none();
         let tcp_info = if wait { TcpInfo::Off } else { TcpInfo::Sample };
         let metrics =
-            Metrics { tcp_info, tcp_info_sample_every: process.drain.grace + Duration::from_secs(1) };
+            Metrics { tcp_info, tcp_info_sample_every: Duration::from_secs(1).max(process.drain.grace) };
         let listener = Listener {
             name: other.name.clone(),
             bind: vec![(ip, 80).into(), path, (ip, 0).into(), handed],

@@ -134,6 +134,7 @@ impl Live {
         let (next, events) = self.next_snapshot(state, self.published.current().connections.most());
         let silent = self.publish(state, Arc::new(next)).await;
         self.act_on(state, events);
+        self.mind_listening(state).await;
         silent
     }
 }

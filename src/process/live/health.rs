@@ -39,7 +39,10 @@ impl Live {
         let alarm = Arc::clone(&self.published.current().alarm);
         loop {
             let now = self.clock.now();
-            let due = self.state.lock().await.wards.next(now);
+            let due = {
+                let state = self.state.lock().await;
+                state.wards.next(now).into_iter().chain(state.shut.next()).min()
+            };
             let due = async move {
                 match due {
                     Some(at) => sleep(at.since(now)).await,
@@ -79,6 +82,7 @@ impl Live {
         }
         let has_ejected = events.iter().any(|event| matches!(event.what, What::Ejected(..)));
         self.act_on(state, events);
+        self.mind_listening(state).await;
         has_ejected
     }
 

@@ -5,6 +5,7 @@ mod closing;
 mod health;
 mod hear;
 mod list;
+mod listening;
 mod reload;
 mod samples;
 mod stamps;
@@ -108,6 +109,7 @@ struct State {
     threads: Threads,
     handed: Handed,
     places: Vec<Place>,
+    shut: listening::Shut,
     /// By worker.
     hands: Vec<Sender<Command<Listener>>>,
     /// How long each worker takes to answer.
@@ -118,6 +120,7 @@ struct State {
 }
 
 /// An address that is listened on.
+#[derive(Clone)]
 struct Place {
     listener: String,
     at: Address,
@@ -171,6 +174,7 @@ impl Live {
                 threads,
                 handed,
                 places: Vec::new(),
+                shut: listening::Shut::default(),
                 hands: Vec::new(),
                 answers: Vec::new(),
                 closings: Closings::default(),
@@ -191,6 +195,7 @@ impl Live {
             let engine = state.sets.engine_of(number).name();
             return Err(RunError::Worker { number, engine, cause });
         }
+        live.mind_listening(&mut state).await;
         drop(state);
         tokio::spawn(Arc::clone(&live).mind_health(told));
         Ok(live)

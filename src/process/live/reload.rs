@@ -171,6 +171,8 @@ impl Live {
         if let Err((worker, error)) = self.listen(state, sockets.new).await {
             log::error!("worker {worker} cannot watch a listening socket: {error}; the others go on");
         }
+        state.shut.forget();
+        self.mind_listening(state).await;
         if old.log.level != state.config.log.level {
             self.log.set_level(state.config.log.level);
         }
@@ -246,7 +248,7 @@ impl Live {
     }
 
     /// Lets in who waits at addresses that are listened on no more, and closes them.
-    async fn close(&self, state: &mut State, gone: &[(String, Address)]) {
+    pub(super) async fn close(&self, state: &mut State, gone: &[(String, Address)]) {
         if gone.is_empty() {
             return;
         }

@@ -12,7 +12,7 @@ use crate::control::model::{
     Status, Worker,
 };
 use crate::health::STEPS;
-use crate::snapshot::{self, PoolId, Snapshot};
+use crate::snapshot::{self, PoolId, ServerId, Snapshot};
 use crate::sys;
 use crate::tally::{self, Attempt, BOUNDS_MS, Count, RTT_BOUNDS_US, Times};
 use crate::tick::Tick;
@@ -32,7 +32,7 @@ impl Live {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             phase,
-            ready: phase == Phase::Serving,
+            ready: phase == Phase::Serving && state.shut.is_empty(),
             started_at: self.started_at,
             uptime_s: self.clock.now().0 / 1_000,
             process: Process {
@@ -101,6 +101,7 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
             closed: by_name(Cause::ALL.into_iter().map(Cause::name).zip(&one.tally.closed)),
             let_off: by_name(Cause::LET_OFF.into_iter().map(Cause::name).zip(&one.tally.let_off)),
             untracked: one.tally.untracked.get(),
+            shut: !is_gone && state.shut.has(&one.name),
             removed: is_gone,
         };
         shown.push((index.unwrap_or(usize::MAX), listener));
@@ -140,7 +141,7 @@ fn pools(state: &State, snapshot: &Snapshot, now: Tick) -> Vec<Pool> {
 fn servers(state: &State, snapshot: &Snapshot, pool: PoolId, index: Option<usize>, now: Tick) -> Vec<Server> {
     let in_file = index.map_or(&[][..], |index| &state.config.pools[index].servers);
     let mut shown: Vec<(usize, Server)> = Vec::new();
-    for (_, one) in snapshot.members(pool) {
+    for (id, one) in snapshot.members(pool) {
         let is_gone = one.removed.is_some();
         if is_gone && one.connections.count() == 0 {
             continue;
@@ -149,7 +150,9 @@ fn servers(state: &State, snapshot: &Snapshot, pool: PoolId, index: Option<usize
         let file = place.map(|place| &in_file[place]);
         let name = (snapshot.pool(pool).name.to_string(), one.name.to_string());
         let ward = if is_gone { None } else { state.wards.shown(&name, now) };
-        shown.push((place.unwrap_or(usize::MAX), server(one, file, ward.as_ref(), now)));
+        let mut told = server(one, file, ward.as_ref(), now);
+        told.ports_used_ratio = ports_used(snapshot, id, one);
+        shown.push((place.unwrap_or(usize::MAX), told));
     }
     shown.sort_by_key(|(place, _)| *place);
     shown.into_iter().map(|(_, server)| server).collect()
@@ -183,6 +186,7 @@ fn server(
         backup: one.backup,
         connections: one.connections.count(),
         maxconn: Some(one.connections.most()).filter(|most| *most != u32::MAX),
+        ports_used_ratio: None,
         attempts: by_name(Attempt::ALL.into_iter().map(|(_, name)| name).zip(&tally.attempts)),
         connect_seconds: histogram(&tally.connect),
         redispatched: tally.redispatched.get(),
@@ -190,6 +194,14 @@ fn server(
         paths: paths(&tally.paths),
         removed: one.removed.is_some(),
     }
+}
+
+/// What part of the source ports towards a server is in use.
+fn ports_used(snapshot: &Snapshot, id: ServerId, server: &snapshot::Server) -> Option<f64> {
+    let is_own = snapshot.pool(server.pool).source != crate::config::Source::Client;
+    server.addr.ip().filter(|_| is_own)?;
+    let sources = u32::try_from(snapshot.sources(id).count().max(1)).ok()?;
+    Some(f64::from(server.connections.count()) / (f64::from(sys::source_ports()?) * f64::from(sources)))
 }
 
 fn check(target: &Target, probing: &Probing) -> Check {
