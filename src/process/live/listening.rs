@@ -46,6 +46,7 @@ impl Live {
     /// Stops listening where nobody serves any more, and listens again where somebody does. Connections that are there stay.
     pub(super) async fn mind_listening(&self, state: &mut State) {
         if self.crew.is_draining() {
+            state.shut.forget();
             return;
         }
         let snapshot = self.published.current();
