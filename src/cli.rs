@@ -414,7 +414,7 @@ fn misused(what: &str) -> ExitCode {
 }
 
 fn all_well(file: &Path, config: &Config) -> String {
-    let servers = config.pools.iter().map(|pool| pool.servers.len()).sum();
+    let servers = config.pools.iter().map(|pool| pool.servers.len() + pool.named.len()).sum();
     format!(
         "{}: ok: {}, {}, {}",
         file.display(),

@@ -37,6 +37,7 @@ pub fn explain(
     let id = snapshot.listener_id(&listener.name).ok_or_else(|| unknown(config, &listener.name))?;
     let known = snapshot.listener(id);
     let pool = snapshot.pool(known.pool);
+    let of_pool = &config.pools[listener.pool];
     let access = access(listener, question.source);
     let members: Vec<(ServerId, &Server)> =
         snapshot.members(known.pool).filter(|(_, server)| server.removed.is_none()).collect();
@@ -57,11 +58,13 @@ pub fn explain(
     let servers = members.iter().map(|(id, server)| ExplainedServer {
         name: server.name.to_string(),
         address: server.addr.to_string(),
+        origin: origin(of_pool, &server.name),
         chosen: chosen == Some(*id),
         draws_percent: draws.get(&id.0).map(|count| percent(*count)),
         why: scene.why(*id, server, || reason(&pool.name, &server.name)),
     });
     let mut servers: Vec<ExplainedServer> = servers.collect();
+    servers.extend(unknown_names(of_pool, &members));
     servers.sort_by_key(|server| Reverse(server.chosen));
     Ok(Explanation {
         listener: listener.name.clone(),
@@ -77,6 +80,28 @@ pub fn explain(
         then: then(outcome, listener, pool),
         servers,
     })
+}
+
+/// Who says that the pool has a server of that name.
+fn origin(pool: &config::Pool, name: &str) -> String {
+    let server = pool.servers.iter().find(|server| server.name == name);
+    server.map_or_else(String::new, |server| server.origin.to_string())
+}
+
+/// The pool's names that stand for no server, as far as is known.
+fn unknown_names(pool: &config::Pool, members: &[(ServerId, &Server)]) -> Vec<ExplainedServer> {
+    let is_known = |name: &str| members.iter().any(|(_, server)| config::given_name(&server.name) == name);
+    let unknown = pool.named.iter().filter(|named| !is_known(&named.name));
+    unknown
+        .map(|named| ExplainedServer {
+            name: named.name.clone(),
+            address: named.addr.to_string(),
+            origin: named.origin.to_string(),
+            chosen: false,
+            draws_percent: None,
+            why: "a name, of which no server is known".to_owned(),
+        })
+        .collect()
 }
 
 fn listener<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a Listener, Refusal> {

@@ -5,6 +5,7 @@
 //! same id. What was removed keeps its id, too, as long as connections belong to it and a while longer.
 
 mod choice;
+mod overrides;
 mod queue;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use crate::health;
 use crate::tally::{ListenerTally, ServerTally};
 use crate::tick::Tick;
 pub use choice::{Choice, Serving};
+pub use overrides::{Override, Overrides, override_of};
 pub use queue::Queue;
 
 /// How long the id of something that was removed is not given to anything else once its last connection has ended: log
@@ -200,18 +202,6 @@ impl Default for Condition {
 
 /// What is known at run time, by pool and server; nothing of those that are as they should be.
 pub type Conditions = HashMap<(String, String), Condition>;
-
-/// What an operator has set at run time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Override {
-    /// Instead of the file's weight.
-    pub weight: Option<u16>,
-    /// Instead of the file's state.
-    pub state: Option<ServerState>,
-}
-
-/// What was set at run time, by pool and server.
-pub type Overrides = HashMap<(String, String), Override>;
 
 /// A count with an upper limit, shared by all workers; touched when a connection begins and ends, never
 /// for a message. A clone is the same count. It is never above its limit, not even for a moment, in which somebody who
@@ -401,7 +391,7 @@ impl Snapshot {
             let mut members = Vec::with_capacity(pool.servers.len());
             for server in &pool.servers {
                 let key = (pool.name.clone(), server.name.clone());
-                let over = overrides.get(&key).copied().unwrap_or_default();
+                let over = override_of(overrides, &pool.name, &server.name);
                 let condition = conditions.get(&key).copied().unwrap_or_default();
                 let index = places.server(id, server, &servers);
                 let server = Server::new(id, server, over, condition.health, pool);

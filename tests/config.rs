@@ -148,7 +148,7 @@ fn every_error_of_every_file_comes_at_once() {
             &format!("include = [\"conf.d/*.toml\", 5]\n[process]\nworkers = 0\n{LISTENER}bakclog = 1\n"),
         ),
         ("conf.d/a.toml", &format!("{POOL}[pool.x\n")),
-        ("conf.d/b.toml", "[log]\nlevel = \"loud\"\n[dns]\n"),
+        ("conf.d/b.toml", "[log]\nlevel = \"loud\"\n[listener.x.tls]\n"),
     ]);
     let expected = [
         "proxy.toml:1:29 expected a string, found the number 5",
@@ -156,7 +156,7 @@ fn every_error_of_every_file_comes_at_once() {
         "proxy.toml:7:1 unknown key `bakclog` in [listener.web] / did you mean `backlog`?",
         "conf.d/a.toml:4:8 unclosed table, expected `]`",
         "conf.d/b.toml:2:9 expected \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\", found \"loud\"",
-        "conf.d/b.toml:3:2 [dns] is not supported yet by this version",
+        "conf.d/b.toml:3:13 `tls` in [listener.x] is not supported yet by this version",
     ];
     assert_eq!(folder.errors(), expected);
 }

@@ -119,6 +119,7 @@ fn configuration(plan: &Plan) -> Config {
         maxconn: plan.server_maxconn.and_then(NonZeroU32::new),
         backup: false,
         state: ServerState::Ready,
+        origin: tidegate::config::Origin::File,
     };
     let retry = Retry { tries: plan.tries, same_server_delay: wait(plan.retry_delay) };
     Config {
@@ -141,7 +142,9 @@ fn configuration(plan: &Plan) -> Config {
         tcp: tidegate::config::Tcp::default(),
         retry,
         listeners: (0..plan.listeners).map(|number| listener(plan, number)).collect(),
+        dns: tidegate::config::Dns::default(),
         pools: vec![Pool {
+            named: Vec::new(),
             name: "p".into(),
             balance: Balance::RoundRobin,
             all_down: tidegate::config::AllDown::Reject,

@@ -1,5 +1,6 @@
 //! `tidegate ctl` and `tidegate diff`: what a running process is told.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -149,7 +150,7 @@ pub(super) struct Diff {
 
 fn target(text: &str) -> Result<(String, String), String> {
     let both = text.split_once('/').filter(|(pool, server)| !pool.is_empty() && !server.is_empty());
-    let both = both.filter(|(pool, server)| is_name(pool) && is_name(server));
+    let both = both.filter(|(pool, server)| is_name(pool) && is_server(server));
     let (pool, server) = both.ok_or("a pool and a server of it, such as web/alpha")?;
     Ok((pool.to_owned(), server.to_owned()))
 }
@@ -169,6 +170,12 @@ fn rate(text: &str) -> Result<NonZeroU32, String> {
 /// Whether a configuration can name something so; then it needs no quoting in a path either.
 fn is_name(text: &str) -> bool {
     text.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.-".contains(letter))
+}
+
+/// Whether something can be called so at run time: also an address of a name, as `pg@10.0.0.1:5432`.
+fn is_server(text: &str) -> bool {
+    let (given, address) = text.split_once('@').map_or((text, None), |(given, at)| (given, Some(at)));
+    is_name(given) && address.is_none_or(|at| at.parse::<SocketAddr>().is_ok())
 }
 
 impl Ctl {
@@ -227,6 +234,8 @@ fn post<T: DeserializeOwned>(client: &Client, target: &str, value: Value) -> Res
 impl Target {
     fn set(&self, client: &Client, what: &str, value: Value) -> Result<(), Fault> {
         let (pool, server) = &self.server;
+        // Brackets of IPv6 cannot stand in a path.
+        let server = server.replace('[', "%5B").replace(']', "%5D");
         let target = format!("/api/v1/pools/{pool}/servers/{server}/{what}");
         changed(&client.ask(Method::PUT, &target, Body::Json(value))?)
     }

@@ -16,8 +16,8 @@ use crate::snapshot::Snapshot;
 use crate::tick::Tick;
 
 const HELP: &str = "\
-With --config the file is asked: every server is taken to be up and to have no connections. Without it the running
-process is asked, which knows better.
+With --config the file is asked: every server is taken to be up and to have no connections, and names are not looked
+up. Without it the running process is asked, which knows better.
 
 Examples:
   tidegate explain --source 10.1.2.3                        the running process
@@ -119,12 +119,13 @@ fn story(it: &Explanation) -> String {
         _ => format!("it {}", it.then),
     };
     let _ = writeln!(text, "  {result}\n");
-    let mut lines = vec![["SERVER", "ADDRESS", "", "WHY"].map(str::to_owned).to_vec()];
+    let mut lines = vec![["SERVER", "ADDRESS", "FROM", "", "WHY"].map(str::to_owned).to_vec()];
     lines.extend(it.servers.iter().map(|server| {
         let mark = if server.chosen { "*" } else { "" };
         vec![
             format!("{}/{}", it.pool, server.name),
             server.address.clone(),
+            server.origin.clone(),
             mark.to_owned(),
             server.why.clone(),
         ]

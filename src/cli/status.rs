@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::table::table;
 use crate::control::model::{
-    Closing, Configuration, Health, Listener, Phase, Pool, Process, Server, Serving, Status, Worker,
+    Closing, Configuration, Health, Listener, Name, Phase, Pool, Process, Server, Serving, Status, Worker,
 };
 use crate::control::words::{NONE, bytes, span};
 
@@ -17,6 +17,7 @@ pub(super) fn tables(status: &Status) -> String {
         checks(&status.pools),
         degraded(&status.pools),
         queues(&status.pools),
+        names(&status.names),
         workers(&status.workers),
         closings(&status.closings),
     ];
@@ -160,6 +161,29 @@ fn found(it: &Server) -> String {
         (Health::Ejected | Health::Up, ..) => String::new(),
     };
     role.to_owned() + &health
+}
+
+fn names(all: &[Name]) -> Vec<Vec<String>> {
+    let mut lines =
+        vec![heads(&["NAME", "POOLS", ">SERVERS", "LAST", ">FOUND", ">AGAIN IN", ">FAILED", "REASON"])];
+    lines.extend(all.iter().map(|it| {
+        vec![
+            it.name.clone(),
+            it.pools.join(" "),
+            it.addresses.len().to_string(),
+            it.last_result.clone().unwrap_or_else(|| NONE.to_owned()),
+            it.age_s.map_or_else(|| NONE.to_owned(), |age| format!("{} ago", span(age.saturating_mul(1000)))),
+            span(it.next_s.saturating_mul(1000)),
+            it.lookups
+                .iter()
+                .filter(|(result, _)| *result != "found")
+                .map(|(_, count)| count)
+                .sum::<u64>()
+                .to_string(),
+            it.reason.clone(),
+        ]
+    }));
+    lines
 }
 
 fn checks(pools: &[Pool]) -> Vec<Vec<String>> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeValue;
 
+use super::dns::DnsName;
 use super::value::{Fault, Parsed, text};
 
 /// Where to listen, or to connect to. Shown as it is written in a configuration.
@@ -92,8 +93,15 @@ pub(super) fn bind(value: &DeValue<'_>) -> Parsed<Address> {
     })
 }
 
-/// The address of a server.
-pub(super) fn server(value: &DeValue<'_>) -> Parsed<Address> {
+/// Where a server is: an address, or a name that stands for addresses.
+#[derive(Debug, PartialEq)]
+pub(super) enum Target {
+    At(Address),
+    Named(DnsName),
+}
+
+/// The address of a server, or its name.
+pub(super) fn server(value: &DeValue<'_>) -> Parsed<Target> {
     let text = text(value)?;
     if let Ok(addr) = text.parse::<SocketAddr>() {
         if addr.port() == 0 {
@@ -101,24 +109,15 @@ pub(super) fn server(value: &DeValue<'_>) -> Parsed<Address> {
                 Fault::new(format!("{text:?} has port 0")).help("write the port that the server listens on")
             );
         }
-        return Ok(Address::Ip(addr));
+        return Ok(Target::At(Address::Ip(addr)));
     }
     if let Some(path) = text.strip_prefix("unix:") {
-        return unix(path);
+        return unix(path).map(Target::At);
     }
-    if text.starts_with("srv:") {
-        return Err(Fault::not_yet("`srv:` in `addr`").help("write an IP address and port"));
+    match DnsName::read(&text) {
+        Some(name) => name.map(Target::Named),
+        None => Err(not_an_address(&text)),
     }
-    if let Some((host, port)) = text.rsplit_once(':')
-        && host.parse::<IpAddr>().is_err()
-        && is_host_name(host)
-        && port.parse::<u16>().is_ok()
-    {
-        return Err(
-            Fault::not_yet(&format!("the host name in {text:?}")).help("write an IP address and port")
-        );
-    }
-    Err(not_an_address(&text))
 }
 
 /// What stands behind `unix:`.
@@ -183,11 +182,6 @@ fn not_an_address(text: &str) -> Fault {
     }
 }
 
-fn is_host_name(host: &str) -> bool {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-    host.chars().all(fits) && host.contains(|c: char| c.is_ascii_alphabetic())
-}
-
 /// Whether a socket bound to one of the addresses keeps the other from being bound: the same port, and the
 /// same address or one that stands for all of its family. IPv6 listeners take no IPv4 connections. Or the
 /// same path, or the same name.
@@ -203,7 +197,7 @@ pub(super) fn overlap(one: &Address, other: &Address) -> bool {
 mod tests {
     use super::*;
 
-    fn refusal(parsed: Parsed<Address>) -> String {
+    fn refusal<T: fmt::Debug>(parsed: Parsed<T>) -> String {
         let fault = parsed.unwrap_err();
         fault.message + &fault.help.map_or_else(String::new, |help| format!(" / {help}"))
     }
@@ -220,7 +214,7 @@ mod tests {
     fn addresses_of_both_families_are_read() {
         for text in ["127.0.0.1:9001", "[::1]:9001", "[fe80::1%2]:80", "0.0.0.0:80"] {
             assert_eq!(bind(&string(text)), Ok(ip(text)), "{text}");
-            assert_eq!(server(&string(text)), Ok(ip(text)), "{text}");
+            assert_eq!(server(&string(text)), Ok(Target::At(ip(text))), "{text}");
         }
         assert_eq!(bind(&string("127.0.0.1:0")), Ok(ip("127.0.0.1:0")));
         assert!(refusal(server(&string("127.0.0.1:0"))).contains("has port 0"));
@@ -232,7 +226,7 @@ mod tests {
         for text in ["unix:/run/pg.sock", "unix:/tmp/ä b", &longest] {
             let addr = bind(&string(text)).unwrap();
             assert_eq!(addr.to_string(), text);
-            assert_eq!(server(&string(text)), Ok(addr));
+            assert_eq!(server(&string(text)), Ok(Target::At(addr)));
         }
         let cases = [
             ("unix:", "there is no path after `unix:`"),
@@ -255,7 +249,7 @@ mod tests {
             let addr = bind(&string(text)).unwrap();
             assert_eq!(addr, Address::Handed(text[3..].to_owned()));
             assert_eq!(addr.to_string(), text);
-            assert!(refusal(server(&string(text))).contains("is not an IP address and port"), "{text}");
+            assert!(server(&string(text)).is_err(), "{text}");
         }
     }
 
@@ -288,11 +282,28 @@ mod tests {
     }
 
     #[test]
+    fn names_are_read_and_shown_as_they_are_written() {
+        let longest =
+            format!("{}.{}.{}.{}:1", "a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61));
+        for text in
+            ["pg1.example.com:5432", "localhost:1", "1.a.:9", "a_b-c:80", "srv:_pg._tcp.example", &longest]
+        {
+            let Ok(Target::Named(name)) = server(&string(text)) else { panic!("{text}") };
+            assert_eq!(name.to_string(), text);
+        }
+        assert!(server(&string(&longest.replacen('d', "dd", 1))).is_err());
+        assert!(refusal(bind(&string("srv:_pg._tcp.example"))).contains("is not an IP address and port"));
+    }
+
+    #[test]
     fn other_servers_are_refused_with_what_to_write() {
         let cases = [
-            ("pg1.example.com:5432", "the host name in \"pg1.example.com:5432\" is not supported yet"),
-            ("localhost:1", "is not supported yet by this version / write an IP address and port"),
-            ("srv:_pg._tcp.example", "`srv:` in `addr` is not supported yet"),
+            ("pg1.example.com:0", "has port 0"),
+            ("pg1.example.com", "is not an IP address and port"),
+            ("a..b:1", "is not an IP address and port"),
+            ("10.0.0.300:1", "is not an IP address and port"),
+            ("srv:", "is not the name of a service / write \"srv:_SERVICE._tcp.DOMAIN\""),
+            ("srv:_pg._tcp.example:5432", "is not the name of a service"),
             ("10.0.0.1", "it has no port"),
             ("10.0.0.1:0x50", "is not an IP address and port"),
             ("http://10.0.0.1:80", "is not an IP address and port"),

@@ -10,9 +10,9 @@ use super::tables::LEVELS;
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
     AcceptBalance, Access, AccessFormat, AccessRules, Admin, AllDown, AtMaxconn, Balance, Check, CheckClose,
-    Config, CpuAffinity, EngineKind, Initial, Kind, Limits, Listener, LogFormat, LogOutput, MatchOn,
-    OnRemoved, OwnTimeouts, Passive, Pool, Probe, Process, Retry, Source, Spread, Step, Table, Tcp,
-    WhenNoUpstream, name_in,
+    Config, CpuAffinity, Dns, DnsName, EngineKind, Initial, Kind, Limits, Listener, LogFormat, LogOutput,
+    MatchOn, OnRemoved, OwnTimeouts, Passive, Pool, Probe, Process, Resolvers, Retry, Server, Source, Spread,
+    Step, Table, Tcp, WhenNoUpstream, name_in,
 };
 use crate::proxy_header::Version;
 
@@ -20,7 +20,7 @@ use crate::proxy_header::Version;
 /// to an equal one. References such as `${NAME}` have become what they stood for.
 #[must_use]
 pub fn dump(config: &Config) -> String {
-    let Config { process, admin, log, access, metrics, timeouts, tcp, retry, listeners, pools } = config;
+    let Config { process, admin, log, access, metrics, dns, timeouts, tcp, retry, listeners, pools } = config;
     let mut out = Lines(String::new());
     out.key("config_version", 1);
     out.process(process);
@@ -35,6 +35,7 @@ pub fn dump(config: &Config) -> String {
     out.header("[metrics]");
     out.key("tcp_info", quoted(metrics.tcp_info.name()));
     out.key("tcp_info_sample_every", duration(metrics.tcp_info_sample_every));
+    out.dns(dns);
     out.timeouts("[defaults.timeouts]", &OwnTimeouts::from(*timeouts));
     out.key("max_lifetime_jitter", format!("{:?}", timeouts.max_lifetime_jitter));
     out.tcp("[defaults.tcp]", tcp);
@@ -104,6 +105,23 @@ impl Lines {
         self.key("entries", process.uring.entries);
         self.key("buffers", process.uring.buffers);
         self.key("multishot", process.uring.multishot);
+    }
+
+    fn dns(&mut self, dns: &Dns) {
+        self.header("[dns]");
+        self.key(
+            "resolvers",
+            match &dns.resolvers {
+                Resolvers::System => quoted("system"),
+                Resolvers::Listed(all) => array(all),
+            },
+        );
+        self.key("ttl_min", duration(dns.ttl_min));
+        self.key("ttl_max", duration(dns.ttl_max));
+        self.key("hold", duration(dns.hold));
+        self.key("timeout", duration(dns.timeout));
+        self.key("tries", dns.tries);
+        self.key("prefer", quoted(dns.prefer.name()));
     }
 
     fn admin(&mut self, admin: &Admin) {
@@ -319,15 +337,23 @@ impl Lines {
         self.key("eject", duration(eject));
         self.key("eject_max", duration(eject_max));
         self.key("max_ejected", quoted(&format!("{max_ejected}%")));
-        for server in &pool.servers {
-            self.header(&format!("[[pool.{name}.server]]"));
-            self.key("name", quoted(&server.name));
-            self.key("addr", quoted(&server.addr.to_string()));
-            self.key("weight", server.weight);
-            self.key("maxconn", server.maxconn.map_or(0, NonZeroU32::get));
-            self.key("backup", server.backup);
-            self.key("state", quoted(server.state.name()));
+        pool.servers.iter().for_each(|server| self.server(&name, server, true));
+        for server in &pool.named {
+            self.server(&name, server, matches!(server.addr, DnsName::Host(..)));
         }
+    }
+
+    /// Where records have a weight each, there is none to set.
+    fn server<A: Display>(&mut self, pool: &str, server: &Server<A>, has_weight: bool) {
+        self.header(&format!("[[pool.{pool}.server]]"));
+        self.key("name", quoted(&server.name));
+        self.key("addr", quoted(&server.addr.to_string()));
+        if has_weight {
+            self.key("weight", server.weight);
+        }
+        self.key("maxconn", server.maxconn.map_or(0, NonZeroU32::get));
+        self.key("backup", server.backup);
+        self.key("state", quoted(server.state.name()));
     }
 }
 

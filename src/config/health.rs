@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use super::pools::DraftPool;
 use super::read::{At, Reader, Section, Value};
 use super::value::{self, Fault, Parsed};
-use super::{Address, name_in};
+use super::{Address, Pool, name_in};
 
 /// Where a pool learns whether its servers are up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -486,7 +486,11 @@ impl Reader {
             let server = drafts[*place].pool.servers.iter().position(|one| one.name == server)?;
             Some((*place, server))
         });
-        if found.is_none() {
+        let is_named = |pool: &Pool| pool.named.iter().any(|one| one.name == server);
+        if places.get(pool).is_some_and(|place| is_named(&drafts[*place].pool)) {
+            let fault = Fault::new(format!("{name:?} is a name, which may stand for several servers"));
+            self.problem(at, fault.help("track a server with an address, or check these servers here"));
+        } else if found.is_none() {
             self.missing_table(at, Fault::new(format!("there is no server {name:?} to track")));
         }
         found

@@ -379,7 +379,7 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
     (
         &["resolvers", "nameserver", "resolver"],
         "HAProxy and nginx",
-        "[dns], not supported yet by this version",
+        "`resolvers = [\"10.0.0.53:53\"]` in [dns]",
     ),
 ];
 

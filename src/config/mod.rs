@@ -7,6 +7,7 @@ mod address;
 mod admin;
 mod admission;
 mod balance;
+mod dns;
 mod dump;
 mod engine;
 mod health;
@@ -35,12 +36,12 @@ pub use admin::Admin;
 pub use admission::{AccessRules, Action, Limits, MatchOn, Rate, Rule};
 use balance::SPREAD;
 pub use balance::{AllDown, Balance, Spread, Table};
+pub use dns::{Dns, DnsName, Prefer, Resolver, Resolvers};
 pub use dump::{dump, duration_text};
 pub use engine::EngineKind;
 pub use health::{Check, CheckClose, Initial, Kind, LONGEST_TIMEOUT, OnDown, Passive, Probe, Step};
 pub use listener::{AcceptBalance, AtMaxconn, Listener, WhenNoUpstream};
-use pool::{CLOSE_RATE, QUEUE_MAX};
-pub use pool::{OnRemoved, Pool, Server, ServerState, Source};
+pub use pool::{OnRemoved, Origin, Pool, Server, ServerState, Source, given_name};
 pub use proxy::{AcceptProxy, ProxyTlvs, SendProxy, Untrusted};
 pub use report::{Place, Problem, Report};
 
@@ -114,6 +115,8 @@ pub struct Config {
     pub access: Access,
     /// `[metrics]`
     pub metrics: Metrics,
+    /// `[dns]`
+    pub dns: Dns,
     /// `[defaults.timeouts]`
     pub timeouts: Timeouts,
     /// `[defaults.tcp]`

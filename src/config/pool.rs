@@ -1,12 +1,15 @@
 //! What a pool and its servers are.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, AllDown, Balance, Check, OnDown, OwnTimeouts, Passive, Retry, SendProxy, Tcp, name_in};
+use super::{
+    Address, AllDown, Balance, Check, DnsName, OnDown, OwnTimeouts, Passive, Retry, SendProxy, Tcp, name_in,
+};
 
 /// `[pool.NAME]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +47,36 @@ pub struct Pool {
     pub passive: Passive,
     /// `queue.max`: clients that may wait while every server is at its `maxconn`; 0: none does.
     pub queue_max: u32,
-    /// `[[pool.NAME.server]]`: at least one.
+    /// `[[pool.NAME.server]]` with an address. At run time: those of the names, too, behind them.
     pub servers: Vec<Server>,
+    /// `[[pool.NAME.server]]` with a name, which stands for servers. There is at least one server or one name.
+    pub named: Vec<Server<DnsName>>,
+}
+
+impl Pool {
+    /// One of that name with the defaults, and without servers yet.
+    pub(super) fn named(name: String) -> Self {
+        Self {
+            name,
+            balance: Balance::TwoChoices,
+            all_down: AllDown::Reject,
+            on_down: OnDown::Keep,
+            on_removed: OnRemoved::Drain,
+            drain_timeout: None,
+            close_rate: CLOSE_RATE,
+            source: Source::System,
+            send_proxy: None,
+            slow_start: None,
+            check: Check::Off,
+            passive: Passive::default(),
+            timeouts: OwnTimeouts::default(),
+            tcp: Tcp::default(),
+            retry: Retry::default(),
+            queue_max: QUEUE_MAX,
+            servers: Vec::new(),
+            named: Vec::new(),
+        }
+    }
 }
 
 /// `source`: the own address of connections to servers.
@@ -84,18 +115,18 @@ impl OnRemoved {
 }
 
 /// The default of `queue.max`.
-pub(super) const QUEUE_MAX: u32 = 1000;
+const QUEUE_MAX: u32 = 1000;
 
 /// The default of `close_rate`.
-pub(super) const CLOSE_RATE: u32 = 100;
+const CLOSE_RATE: u32 = 100;
 
 /// `[[pool.NAME.server]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct Server<A = Address> {
     /// `name`, unique in its pool
     pub name: String,
     /// `addr`
-    pub addr: Address,
+    pub addr: A,
     /// `weight`: 0 takes no new connections.
     pub weight: u16,
     /// `maxconn`: its connections at a time, those that are being made included; `None` is 0, any number.
@@ -104,6 +135,42 @@ pub struct Server {
     pub backup: bool,
     /// `state`
     pub state: ServerState,
+    /// Who says that there is this server.
+    pub origin: Origin,
+}
+
+/// Where a server comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// It stands in the configuration file.
+    #[default]
+    File,
+    /// It is one of the addresses of this name.
+    Dns(DnsName),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File => f.write_str("file"),
+            Self::Dns(name) => write!(f, "dns {name}"),
+        }
+    }
+}
+
+impl Server<DnsName> {
+    /// What a server with one of the addresses is called: by its address, never by its place in an answer. No name in a
+    /// file has an `@`.
+    #[must_use]
+    pub fn name_at(&self, addr: SocketAddr) -> String {
+        format!("{}@{addr}", self.name)
+    }
+}
+
+/// What the file calls a server of that name: `pg` of `pg@10.0.0.1:5432`.
+#[must_use]
+pub fn given_name(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(given, _)| given)
 }
 
 /// `state`: whether a server gets new connections, in HAProxy's words.

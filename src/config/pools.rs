@@ -7,6 +7,7 @@ use std::path::Path;
 
 use toml::de::DeValue;
 
+use super::address::Target;
 use super::admin::DraftAdmin;
 use super::health::DraftCheck;
 use super::proxy::AcceptProxy;
@@ -15,9 +16,9 @@ use super::sockets::Edits;
 use super::tables::count_or;
 use super::value::{self, Fault, Parsed};
 use super::{
-    AcceptBalance, AccessRules, Address, AllDown, AtMaxconn, Balance, CLOSE_RATE, Check, Config, EngineKind,
-    Limits, Listener, OnDown, OnRemoved, OwnTimeouts, Passive, Pool, QUEUE_MAX, Retry, SPREAD, Server,
-    ServerState, Source, Spread, Table, Tcp, Timeouts, WhenNoUpstream, address, known,
+    AcceptBalance, AccessRules, Address, AllDown, AtMaxconn, Balance, Config, DnsName, EngineKind, Limits,
+    Listener, OnDown, OnRemoved, Origin, OwnTimeouts, Pool, Retry, SPREAD, Server, ServerState, Source,
+    Spread, Table, Tcp, Timeouts, WhenNoUpstream, address, known,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -191,25 +192,7 @@ impl Reader {
     }
 
     pub(super) fn pool(&mut self, section: &Section<'_>, draft: &mut Draft) {
-        let mut pool = Pool {
-            name: name_of(section),
-            balance: Balance::TwoChoices,
-            all_down: AllDown::Reject,
-            on_down: OnDown::Keep,
-            on_removed: OnRemoved::Drain,
-            drain_timeout: None,
-            close_rate: CLOSE_RATE,
-            source: Source::System,
-            send_proxy: self.send_proxy(section),
-            slow_start: None,
-            check: Check::Off,
-            passive: Passive::default(),
-            timeouts: OwnTimeouts::default(),
-            tcp: Tcp::default(),
-            retry: Retry::default(),
-            queue_max: QUEUE_MAX,
-            servers: Vec::new(),
-        };
+        let mut pool = Pool { send_proxy: self.send_proxy(section), ..Pool::named(name_of(section)) };
         let (mut tcp, mut retry, mut check) = (Edits::default(), Edits::default(), None);
         let mut hash = None;
         for (key, value) in section.keys {
@@ -237,7 +220,7 @@ impl Reader {
                 "queue" => self.with(section, key, value, "pool.NAME.queue", |reader, section| {
                     reader.queue(section, &mut pool.queue_max);
                 }),
-                "server" => self.servers(section, value, &mut pool.servers),
+                "server" => self.servers(section, value, &mut pool),
                 "source" => pool.source = self.source(value),
                 "send_proxy" | "proxy_tlvs" => {}
                 "timeouts" => self.with(section, key, value, "pool.NAME.timeouts", |reader, section| {
@@ -279,17 +262,24 @@ impl Reader {
     /// Whether there is something to choose from.
     fn check_choice(&mut self, section: &Section<'_>, pool: &Pool) {
         let at = |key: &str| section.keys.get(key).map_or(section.at, |value| self.at(value.span().start));
-        let backups = pool.servers.iter().filter(|server| server.backup).count();
-        if backups > 0 && backups == pool.servers.len() {
+        let backups = pool.servers.iter().map(|server| server.backup);
+        let mut backups = backups.chain(pool.named.iter().map(|server| server.backup)).peekable();
+        if backups.peek().is_some() && backups.all(|is_backup| is_backup) {
             let fault = Fault::new("every server of the pool is a backup server");
             return self
                 .problem(at("server"), fault.help("remove `backup` from those that are to serve as a rule"));
         }
-        let mut all_but_the_last = pool.servers.iter().rev().filter(|server| !server.backup).skip(1);
+        // A name may be several, and stands behind those with an address.
+        let named = || pool.named.iter().filter(|server| !server.backup);
+        let is_last = usize::from(named().next().is_none());
+        let all_but_the_last = pool.servers.iter().rev().filter(|server| !server.backup).skip(is_last);
+        let mut all_but_the_last = all_but_the_last
+            .map(|server| (&server.name, server.maxconn))
+            .chain(named().map(|server| (&server.name, server.maxconn)));
         if pool.balance == Balance::First
-            && let Some(endless) = all_but_the_last.find(|server| server.maxconn.is_none())
+            && let Some((name, _)) = all_but_the_last.find(|(_, maxconn)| maxconn.is_none())
         {
-            let message = format!("with \"first\", no server behind {:?} would ever be used", endless.name);
+            let message = format!("with \"first\", no server behind {name:?} would ever be used");
             self.problem(at("balance"), Fault::new(message).help("give it a `maxconn`"));
         }
     }
@@ -366,7 +356,7 @@ impl Reader {
         }
     }
 
-    fn servers(&mut self, section: &Section<'_>, value: &Value<'_>, servers: &mut Vec<Server>) {
+    fn servers(&mut self, section: &Section<'_>, value: &Value<'_>, pool: &mut Pool) {
         if value.get_ref().is_table() {
             let fault = Fault::new(format!("[{}.server] is one table where there may be many", section.path));
             let help = format!("write it in double brackets: [[{}.server]]", section.path);
@@ -382,11 +372,11 @@ impl Reader {
             };
             let path = format!("{}.server", section.path);
             let section = Section { kind: "pool.NAME.server", path, at, keys };
-            servers.extend(self.server(&section, &mut names));
+            self.server(&section, &mut names, pool);
         }
     }
 
-    fn server(&mut self, section: &Section<'_>, names: &mut HashSet<String>) -> Option<Server> {
+    fn server(&mut self, section: &Section<'_>, names: &mut HashSet<String>, pool: &mut Pool) {
         let mut name = None;
         let mut addr = None;
         let mut weight = 1;
@@ -415,7 +405,28 @@ impl Reader {
         }
         self.require(section, "name", "write name = \"a\", unique in its pool");
         self.require(section, "addr", "write addr = \"127.0.0.1:9001\"");
-        Some(Server { name: name?, addr: addr?, weight, maxconn: NonZeroU32::new(maxconn), backup, state })
+        let (Some(name), Some(addr)) = (name, addr) else { return };
+        let (maxconn, origin) = (NonZeroU32::new(maxconn), Origin::File);
+        match addr {
+            Target::At(addr) => {
+                pool.servers.push(Server { name, addr, weight, maxconn, backup, state, origin });
+            }
+            Target::Named(addr) => {
+                self.check_weight(section, &addr);
+                pool.named.push(Server { name, addr, weight, maxconn, backup, state, origin });
+            }
+        }
+    }
+
+    /// Records of a service have weights of their own.
+    fn check_weight(&mut self, section: &Section<'_>, addr: &DnsName) {
+        if let (DnsName::Service(_), Some(value)) = (addr, section.keys.get("weight")) {
+            let fault = Fault::new(format!("`weight` beside {addr}, whose records have a weight each"));
+            self.problem(
+                self.at(value.span().start),
+                fault.help("remove it; state = \"drain\" takes new connections from all of them"),
+            );
+        }
     }
 
     /// Checks what listeners and pools say of each other, and puts them into a configuration.
@@ -470,6 +481,7 @@ impl Reader {
             log: draft.log,
             access: draft.access,
             metrics: draft.metrics,
+            dns: draft.dns,
             timeouts: Timeouts { max_lifetime_jitter: jitter, ..Timeouts::default().but(&draft.timeouts) },
             tcp,
             retry,
@@ -479,7 +491,8 @@ impl Reader {
     }
 
     fn check_counts(&mut self, draft: &Draft) {
-        let servers: usize = draft.pools.iter().map(|draft| draft.pool.servers.len()).sum();
+        let servers = |pool: &Pool| pool.servers.len() + pool.named.len();
+        let servers: usize = draft.pools.iter().map(|draft| servers(&draft.pool)).sum();
         let counts = [
             ("listeners", draft.listeners.len(), MOST_TABLES),
             ("pools", draft.pools.len(), MOST_TABLES),

@@ -15,7 +15,7 @@ use super::recover::recover;
 use super::report::{Lines, Problem, Report, printable};
 use super::sockets::Edits;
 use super::value::{self, Fault, Parsed};
-use super::{Access, Config, Log, Metrics, OwnTimeouts, Process, Retry, Tcp, known};
+use super::{Access, Config, Dns, Log, Metrics, OwnTimeouts, Process, Retry, Tcp, known};
 
 pub(super) type Key<'t> = Spanned<DeString<'t>>;
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -85,6 +85,7 @@ pub(super) struct Draft {
     pub(super) log: Log,
     pub(super) access: Access,
     pub(super) metrics: Metrics,
+    pub(super) dns: Dns,
     pub(super) timeouts: OwnTimeouts,
     /// `max_lifetime_jitter`
     pub(super) jitter: Option<f64>,
@@ -190,6 +191,7 @@ impl Reader {
                 "admin" => self.with(&top, key, value, "admin", |r, s| r.admin(s, draft)),
                 "log" => self.with(&top, key, value, "log", |r, s| r.log(s, draft)),
                 "metrics" => self.with(&top, key, value, "metrics", |r, s| r.metrics(s, draft)),
+                "dns" => self.with(&top, key, value, "dns", |r, s| r.dns(s, draft)),
                 "defaults" => self.with(&top, key, value, "defaults", |r, s| r.defaults(s, draft)),
                 "listener" => self.named(key, value, "listener.NAME", |r, s| r.listener(s, draft)),
                 "pool" => self.named(key, value, "pool.NAME", |r, s| r.pool(s, draft)),

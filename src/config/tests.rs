@@ -13,6 +13,7 @@ mod admin;
 mod admission;
 mod every_key;
 mod health;
+mod names;
 mod pools;
 mod proxy;
 mod sockets;
@@ -118,7 +119,9 @@ fn least_pool() -> Pool {
             maxconn: None,
             backup: false,
             state: ServerState::Ready,
+            origin: Origin::File,
         }],
+        named: Vec::new(),
     }
 }
 
@@ -157,6 +160,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             skip_empty: true,
             sample: 1.0,
         },
+        dns: Dns::default(),
         metrics: Metrics { tcp_info: TcpInfo::Close, tcp_info_sample_every: seconds(10) },
         timeouts: Timeouts {
             connect: Some(seconds(5)),
@@ -381,7 +385,6 @@ fn errors_at_the_top() {
         ("colour = 1", "1:1 unknown key `colour` before the first table", "known here: `config_version`, "),
         ("[proces]", "1:2 unknown table [proces]", "did you mean `process`?"),
         ("[metrics]\nper_server = true", "2:1 `per_server` in [metrics] is not supported yet", ""),
-        ("[dns]\nttl_min = \"1s\"", "1:2 [dns] is not supported yet by this version", ""),
         (
             "[metrics]\ntcp_info_sample_every = \"10ms\"",
             "2:25 samples are a second or more apart",

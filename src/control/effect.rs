@@ -1,6 +1,6 @@
 //! What one configuration changes of another, in words for people. Pure.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ pub trait Counts {
     fn of_listener(&self, name: &str) -> u32;
     /// Of a server.
     fn of_server(&self, pool: &str, server: &Server) -> u32;
+    /// Of all servers that a name stands for.
+    fn of_named(&self, pool: &str, name: &str) -> u32;
 }
 
 /// What only a new process can change, and is not the same in both.
@@ -52,7 +54,11 @@ pub fn effect(old: &Config, new: &Config, counts: &impl Counts) -> Effect {
     listeners(old, new, counts, &mut lines);
     for pool in &new.pools {
         match old.pools.iter().find(|other| other.name == pool.name) {
-            None => lines.push(format!("pool {} added: {} servers", pool.name, pool.servers.len())),
+            None => lines.push(format!(
+                "pool {} added: {} servers",
+                pool.name,
+                pool.servers.len() + pool.named.len()
+            )),
             Some(before) => {
                 if before.timeouts != pool.timeouts {
                     lines.push(format!(
@@ -72,7 +78,15 @@ pub fn effect(old: &Config, new: &Config, counts: &impl Counts) -> Effect {
     for gone in old.pools.iter().filter(|gone| new.pools.iter().all(|pool| pool.name != gone.name)) {
         lines.push(format!("pool {} removed", gone.name));
         for server in &gone.servers {
-            lines.push(removed(&gone.name, server, gone.on_removed, counts));
+            lines.push(removed(&gone.name, server, gone.on_removed, counts.of_server(&gone.name, server)));
+        }
+        for server in &gone.named {
+            lines.push(removed(
+                &gone.name,
+                server,
+                gone.on_removed,
+                counts.of_named(&gone.name, &server.name),
+            ));
         }
     }
     Effect { unchanged: old == new, lines }
@@ -111,6 +125,9 @@ fn settings(old: &Config, new: &Config, out: &mut Vec<String>) {
     }
     if options(&old.tcp) != options(&new.tcp) {
         out.push(format!("[defaults.tcp] changed{LATER}"));
+    }
+    if old.dns != new.dns {
+        out.push("[dns] changed".to_owned());
     }
     if old.process.drain != new.process.drain {
         out.push("[process.drain] changed".to_owned());
@@ -240,49 +257,55 @@ fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<Stri
     if old.send_proxy != new.send_proxy {
         out.push(format!("pool {name}: send_proxy or proxy_tlvs changed, for new connections and checks"));
     }
-    for server in &new.servers {
-        match old.servers.iter().find(|other| is_same(other, server)) {
-            None => out.push(format!("server {name}/{} added: {}", server.name, server.addr)),
-            Some(before) => {
-                if before.weight != server.weight {
-                    out.push(format!(
-                        "server {name}/{}: weight {} -> {}",
-                        server.name, before.weight, server.weight
-                    ));
-                }
-                if before.maxconn != server.maxconn {
-                    let [was, is] = [before.maxconn, server.maxconn].map(|most| number_or("0", most));
-                    out.push(format!("server {name}/{}: maxconn {was} -> {is}", server.name));
-                }
-                if before.backup != server.backup {
-                    let is =
-                        if server.backup { "is a backup server now" } else { "is no backup server any more" };
-                    out.push(format!("server {name}/{} {is}", server.name));
-                }
-                if before.state != server.state {
-                    let (was, is) = (before.state.name(), server.state.name());
-                    out.push(format!("server {name}/{}: {was} -> {is}", server.name));
-                }
-            }
+    let policy = new.on_removed;
+    changed_servers((name, &old.servers, &new.servers), policy, |gone| counts.of_server(name, gone), out);
+    changed_servers((name, &old.named, &new.named), policy, |gone| counts.of_named(name, &gone.name), out);
+}
+
+/// Servers of a pool as they were and as they are.
+fn changed_servers<A: Display + PartialEq>(
+    (name, old, new): (&str, &[Server<A>], &[Server<A>]),
+    policy: OnRemoved,
+    count: impl Fn(&Server<A>) -> u32,
+    out: &mut Vec<String>,
+) {
+    for server in new {
+        let Some(before) = old.iter().find(|other| is_same(other, server)) else {
+            out.push(format!("server {name}/{} added: {}", server.name, server.addr));
+            continue;
+        };
+        if before.weight != server.weight {
+            out.push(format!("server {name}/{}: weight {} -> {}", server.name, before.weight, server.weight));
+        }
+        if before.maxconn != server.maxconn {
+            let [was, is] = [before.maxconn, server.maxconn].map(|most| number_or("0", most));
+            out.push(format!("server {name}/{}: maxconn {was} -> {is}", server.name));
+        }
+        if before.backup != server.backup {
+            let is = if server.backup { "is a backup server now" } else { "is no backup server any more" };
+            out.push(format!("server {name}/{} {is}", server.name));
+        }
+        if before.state != server.state {
+            let (was, is) = (before.state.name(), server.state.name());
+            out.push(format!("server {name}/{}: {was} -> {is}", server.name));
         }
     }
-    for gone in old.servers.iter().filter(|gone| !new.servers.iter().any(|one| is_same(gone, one))) {
-        out.push(removed(name, gone, new.on_removed, counts));
+    for gone in old.iter().filter(|gone| !new.iter().any(|one| is_same(gone, one))) {
+        out.push(removed(name, gone, policy, count(gone)));
     }
 }
 
 /// One with another address is another server.
-fn is_same(one: &Server, other: &Server) -> bool {
+fn is_same<A: PartialEq>(one: &Server<A>, other: &Server<A>) -> bool {
     one.name == other.name && one.addr == other.addr
 }
 
-fn removed(pool: &str, server: &Server, policy: OnRemoved, counts: &impl Counts) -> String {
+fn removed<A: Display>(pool: &str, server: &Server<A>, policy: OnRemoved, count: u32) -> String {
     let then = match policy {
         OnRemoved::Drain => "drain",
         OnRemoved::Close => "are closed",
         OnRemoved::Keep => "go on",
     };
-    let count = counts.of_server(pool, server);
     format!("server {pool}/{} removed ({}): {count} {then}", server.name, server.addr)
 }
 
@@ -305,6 +328,10 @@ mod tests {
 
         fn of_server(&self, _: &str, server: &Server) -> u32 {
             if server.name == "db3" { 212 } else { 3 }
+        }
+
+        fn of_named(&self, _: &str, _: &str) -> u32 {
+            40
         }
     }
 
@@ -378,6 +405,12 @@ mod tests {
                 "[defaults.timeouts]\nidle = \"5m\"\n[listener.pg]",
                 "defaults.timeouts.idle: 1h -> 5m, for connections",
             ),
+            (
+                "10.0.0.9:1",
+                "db.example:1",
+                "server web/a added: db.example:1|server web/a removed (10.0.0.9:1): 3 go on",
+            ),
+            ("[listener.pg]", "[dns]\nhold = \"9s\"\n[listener.pg]", "[dns] changed"),
             ("[listener.pg]", "[log]\nlevel = \"debug\"\n[listener.pg]", "log.level: info -> debug"),
             (
                 "listener.web",
@@ -412,6 +445,17 @@ mod tests {
         for part in parts.split('|') {
             assert!(lines.iter().any(|line| line.starts_with(part)), "{part}: {lines:#?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_removed_takes_all_its_servers_along() {
+        let read = |text: &str| parse(text, "test").unwrap();
+        let named = FILE.replace("10.0.0.9:1", "srv:_db._tcp.example");
+        let lines = effect(&read(&named), &read(FILE), &Known).lines;
+        assert!(
+            lines.contains(&"server web/a removed (srv:_db._tcp.example): 40 go on".to_owned()),
+            "{lines:#?}"
+        );
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use super::model::{
-    Bytes, Health, Histogram, Listener, Paths, Phase, Pool, Server, ServerState, Serving, Status, Worker,
+    Bytes, Health, Histogram, Listener, Name, Paths, Phase, Pool, Server, ServerState, Serving, Status,
+    Worker,
 };
 use crate::cause::Cause;
 
@@ -54,6 +55,7 @@ pub fn render(status: &Status, format: Format) -> String {
     listeners(&mut page, &status.listeners);
     pools(&mut page, &status.pools);
     servers(&mut page, &status.pools);
+    names(&mut page, &status.names);
     paths(&mut page, status);
     workers(&mut page, &status.workers);
     if format == Format::OpenMetrics {
@@ -235,6 +237,27 @@ fn servers(page: &mut Page, pools: &[Pool]) {
     let bytes =
         all().flat_map(|(pool, it)| directions(&[("pool", &pool.name), ("server", &it.name)], it.bytes));
     page.family(counter("bytes"), "upstream_bytes", help, bytes);
+}
+
+fn names(page: &mut Page, all: &[Name]) {
+    let label = |it: &Name| labels(&[("name", &it.name)]);
+    let help = "How long ago the name was found the last time.";
+    let ages = all.iter().filter_map(|it| Some((label(it), it.age_s?.into())));
+    page.family(gauge("seconds"), "dns_age_seconds", help, ages);
+    let help = "Servers that the name stands for.";
+    page.family(
+        gauge(""),
+        "dns_servers",
+        help,
+        all.iter().map(|it| (label(it), (it.addresses.len() as u64).into())),
+    );
+    let help = "Lookups of the name, by result: missing is that there is none, failed that nobody could say.";
+    let lookups = all.iter().flat_map(|it| {
+        it.lookups
+            .iter()
+            .map(|(result, count)| (labels(&[("name", &it.name), ("result", result)]), (*count).into()))
+    });
+    page.family(counter(""), "dns_lookups", help, lookups);
 }
 
 /// What the system told of the network on both sides: of clients by listener, of servers each.

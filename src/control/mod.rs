@@ -5,6 +5,7 @@ pub mod api;
 pub mod check;
 #[cfg(unix)]
 pub mod client;
+pub mod discovery;
 pub mod effect;
 pub mod metrics;
 pub mod model;

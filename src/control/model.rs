@@ -30,6 +30,8 @@ pub struct Status {
     pub listeners: Vec<Listener>,
     /// Pools, in the order of the file; removed ones as above.
     pub pools: Vec<Pool>,
+    /// Names that stand for servers, by name.
+    pub names: Vec<Name>,
     /// Workers, by number.
     pub workers: Vec<Worker>,
     /// Sessions that are being closed one after the other.
@@ -172,6 +174,8 @@ pub struct Server {
     pub name: String,
     /// Where it listens.
     pub address: String,
+    /// Who says that there is this server: `file`, or `dns` and the name that it is an address of.
+    pub origin: String,
     /// What it is set to.
     pub state: ServerState,
     /// What the file sets it to, when that differs.
@@ -210,6 +214,27 @@ pub struct Server {
     pub paths: Paths,
     /// It is no longer in the configuration, and its connections have not ended.
     pub removed: bool,
+}
+
+/// A name that stands for servers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Name {
+    /// As in the file: `pg.example.com:5432`, `srv:_pg._tcp.example.com`.
+    pub name: String,
+    /// The pools that have it.
+    pub pools: Vec<String>,
+    /// The addresses of its servers.
+    pub addresses: Vec<String>,
+    /// How the last lookup ended: `found`, `missing` (it is said that there is none), `failed`; none before the first.
+    pub last_result: Option<String>,
+    /// Why, if not well.
+    pub reason: String,
+    /// It was found the last time so many seconds ago.
+    pub age_s: Option<u64>,
+    /// It is looked up again in so many seconds.
+    pub next_s: u64,
+    /// Lookups since it came, by result.
+    pub lookups: BTreeMap<String, u64>,
 }
 
 /// What the system told of the network, of connections since the start (`metrics.tcp_info`).
@@ -546,8 +571,10 @@ pub enum Outcome {
 pub struct ExplainedServer {
     /// Its name.
     pub name: String,
-    /// Where it listens.
+    /// Where it listens; or the name that it is to be an address of.
     pub address: String,
+    /// Who says that there is this server, as [`Server::origin`].
+    pub origin: String,
     /// It is the one.
     pub chosen: bool,
     /// Where chance decides: how often it is the one, of a hundred.

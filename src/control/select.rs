@@ -185,7 +185,8 @@ impl Selection {
         self.id.is_none_or(|id| u64::from_str_radix(&connection.id, 16) == Ok(id))
             && same(&self.listener, Some(&connection.listener))
             && same(&self.pool, Some(&connection.pool))
-            && same(&self.server, connection.server.as_deref())
+            && (same(&self.server, connection.server.as_deref())
+                || same(&self.server, connection.server.as_deref().map(config::given_name)))
             && self.source.is_none_or(|net| {
                 connection.client.is_some_and(|client| net.contains(&client.ip().to_canonical()))
             })

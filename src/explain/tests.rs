@@ -148,3 +148,28 @@ fn who_gets_no_server_is_told_what_happens_then() {
     let told = told.expect("told");
     assert_eq!((told.outcome, told.serving), (Outcome::NoServer, Serving::Nobody));
 }
+
+#[test]
+fn names_and_who_told_of_servers_are_shown() {
+    use crate::control::discovery::{Found, in_effect};
+
+    let text = "[listener.l]\nbind = [\"127.0.0.1:1\"]\npool = \"p\"\n[pool.p]\n\
+        server = [{ name = \"a\", addr = \"10.0.0.1:1\" }, { name = \"x\", addr = \"db.example:1\" }]\n";
+    let file = parse(text, "test").unwrap();
+    let found =
+        [Found { priority: 0, addr: "10.0.0.2:1".parse().unwrap(), weight: None, host: String::new() }];
+    let rows = |config: &Config| -> Vec<[String; 3]> {
+        let told =
+            explain(config, &Snapshot::new(config, 9), &question("l", "192.0.2.1"), Tick(0), |_, _| None);
+        let mut rows: Vec<_> =
+            told.unwrap().servers.into_iter().map(|one| [one.name, one.address, one.origin]).collect();
+        rows.sort_unstable();
+        rows
+    };
+    assert_eq!(rows(&file), [["a", "10.0.0.1:1", "file"], ["x", "db.example:1", "file"]]);
+    let known = in_effect(&file, |_| &found);
+    assert_eq!(
+        rows(&known),
+        [["a", "10.0.0.1:1", "file"], ["x@10.0.0.2:1", "10.0.0.2:1", "dns db.example:1"]]
+    );
+}

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, ErrorKind};
 
-use crate::config::{Address, Config, Pool, Source, Tcp};
+use crate::config::{Address, Config, Pool, Prefer, Source, Tcp};
 use crate::sys::options::{self, Refused};
 
 /// Every option that sockets cannot have here, with the reason.
@@ -21,7 +21,9 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, OptionsError> {
         (format!("listener {}", one.name), &one.tcp, families)
     });
     let pools = config.pools.iter().map(|one| {
-        let families = one.servers.iter().filter_map(|server| is_v6(&server.addr)).collect();
+        let mut families: Vec<bool> = one.servers.iter().filter_map(|server| is_v6(&server.addr)).collect();
+        // Of a name it is not known yet; most have addresses of this one.
+        families.extend(one.named.first().map(|_| config.dns.prefer == Prefer::Ipv6));
         (format!("pool {}", one.name), &one.tcp, families)
     });
     let (mut problems, mut notes) = (String::new(), Vec::new());
@@ -61,8 +63,8 @@ fn try_source(out: &mut String, pool: &Pool) {
         }
         Source::Client => {
             let is_v6 = |server: &crate::config::Server| server.addr.ip().is_some_and(|at| at.is_ipv6());
-            let failed =
-                pool.servers.iter().find_map(|server| options::try_foreign_source(is_v6(server)).err());
+            let families = pool.servers.iter().map(is_v6).chain(pool.named.first().map(|_| false));
+            let failed = families.into_iter().find_map(|is_v6| options::try_foreign_source(is_v6).err());
             let Some(error) = failed else { return };
             let help = "it takes CAP_NET_ADMIN or CAP_NET_RAW: start it as root, or with CAP_NET_RAW in \
                         AmbientCapabilities= and CapabilityBoundingSet= of the systemd unit; `process.user` keeps it where this is set at the start";

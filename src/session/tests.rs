@@ -23,6 +23,7 @@ fn config(weights: &[u16]) -> Config {
         maxconn: None,
         backup: false,
         state: config::ServerState::Ready,
+        origin: config::Origin::File,
     };
     Config {
         process: config::Process::default(),
@@ -30,6 +31,7 @@ fn config(weights: &[u16]) -> Config {
         log: config::Log::default(),
         access: config::Access::default(),
         metrics: config::Metrics::default(),
+        dns: config::Dns::default(),
         timeouts: config::Timeouts::default(),
         tcp: config::Tcp::default(),
         retry: config::Retry::default(),
@@ -67,6 +69,7 @@ fn config(weights: &[u16]) -> Config {
             retry: config::Retry::default(),
             queue_max: 1000,
             servers: (0..).zip(weights).map(server).collect(),
+            named: Vec::new(),
         }],
     }
 }

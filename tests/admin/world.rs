@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidegate::control::model::{
-    Bytes, Check, Configuration, Connection, Health, Histogram, Listener, Paths, Phase, Pool, Process,
+    Bytes, Check, Configuration, Connection, Health, Histogram, Listener, Name, Paths, Phase, Pool, Process,
     Server, ServerState, Serving, SessionState, Status, Worker,
 };
 
@@ -30,6 +30,7 @@ fn server(name: &str, state: ServerState, removed: bool) -> Server {
     Server {
         name: name.to_owned(),
         address: "127.0.0.1:9001".to_owned(),
+        origin: "file".to_owned(),
         state,
         file_state: (state != ServerState::Ready).then_some(ServerState::Ready),
         weight: 5,
@@ -113,6 +114,16 @@ fn status() -> Status {
             queue_max: 1000,
             queue_seconds: times(),
             servers,
+        }],
+        names: vec![Name {
+            name: "db.example:5432".to_owned(),
+            pools: vec!["web".to_owned()],
+            addresses: vec!["10.0.0.1:5432".to_owned()],
+            last_result: Some("failed".to_owned()),
+            reason: "request timed out".to_owned(),
+            age_s: Some(90),
+            next_s: 4,
+            lookups: BTreeMap::from([("found".to_owned(), 5), ("failed".to_owned(), 2)]),
         }],
         workers: vec![Worker {
             number: 0,

@@ -204,6 +204,7 @@ impl Control for Fake {
             servers: vec![ExplainedServer {
                 name: server.name.clone(),
                 address: server.address.clone(),
+                origin: server.origin.clone(),
                 chosen: true,
                 draws_percent: Some(50),
                 why: "drawn".to_owned(),

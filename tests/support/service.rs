@@ -240,6 +240,10 @@ impl Service {
         &self.home
     }
 
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process_group(self.group.id(), signal).expect("it runs");
+    }
+
     /// What it has written so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.home.path("log")).unwrap_or_default()).into_owned()
@@ -325,6 +329,8 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let _ = kill_process_group(self.id(), Signal::TERM);
+        // Who was stopped hears of it only then.
+        let _ = kill_process_group(self.id(), Signal::CONT);
         self.wait(Duration::from_secs(5));
         let _ = kill_process_group(self.id(), Signal::KILL);
         let _ = self.leader.wait();

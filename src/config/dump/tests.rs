@@ -4,8 +4,8 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::super::{
-    Action, Address, Drain, Event, Keepalive, Log, Metrics, OnDown, ProxyTlvs, Rate, Rule, SendProxy, Server,
-    ServerState, Splice, TcpInfo, Timeouts, Uring, parse,
+    Action, Address, Dns, Drain, Event, Keepalive, Log, Metrics, OnDown, Origin, Prefer, ProxyTlvs, Rate,
+    Resolver, Rule, SendProxy, Server, ServerState, Splice, TcpInfo, Timeouts, Uring, parse,
 };
 use super::*;
 use crate::proxy_header::Versions;
@@ -189,6 +189,21 @@ fn some_path() -> impl Strategy<Value = Address> {
     "/[ -~]{0,50}".prop_map(|path| Address::Unix(path.into()))
 }
 
+/// Servers that have a name as their address, and the rest of these.
+fn some_named(like: &[Server]) -> Vec<Server<DnsName>> {
+    let names = [("host", "db.example:1"), ("service", "srv:_db._tcp.example")];
+    let named = |(server, (kind, addr)): (&Server, (&str, &str))| Server {
+        name: format!("{}-{kind}", server.name),
+        addr: DnsName::read(addr).unwrap().unwrap(),
+        weight: if kind == "service" { 1 } else { server.weight },
+        maxconn: server.maxconn.or(NonZeroU32::new(9)),
+        backup: server.backup,
+        state: server.state,
+        origin: Origin::File,
+    };
+    like.iter().zip(names).map(named).collect()
+}
+
 fn some_pool() -> BoxedStrategy<Pool> {
     let ip = (any::<std::net::IpAddr>(), 1..=u16::MAX).prop_map(Address::from);
     let addr = prop_oneof![ip, some_path()];
@@ -202,6 +217,7 @@ fn some_pool() -> BoxedStrategy<Pool> {
                 maxconn,
                 backup,
                 state,
+                origin: Origin::File,
             });
     let removed = prop::sample::select(OnRemoved::NAMES.map(|(_, removed)| removed).to_vec());
     let spread =
@@ -220,6 +236,7 @@ fn some_pool() -> BoxedStrategy<Pool> {
         .prop_map(|(name, closing, (slow_start, mut check, passive), way, mut servers)| {
             let (balance, all_down, on_removed, on_down, drain_timeout, close_rate, queue_max) = closing;
             let ((source, send_proxy), timeouts, tcp, retry) = way;
+            let named = some_named(&servers);
             for (index, server) in servers.iter_mut().enumerate() {
                 server.name += &index.to_string();
                 // Some are to serve as a rule, and nobody may be behind one that has no limit.
@@ -251,6 +268,7 @@ fn some_pool() -> BoxedStrategy<Pool> {
                 retry,
                 queue_max,
                 servers,
+                named,
             }
         })
         .boxed()
@@ -441,6 +459,19 @@ fn some_config() -> impl Strategy<Value = Config> {
             access: rules,
             limits,
         };
+        let resolver = |tcp_only| Resolver { at: (ip, 53).into(), tcp_only };
+        let dns = Dns {
+            resolvers: if wait {
+                Resolvers::System
+            } else {
+                Resolvers::Listed(vec![resolver(true), resolver(false)])
+            },
+            hold: process.drain.grace,
+            ttl_max: Dns::default().ttl_max.max(process.drain.grace),
+            tries: if wait { 1 } else { 10 },
+            prefer: if wait { Prefer::Ipv6 } else { Prefer::Any },
+            ..Dns::default()
+        };
         let listeners = vec![listener];
         let differ = one.name != other.name;
         let pools = vec![one, other];
@@ -450,6 +481,7 @@ fn some_config() -> impl Strategy<Value = Config> {
             log,
             access,
             metrics,
+            dns,
             timeouts,
             tcp,
             retry,
@@ -512,6 +544,15 @@ sample = 1.0
 [metrics]
 tcp_info = "close"
 tcp_info_sample_every = "10s"
+
+[dns]
+resolvers = "system"
+ttl_min = "1s"
+ttl_max = "5m"
+hold = "30s"
+timeout = "1s"
+tries = 3
+prefer = "any"
 
 [defaults.timeouts]
 connect = "5s"

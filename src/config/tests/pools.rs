@@ -99,7 +99,16 @@ fn errors_in_servers() {
     let cases = [
         ("addr = \"10.0.0.1:1\"", "3:1 [pool.x.server] has no `name`", "unique in its pool"),
         ("name = \"a\"", "3:1 [pool.x.server] has no `addr`", "write addr = \"127.0.0.1:9001\""),
-        ("name = \"a\"\naddr = \"pg1.example.com:5432\"", "5:8 the host name in", "is not supported yet"),
+        (
+            "name = \"a\"\naddr = \"pg1.example.com\"",
+            "5:8 \"pg1.example.com\" is not an IP address and port",
+            "",
+        ),
+        (
+            "name = \"a\"\naddr = \"srv:_pg._tcp.example\"\nweight = 2",
+            "6:10 `weight` beside srv:_pg._tcp.example, whose records have a weight each",
+            "remove it",
+        ),
         ("name = \"a\"\naddr = \"10.0.0.1:0\"", "5:8 \"10.0.0.1:0\" has port 0", ""),
         ("name = \"a b\"\naddr = \"10.0.0.1:1\"", "4:8 \"a b\" is not a name", ""),
         (

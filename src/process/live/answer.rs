@@ -36,8 +36,7 @@ impl Control for Live {
 
     async fn set_state(&self, pool: &str, server: &str, to: ServerState) -> Result<Changed, Refusal> {
         let mut state = self.state.lock().await;
-        let (place, member) = known_server(&state, pool, server)?;
-        let file = state.config.pools[place].servers[member].state;
+        let (_, file) = known_server(&state, pool, server)?;
         let over = state.overrides.entry((pool.to_owned(), server.to_owned())).or_default();
         let was = over.state.replace(to).unwrap_or(file);
         over.state = over.state.filter(|to| *to != file);
@@ -50,8 +49,7 @@ impl Control for Live {
 
     async fn set_weight(&self, pool: &str, server: &str, to: u16) -> Result<Changed, Refusal> {
         let mut state = self.state.lock().await;
-        let (place, member) = known_server(&state, pool, server)?;
-        let file = state.config.pools[place].servers[member].weight;
+        let (file, _) = known_server(&state, pool, server)?;
         let over = state.overrides.entry((pool.to_owned(), server.to_owned())).or_default();
         let was = over.weight.replace(to).unwrap_or(file);
         over.weight = over.weight.filter(|to| *to != file);
@@ -105,7 +103,7 @@ impl Control for Live {
     }
 
     async fn dump(&self) -> String {
-        config::dump(&self.state.lock().await.config)
+        config::dump(&self.state.lock().await.file)
     }
 }
 

@@ -31,7 +31,14 @@ impl Live {
                 wards.note(one);
             }
         }
-        self.refresh(state).await;
+        if state.file.pools.iter().any(|pool| !pool.named.is_empty()) {
+            // Until now nobody but us knows of the servers that names stand for.
+            let (next, events) = self.next_snapshot(state, self.published.current().connections.most());
+            self.publish(state, Arc::new(next)).await;
+            self.act_on(state, events);
+        } else {
+            self.refresh(state).await;
+        }
     }
 
     /// Hears of checks and of failed connects, for ever.

@@ -1,13 +1,14 @@
 //! The live connections, piece by piece.
 
 use super::{Live, State, refuse};
+use crate::config::{ServerState, given_name};
 use crate::control::Cursor;
 use crate::control::model::{Bytes, Connection, Filter, Path, Refusal, RefusalKind, SessionState};
 use crate::control::select::Selection;
 use crate::path;
 use crate::relay::Dir;
 use crate::session::Doing;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Override, Snapshot, override_of};
 use crate::table::Key;
 use crate::worker::{Ask, Command, Row};
 
@@ -74,6 +75,7 @@ impl Live {
         if let Some(name) = server {
             let of_pool = |id| pool.is_none_or(|pool| *snapshot.pool(id).name == *pool);
             let names = snapshot.servers.iter().filter(|one| of_pool(one.pool)).map(|one| &*one.name);
+            let names = names.clone().chain(names.map(given_name));
             known("server", name, names)?;
         }
         Ok(selection)
@@ -98,14 +100,18 @@ pub(super) fn known<'a>(
     Err(refuse(RefusalKind::NotFound, format!("there is no {what} {name:?}"), &help))
 }
 
-/// A pool's server of that name.
-pub(super) fn known_server(state: &State, pool: &str, server: &str) -> Result<(usize, usize), Refusal> {
+/// What a server of that name has, or all of that name, unless something is set of it.
+pub(super) fn known_server(state: &State, pool: &str, server: &str) -> Result<(u16, ServerState), Refusal> {
     let pools = &state.config.pools;
     known("pool", pool, pools.iter().map(|one| one.name.as_str()))?;
-    let place = pools.iter().position(|one| one.name == pool).expect("it is known");
-    let servers = &pools[place].servers;
-    known("server", server, servers.iter().map(|one| one.name.as_str()))?;
-    Ok((place, servers.iter().position(|one| one.name == server).expect("it is known")))
+    let of_pool = pools.iter().find(|one| one.name == pool).expect("it is known");
+    let named = of_pool.named.iter().map(|one| (one.name.as_str(), one.weight, one.state));
+    let mut all = of_pool.servers.iter().map(|one| (one.name.as_str(), one.weight, one.state)).chain(named);
+    known("server", server, all.clone().map(|(name, ..)| name))?;
+    let (_, weight, file) = all.find(|(name, ..)| *name == server).expect("it is known");
+    let given = given_name(server);
+    let over = if given == server { Override::default() } else { override_of(&state.overrides, pool, given) };
+    Ok((over.weight.unwrap_or(weight), over.state.unwrap_or(file)))
 }
 
 fn shown(snapshot: &Snapshot, row: &Row, worker: u16, engine: &str) -> Connection {

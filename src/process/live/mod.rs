@@ -6,6 +6,7 @@ mod health;
 mod hear;
 mod list;
 mod listening;
+mod names;
 mod reload;
 mod samples;
 mod stamps;
@@ -39,6 +40,7 @@ use crate::tally::Times;
 use crate::worker::{Command, Crew, Mailbox, Reply, Setup};
 use closing::Closings;
 pub(in crate::process) use hear::Ears;
+use names::Names;
 use reload::History;
 use trial::Trial;
 use wards::Wards;
@@ -97,8 +99,12 @@ pub(super) struct Live {
 
 /// What changes. Whoever holds it waits for workers now and then, and no worker ever waits for it.
 struct State {
-    /// In effect.
+    /// As it was read.
+    file: Config,
+    /// In effect: with the servers that names stand for.
     config: Config,
+    /// What is known of these.
+    names: Names,
     /// What operators have set.
     overrides: Overrides,
     /// What is known of servers.
@@ -153,6 +159,7 @@ impl Live {
             beginning;
         let (crew, mailboxes) = Crew::new(sets.count(), sets.each());
         let (tell, mut told) = mpsc::unbounded_channel();
+        let (found, looked) = mpsc::unbounded_channel();
         #[expect(clippy::cast_precision_loss, reason = "exact for the next thousands of years")]
         let started_at = clock.wall_ms() as f64 / 1e3;
         let live = Arc::new_cyclic(|me| Self {
@@ -166,7 +173,9 @@ impl Live {
             source,
             cpus,
             state: Mutex::new(State {
+                file: config.clone(),
                 config,
+                names: Names::new(found),
                 overrides: HashMap::new(),
                 wards: Wards::new(tell),
                 conditions: Conditions::new(),
@@ -189,6 +198,7 @@ impl Live {
             return Err(error);
         }
         state.threads.go();
+        live.find_first(&mut state).await;
         live.check_first(&mut state, &mut told).await;
         if let Err((number, cause)) = live.listen(&mut state, bound).await {
             live.crew.stop();
@@ -198,6 +208,7 @@ impl Live {
         live.mind_listening(&mut state).await;
         drop(state);
         tokio::spawn(Arc::clone(&live).mind_health(told));
+        tokio::spawn(Arc::clone(&live).mind_names(looked));
         Ok(live)
     }
 

@@ -10,14 +10,14 @@ use super::trial::Trial;
 use super::{Bound, Live, Place, State, refuse, silence};
 use crate::admission;
 use crate::cause::Cause;
-use crate::config::{self, Address, Config, OnRemoved, Tcp};
+use crate::config::{self, Address, Config, OnRemoved, Tcp, given_name};
 use crate::control::effect::{self, Counts};
 use crate::control::model::{Effect, Refusal, RefusalKind};
 use crate::engine;
 use crate::logging::Recorder;
 use crate::process::sets::Sets;
 use crate::process::{bind, options, room};
-use crate::snapshot::{Conditions, Overrides, Server, ServerId, Serving, Snapshot};
+use crate::snapshot::{Conditions, Overrides, PoolId, Server, ServerId, Serving, Snapshot};
 use crate::sys::net::{self, Listener};
 use crate::worker::{Command, Which};
 
@@ -103,7 +103,7 @@ impl Live {
         let (new, files) = source.read();
         state.history.files = stamps::of_with(files, &before);
         let new = new.map_err(|report| Refusal::new(RefusalKind::Invalid, report.to_string()))?;
-        let (previous, before) = (state.config.clone(), state.overrides.clone());
+        let (previous, before) = (state.file.clone(), state.overrides.clone());
         let overrides = kept(&before, &previous, &new);
         let effect = self.apply(state, new, overrides).await?;
         if let Some(limit) = trial {
@@ -123,7 +123,7 @@ impl Live {
         let state = self.state.lock().await;
         allowed(&state.config, &new)?;
         let snapshot = self.published.current();
-        Ok(effect::effect(&state.config, &new, &*snapshot))
+        Ok(effect::effect(&state.file, &new, &*snapshot))
     }
 
     /// Goes by `new` and by `overrides` from now on, or says why not and has changed nothing.
@@ -147,7 +147,7 @@ impl Live {
         self.expect_all(state).await?;
         let sockets = plan(state, &new, &sets).map_err(|error| conflict(&error))?;
         let before = self.published.current();
-        let effect = effect::effect(&state.config, &new, &*before);
+        let effect = effect::effect(&state.file, &new, &*before);
         // That everything can have its id. What servers are is looked at when nothing is refused any more.
         let tried = before.next(&new, room.maxconn, &overrides, &Conditions::new(), self.clock.now());
         tried.map_err(|error| {
@@ -160,7 +160,9 @@ impl Live {
         notes.iter().chain(&admission::oddities(&new)).for_each(|note| log::warn!("{note}"));
         let was = std::mem::replace(&mut state.sets, sets);
         self.close(state, &sockets.gone).await;
-        let old = std::mem::replace(&mut state.config, new);
+        state.names.adopt(&new, self.clock).await;
+        let old = std::mem::replace(&mut state.config, state.names.in_effect(&new));
+        state.file = new;
         state.overrides = overrides;
         let (mut next, events) = self.next_snapshot(state, room.maxconn);
         next.buffer_share = Some(room::buffer_share(&state.config.process, state.sets.workers()));
@@ -303,7 +305,7 @@ impl Live {
 
     /// Ends the sessions of servers that were removed, as their pools say. A server without any may get one still: from an
     /// attempt that took too long, counts nowhere, and goes on.
-    fn end_removed(&self, before: &Snapshot, next: &Snapshot) {
+    pub(super) fn end_removed(&self, before: &Snapshot, next: &Snapshot) {
         let both = (0..).map(ServerId).zip(before.servers.iter().zip(&next.servers));
         let mut removed = Vec::new();
         for (id, (was, is)) in both {
@@ -346,14 +348,19 @@ fn allowed(old: &Config, new: &Config) -> Result<(), Refusal> {
 pub(super) fn kept(overrides: &Overrides, old: &Config, new: &Config) -> Overrides {
     let find = |config: &Config, pool: &str, server: &str| {
         let pool = config.pools.iter().find(|one| one.name == pool)?;
-        pool.servers.iter().find(|one| one.name == server).map(|server| (server.weight, server.state))
+        let own = pool.servers.iter().find(|one| one.name == server).map(|one| (one.weight, one.state));
+        // One of several that have a name together.
+        let named = || pool.named.iter().find(|one| one.name == given_name(server));
+        own.or_else(|| named().map(|one| (one.weight, one.state)))
     };
     let mut kept = Overrides::new();
     for ((pool, server), over) in overrides {
         let (Some(was), Some(is)) = (find(old, pool, server), find(new, pool, server)) else { continue };
         let mut over = *over;
-        over.weight = over.weight.filter(|weight| was.0 == is.0 && *weight != is.0);
-        over.state = over.state.filter(|state| was.1 == is.1 && *state != is.1);
+        // What is set of one of several differs from what is set of all, not from the file.
+        let is_one = given_name(server) != server;
+        over.weight = over.weight.filter(|weight| was.0 == is.0 && (is_one || *weight != is.0));
+        over.state = over.state.filter(|state| was.1 == is.1 && (is_one || *state != is.1));
         if over.weight.is_some() || over.state.is_some() {
             kept.insert((pool.clone(), server.clone()), over);
         }
@@ -419,16 +426,24 @@ impl Counts for Snapshot {
         let mut members = self.members(pool).map(|(_, server)| server);
         members.find(own).map_or(0, |server| server.connections.count())
     }
+
+    fn of_named(&self, pool: &str, name: &str) -> u32 {
+        let Some(pool) = self.pool_named(pool) else { return 0 };
+        let is_own = |one: &&Server| one.removed.is_none() && given_name(&one.name) == name;
+        self.members(pool).map(|(_, one)| one).filter(is_own).map(|one| one.connections.count()).sum()
+    }
 }
 
 /// Tells of pools that others serve now than before.
 fn tell_who_serves(before: &Snapshot, next: &Snapshot) {
-    for (number, pool) in next.pools.iter().enumerate().filter(|(_, pool)| !pool.removed) {
-        let was = before.pools.get(number).filter(|was| was.name == pool.name && !was.removed);
+    for (number, pool) in (0..).zip(&next.pools).filter(|(_, pool)| !pool.removed) {
+        let was = before.pools.get(usize::from(number)).filter(|was| was.name == pool.name && !was.removed);
         let was = was.map_or(Serving::Servers, |was| was.choice.serving);
         let (name, is) = (&pool.name, pool.choice.serving);
         match is {
             _ if is == was => {}
+            // Its first servers, whose names were looked up now.
+            Serving::Servers if before.members(PoolId(number)).next().is_none() => {}
             Serving::Servers => log::info!("pool {name} is served by its servers again"),
             Serving::Backups => {
                 log::warn!("pool {name} is served by its backup servers: no other takes connections");

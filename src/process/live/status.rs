@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::names::Known;
 use super::wards::{Probing, Shown};
 use super::{Live, State};
 use crate::cause::Cause;
-use crate::config::ServerState;
+use crate::config::{DnsName, ServerState};
 use crate::control::check::{Target, Verdict};
+use crate::control::discovery::Outcome;
 use crate::control::model::{
-    Bytes, Check, Configuration, Health, Histogram, Listener, Paths, Phase, Pool, Process, Server, Serving,
-    Status, Worker,
+    Bytes, Check, Configuration, Health, Histogram, Listener, Name, Paths, Phase, Pool, Process, Server,
+    Serving, Status, Worker,
 };
 use crate::health::STEPS;
 use crate::snapshot::{self, PoolId, ServerId, Snapshot};
@@ -54,6 +56,7 @@ impl Live {
             },
             listeners: listeners(&state, &snapshot),
             pools: pools(&state, &snapshot, self.clock.now()),
+            names: names(&state, self.clock.now()),
             workers: self.workers(&state),
             closings: state.closings.running.clone(),
         }
@@ -179,6 +182,7 @@ fn server(
         check: ward.and_then(|ward| ward.check).map(|(target, probing)| check(target, probing)),
         name: one.name.to_string(),
         address: one.addr.to_string(),
+        origin: file.map_or_else(String::new, |file| file.origin.to_string()),
         state: one.state,
         file_state: file.map(|file| file.state).filter(|state: &ServerState| *state != one.state),
         weight: one.weight,
@@ -215,6 +219,26 @@ fn check(target: &Target, probing: &Probing) -> Check {
         results: by_name(Verdict::NAMES.into_iter().zip(&probing.results)),
         seconds: histogram(&probing.times),
     }
+}
+
+fn names(state: &State, now: Tick) -> Vec<Name> {
+    let of = |(of, known): (&DnsName, &Known)| {
+        let name = &known.name;
+        let last = name.last();
+        let pools = state.file.pools.iter().filter(|pool| pool.named.iter().any(|one| one.addr == *of));
+        let counts = Outcome::NAMES.iter().map(|(name, _)| (*name).to_owned()).zip(name.counts());
+        Name {
+            name: of.to_string(),
+            pools: pools.map(|pool| pool.name.clone()).collect(),
+            addresses: name.servers().iter().map(|found| found.addr.to_string()).collect(),
+            last_result: last.map(|(outcome, _)| outcome.name().to_owned()),
+            reason: last.and_then(|(_, why)| why).unwrap_or_default().to_owned(),
+            age_s: name.found_at().map(|at| now.since(at).as_secs()),
+            next_s: known.next.since(now).as_secs(),
+            lookups: counts.collect(),
+        }
+    };
+    state.names.all().map(of).collect()
 }
 
 fn bytes(counts: &[Count; 2]) -> Bytes {

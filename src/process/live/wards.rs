@@ -15,7 +15,7 @@ use crate::balance;
 use crate::config::{self, Address, Check, Config, Pool, ServerState};
 use crate::control::check::{Report, Target, Verdict};
 use crate::health::{Change, Ejection, Member, Pulse, Ramp, STEPS, judge};
-use crate::snapshot::{Condition, Conditions, Health, Overrides};
+use crate::snapshot::{Condition, Conditions, Health, Overrides, override_of};
 use crate::tally::{Count, Times};
 use crate::tick::Tick;
 
@@ -193,7 +193,7 @@ impl Wards {
             }
             let member = |(name, server): (&Name, &config::Server)| {
                 let ward = &self.wards[name];
-                let over = overrides.get(name).copied().unwrap_or_default();
+                let over = override_of(overrides, &name.0, &name.1);
                 let is_ready = over.state.unwrap_or(server.state) == ServerState::Ready;
                 let is_usable = is_ready && over.weight.unwrap_or(server.weight) > 0 && ward.is_up;
                 let failures = failures.get(&(&*name.0, &*name.1)).copied().unwrap_or(0);
@@ -296,7 +296,7 @@ impl Ward {
 fn source(config: &Config, overrides: &Overrides, pool: usize, server: usize, is_tracked: bool) -> Source {
     let in_file = &config.pools[pool].servers[server];
     let name = (config.pools[pool].name.clone(), in_file.name.clone());
-    let state = overrides.get(&name).and_then(|over| over.state).unwrap_or(in_file.state);
+    let state = override_of(overrides, &name.0, &name.1).state.unwrap_or(in_file.state);
     match &config.pools[pool].check {
         _ if state == ServerState::Maint => {
             if is_tracked {

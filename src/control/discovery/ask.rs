@@ -1,0 +1,269 @@
+//! Looking names up, by hickory-resolver.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name as Domain, RData, RecordType};
+use hickory_resolver::{Resolver, TokioResolver, system_conf};
+
+use super::{Answer, Found, MOST};
+use crate::config::{Dns, DnsName, Prefer, Resolvers};
+
+/// Hosts of one service that are looked up.
+const HOSTS_MOST: usize = 64;
+
+/// Who is asked.
+pub struct Asker {
+    resolver: TokioResolver,
+    /// What may stand behind a name, in the order in which it is tried.
+    search: Vec<Domain>,
+    /// A name with so many dots is tried as it is first.
+    ndots: usize,
+    prefer: Prefer,
+    /// The most that a whole lookup takes.
+    patience: Duration,
+}
+
+/// Records of one name and type.
+enum Records {
+    Some(Vec<RData>, Duration),
+    None(String),
+    Failed(String),
+}
+
+/// Addresses of one host.
+struct Addresses {
+    all: Vec<IpAddr>,
+    ttl: Duration,
+    /// Families of which nothing could be learnt, IPv4 if `true`.
+    unknown: Vec<bool>,
+    /// Why there are no addresses, or less.
+    why: String,
+}
+
+impl Asker {
+    /// Reads resolv.conf(5) and hosts(5), where those are asked for.
+    ///
+    /// # Errors
+    /// What is wrong with these.
+    pub fn new(dns: &Dns) -> Result<Self, String> {
+        let (config, options) = match &dns.resolvers {
+            Resolvers::System => system_conf::read_system_conf()
+                .map_err(|error| format!("the system's resolvers are not known: {error}"))?,
+            Resolvers::Listed(all) => {
+                let server = |resolver: &crate::config::Resolver| {
+                    let at_port = |mut connection: ConnectionConfig| {
+                        connection.port = resolver.at.port();
+                        connection
+                    };
+                    let tcp = at_port(ConnectionConfig::tcp());
+                    let connections = if resolver.tcp_only {
+                        vec![tcp]
+                    } else {
+                        vec![at_port(ConnectionConfig::udp()), tcp]
+                    };
+                    NameServerConfig::new(resolver.at.ip(), true, connections)
+                };
+                let mut options = ResolverOpts::default();
+                options.use_hosts_file = ResolveHosts::Never;
+                (ResolverConfig::from_parts(None, Vec::new(), all.iter().map(server).collect()), options)
+            }
+        };
+        let mut search = config.search().to_vec();
+        search.extend(config.domain().filter(|domain| !search.contains(domain)).cloned());
+        let ndots = options.ndots;
+        // Which of several names was found, and whether the others failed, is seen here alone.
+        let config = ResolverConfig::from_parts(None, Vec::new(), config.name_servers().to_vec());
+        let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let own = builder.options_mut();
+        *own = options;
+        own.timeout = dns.timeout;
+        own.attempts = usize::from(dns.tries) - 1;
+        own.cache_size = 0;
+        let resolver = builder.build().map_err(|error| error.to_string())?;
+        let patience = dns.timeout.saturating_mul(u32::from(dns.tries) * 4);
+        Ok(Self { resolver, search, ndots, prefer: dns.prefer, patience })
+    }
+
+    /// Looks a name up. Every step of it has its time; so does the whole.
+    pub async fn ask(&self, name: &DnsName) -> Answer {
+        let answer = async {
+            match name {
+                DnsName::Host(host, port) => self.host(host, *port).await,
+                DnsName::Service(service) => self.service(service).await,
+            }
+        };
+        let late = |_| Answer::Failed("the resolver takes too long".to_owned());
+        tokio::time::timeout(self.patience, answer).await.unwrap_or_else(late)
+    }
+
+    async fn host(&self, host: &str, port: u16) -> Answer {
+        let Addresses { all, ttl, unknown, why } = self.addresses(host).await;
+        match (all.is_empty(), unknown.is_empty()) {
+            (true, true) => Answer::Missing(why),
+            (true, false) => Answer::Failed(why),
+            (false, is_whole) => {
+                let found = |ip| Found {
+                    priority: 0,
+                    addr: SocketAddr::new(ip, port),
+                    weight: None,
+                    host: host.to_owned(),
+                };
+                let unknown = unknown.into_iter().map(|is_v4| (host.to_owned(), is_v4)).collect();
+                let servers = all.into_iter().map(found).collect();
+                Answer::Found { servers, ttl, unknown, error: (!is_whole).then_some(why) }
+            }
+        }
+    }
+
+    async fn service(&self, service: &str) -> Answer {
+        let (records, mut ttl) = match self.records(service, RecordType::SRV).await {
+            Records::Some(records, ttl) => (records, ttl),
+            Records::None(why) => return Answer::Missing(why),
+            Records::Failed(why) => return Answer::Failed(why),
+        };
+        // A root as the target says that there is no such service (RFC 2782).
+        let mut records: Vec<_> = records
+            .iter()
+            .filter_map(|record| if let RData::SRV(srv) = record { Some(srv) } else { None })
+            .filter(|srv| !srv.target.is_root())
+            .map(|srv| (srv.priority, srv.weight, srv.port, srv.target.to_ascii()))
+            .collect();
+        records.sort_unstable();
+        records.dedup();
+        records.truncate(MOST);
+        let mut hosts: Vec<&str> = Vec::new();
+        for (.., host) in &records {
+            if !hosts.contains(&&**host) && hosts.len() < HOSTS_MOST {
+                hosts.push(host);
+            }
+        }
+        let (mut servers, mut unknown, mut error) = (Vec::new(), Vec::new(), None);
+        for host in hosts {
+            // Whoever gave no answer is not asked again and again meanwhile.
+            if error.is_some() {
+                unknown.extend([true, false].map(|is_v4| (host.to_owned(), is_v4)));
+                continue;
+            }
+            let addresses = self.addresses(host).await;
+            if !addresses.all.is_empty() {
+                ttl = ttl.min(addresses.ttl);
+            }
+            if !addresses.unknown.is_empty() {
+                error.get_or_insert(addresses.why);
+            }
+            unknown.extend(addresses.unknown.into_iter().map(|is_v4| (host.to_owned(), is_v4)));
+            for (priority, weight, port, _) in records.iter().filter(|(.., target)| *target == host) {
+                servers.extend(addresses.all.iter().map(|ip| Found {
+                    priority: *priority,
+                    addr: SocketAddr::new(*ip, *port),
+                    // It has a small chance (RFC 2782), where ours would have none.
+                    weight: Some((*weight).max(1)),
+                    host: host.to_owned(),
+                }));
+            }
+        }
+        match error {
+            Some(why) if servers.is_empty() => Answer::Failed(why),
+            None if servers.is_empty() => Answer::Missing("none of its hosts has an address".to_owned()),
+            error => Answer::Found { servers, ttl, unknown, error },
+        }
+    }
+
+    async fn addresses(&self, host: &str) -> Addresses {
+        let mut result =
+            Addresses { all: Vec::new(), ttl: Duration::MAX, unknown: Vec::new(), why: String::new() };
+        match self.prefer {
+            Prefer::Any => {
+                let (v4, v6) =
+                    tokio::join!(self.records(host, RecordType::A), self.records(host, RecordType::AAAA));
+                result.add(v6, false);
+                result.add(v4, true);
+            }
+            preferred => {
+                for is_v4 in [preferred == Prefer::Ipv4, preferred == Prefer::Ipv6] {
+                    let kind = if is_v4 { RecordType::A } else { RecordType::AAAA };
+                    result.add(self.records(host, kind).await, is_v4);
+                    if !result.all.is_empty() || !result.unknown.is_empty() {
+                        break;
+                    }
+                }
+            }
+        }
+        result
+    }
+
+    /// The records of the first of the names that `name` may mean. That one of them failed is not covered up by the next.
+    async fn records(&self, name: &str, kind: RecordType) -> Records {
+        let mut result = Records::None(format!("{name:?} is not a name"));
+        for name in self.candidates(name) {
+            result = read(self.resolver.lookup(name, kind).await, kind);
+            if !matches!(result, Records::None(_)) {
+                break;
+            }
+        }
+        result
+    }
+
+    fn candidates(&self, name: &str) -> Vec<Domain> {
+        let Ok(mut plain) = Domain::from_ascii(name) else { return Vec::new() };
+        if plain.is_fqdn() {
+            return vec![plain];
+        }
+        let searched = self.search.iter().filter_map(|domain| plain.clone().append_domain(domain).ok());
+        let mut all: Vec<Domain> = searched.collect();
+        let comes_first = usize::from(plain.num_labels()) > self.ndots;
+        plain.set_fqdn(true);
+        all.insert(if comes_first { 0 } else { all.len() }, plain);
+        all
+    }
+}
+
+impl Addresses {
+    fn add(&mut self, records: Records, is_v4: bool) {
+        match records {
+            Records::Some(records, ttl) => {
+                self.ttl = self.ttl.min(ttl);
+                self.all.extend(records.iter().filter_map(|record| match record {
+                    RData::A(ip) => Some(IpAddr::V4(ip.0)),
+                    RData::AAAA(ip) => Some(IpAddr::V6(ip.0).to_canonical()),
+                    _ => None,
+                }));
+            }
+            Records::None(why) if self.unknown.is_empty() => self.why = why,
+            Records::None(_) => {}
+            Records::Failed(why) => {
+                self.unknown.push(is_v4);
+                self.why = why;
+            }
+        }
+    }
+}
+
+fn read(result: Result<Lookup, NetError>, kind: RecordType) -> Records {
+    match result {
+        Ok(lookup) => {
+            let own = lookup.answers().iter().filter(|record| record.record_type() == kind);
+            let records: Vec<RData> = own.map(|record| record.data.clone()).collect();
+            // The names on the way have theirs, too.
+            let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
+            if records.is_empty() {
+                return Records::None(format!("there is no {kind} record"));
+            }
+            Records::Some(records, Duration::from_secs(ttl.into()))
+        }
+        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match none.response_code {
+            ResponseCode::NXDomain => Records::None("the name does not exist (NXDOMAIN)".to_owned()),
+            ResponseCode::NoError => Records::None(format!("there is no {kind} record")),
+            code => Records::Failed(format!("the resolver answers {code}")),
+        },
+        Err(error) => Records::Failed(error.to_string()),
+    }
+}
