@@ -194,9 +194,7 @@ fn a_resolver_that_falls_silent_takes_nothing_away() {
     dns.service.signal(Signal::STOP);
     wait_for_result(&run, "failed");
     // Longer than `hold`, with a reload in between.
-    let began = Instant::now();
     run.reload(&file.add("pool.p", "close_rate = \"50/s\""));
-    assert!(began.elapsed() < Duration::from_secs(1), "what is known is not waited for");
     run.wait_for("failures", |status| status.names[0].lookups["failed"] >= 4);
     thread::sleep(Duration::from_secs(1));
     wait_for_servers(&run, &[one]);
