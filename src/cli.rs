@@ -406,7 +406,6 @@ fn refuse(report: &config::Report) -> ExitCode {
 }
 
 /// Says what is wrong with the command line where that takes more than its grammar.
-#[cfg(unix)]
 fn misused(what: &str) -> ExitCode {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "tidegate: {what}");
