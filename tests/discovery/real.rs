@@ -351,6 +351,24 @@ fn what_is_set_of_a_name_holds_for_all_of_it() {
     assert!(table.contains("db.test:17000") && table.contains("found"), "{table}");
 }
 
+#[test]
+fn both_families_are_used_or_the_preferred_one() {
+    let [v4, v6]: [SocketAddr; 2] = ["127.0.0.1:17000", "[::1]:17000"].map(|at| at.parse().unwrap());
+    let Some(dns) = Dns::start("::1 db.test\n127.0.0.1 db.test\n::1 only.test\n", &[]) else { return };
+    let file = dns.file(SERVER);
+    let run = start(&file, &[v4, v6]);
+    run.ctl(&["weight", &format!("p/x@{v6}"), "3"]).well();
+    assert_eq!(run.server("x@[::1]:17000").weight, 3);
+    run.reload(&file.clone().add("dns", "prefer = \"ipv6\""));
+    wait_for_servers(&run, &[v6]);
+    assert_eq!(run.server("x@[::1]:17000").weight, 3, "what was set stays");
+    run.reload(&file.clone().add("dns", "prefer = \"ipv4\""));
+    wait_for_servers(&run, &[v4]);
+    let only = file.table("pool.p").replace("db.test", "only.test");
+    run.reload(&file.add("dns", "prefer = \"ipv4\"").set("pool.p", only));
+    wait_for_servers(&run, &[v6]);
+}
+
 /// A reload that puts a name in place of an address has its servers at once.
 #[test]
 fn a_reload_brings_names_without_a_gap() {

@@ -18,13 +18,16 @@ use crate::tick::Tick;
 
 /// Lookups that are under way at a time; the others wait for their turn. Their descriptors are of those that the process
 /// keeps free.
-const AT_A_TIME: usize = 16;
+const AT_A_TIME: usize = 8;
 
 /// How often it is looked whether new servers were checked that others wait for.
 const SETTLE_BEAT: Duration = Duration::from_millis(20);
 
 /// How long news may gather until the next snapshot.
-const REST: Duration = Duration::from_millis(10);
+const REST: Duration = Duration::from_millis(50);
+
+/// How long the start, and a reload, wait for names that are new, whatever `timeout` is.
+const FIRST_MOST: Duration = Duration::from_secs(2);
 
 /// All names of the configuration, and the lookups that go on.
 pub(super) struct Names {
@@ -79,7 +82,7 @@ impl Names {
     }
 
     /// Looks up the names of this configuration, and no others. What is known stays known; names that are new are waited
-    /// for, one `timeout` at most.
+    /// for, but not for long.
     pub(super) async fn adopt(&mut self, file: &Config, clock: Clock) {
         let mut before = std::mem::take(&mut self.known);
         before.values().for_each(|known| known.task.abort());
@@ -143,7 +146,7 @@ impl Names {
 
 /// The answers that come in time.
 async fn first_answers(manner: &Manner, names: Vec<DnsName>) -> BTreeMap<DnsName, Answer> {
-    let until = Instant::now() + manner.rules.timeout;
+    let until = Instant::now() + manner.rules.timeout.min(FIRST_MOST);
     let mut under_way = JoinSet::new();
     for name in names {
         let manner = manner.clone();
