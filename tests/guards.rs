@@ -55,7 +55,7 @@ impl Port for Memory {
 /// A message that arrives while the connection rests: read, written, and at rest again.
 #[test]
 fn instructions_of_a_relayed_message() {
-    assert_instructions("instructions_of_a_relayed_message", 571, |rounds| {
+    assert_instructions("instructions_of_a_relayed_message", 569, |rounds| {
         let mut relay = Relay::new(256 * 1024);
         let mut port = Memory {
             message: [7; MESSAGE as usize],
@@ -76,7 +76,7 @@ fn instructions_of_a_relayed_message() {
 /// Accepted, dialed at the first try, relayed, ended, and what is told of it.
 #[test]
 fn instructions_of_a_session() {
-    assert_instructions("instructions_of_a_session", 1290, |rounds| {
+    assert_instructions("instructions_of_a_session", 1346, |rounds| {
         let text = "config_version = 1\n[listener.l]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\n[pool.p]\n\
                     balance = \"round_robin\"\n\
                     server = [{ name = \"a\", addr = \"127.0.0.1:1\" }, { name = \"b\", addr = \"127.0.0.1:2\" }]\n";
