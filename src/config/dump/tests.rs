@@ -80,7 +80,7 @@ fn some_process() -> impl Strategy<Value = Process> {
 }
 
 fn some_admin() -> impl Strategy<Value = Option<Admin>> {
-    let socket = option::of("/[ -~]{0,50}".prop_map(PathBuf::from));
+    let socket = option::of("/admin/[ -~]{0,50}".prop_map(PathBuf::from));
     let token = option::of(nasty().prop_map(PathBuf::from));
     let http = (any::<std::net::IpAddr>(), 1..80_u16).prop_map(std::net::SocketAddr::from);
     let admin = (socket, 0..=0o177_u32, http, token, any::<bool>());
