@@ -7,9 +7,7 @@ use std::net::IpAddr;
 
 use crate::balance::{Balancer, Pick};
 use crate::config::{self, Config, Listener, ServerState, WhenNoUpstream};
-use crate::control::model::{
-    Access, ExplainedServer, Explanation, Outcome, Question, Refusal, RefusalKind, Serving,
-};
+use crate::control::model::{Access, ExplainedServer, Explanation, Outcome, Question, Refusal, RefusalKind};
 use crate::snapshot::{Health, Pool, Server, ServerId, Snapshot};
 use crate::tick::Tick;
 
@@ -42,7 +40,12 @@ pub fn explain(
     let members: Vec<(ServerId, &Server)> =
         snapshot.members(known.pool).filter(|(_, server)| server.removed.is_none()).collect();
     let draws = draws(pool, snapshot, question.source, now);
-    let pick = if access.allowed { pick(pool, snapshot, question.source, now) } else { Pick::None };
+    let pick = match pick(pool, snapshot, question.source, now) {
+        _ if !access.allowed => Pick::None,
+        // Whoever waits already comes first.
+        Pick::Server(_) if pool.queue.count() > 0 => Pick::Full,
+        pick => pick,
+    };
     let chosen = match pick {
         Pick::Server(id) => Some(id),
         Pick::Full | Pick::None => None,
@@ -74,10 +77,10 @@ pub fn explain(
         source_connections_most: listener.limits.per_source_conns.map(std::num::NonZeroU32::get),
         pool: pool.name.to_string(),
         balance: pool.balance.name().to_owned(),
-        serving: serving(pool),
+        serving: pool.choice.serving,
         outcome,
         server: chosen.map(|id| snapshot.server(id).name.to_string()),
-        then: then(outcome, listener, pool),
+        then: then(outcome, listener, pool, question.source.is_some()),
         servers,
     })
 }
@@ -149,9 +152,9 @@ fn draws(pool: &Pool, snapshot: &Snapshot, source: Option<IpAddr>, now: Tick) ->
     if by_chance(&pool.choice.balancer) {
         let loads = snapshot.loads(now);
         for seed in 0..DRAWS {
-            if let Pick::Server(id) = pool.choice.pick(&[], seed, source, &loads) {
-                *draws.entry(id.0).or_default() += 1;
-            }
+            // Without room anywhere, every draw ends the same.
+            let Pick::Server(id) = pool.choice.pick(&[], seed, source, &loads) else { break };
+            *draws.entry(id.0).or_default() += 1;
         }
     }
     draws
@@ -165,18 +168,8 @@ fn percent(draws: u64) -> u32 {
     u32::try_from((draws * 100 + DRAWS / 2) / DRAWS).unwrap_or(100)
 }
 
-fn serving(pool: &Pool) -> Serving {
-    use crate::snapshot::Serving as By;
-    match pool.choice.serving {
-        By::Servers => Serving::Servers,
-        By::Backups => Serving::Backups,
-        By::Down => Serving::Down,
-        By::Nobody => Serving::Nobody,
-    }
-}
-
 /// What a client meets then, in words.
-fn then(outcome: Outcome, listener: &Listener, pool: &Pool) -> String {
+fn then(outcome: Outcome, listener: &Listener, pool: &Pool, has_address: bool) -> String {
     let ends = match listener.when_no_upstream {
         WhenNoUpstream::Rst | WhenNoUpstream::StopListening => "is reset",
         WhenNoUpstream::Close => "is closed",
@@ -189,6 +182,9 @@ fn then(outcome: Outcome, listener: &Listener, pool: &Pool) -> String {
             pool.queue.count()
         ),
         Outcome::QueueFull => format!("{ends}: every server is full, and so is the queue"),
+        Outcome::NoServer if has_address && listener.when_no_upstream == WhenNoUpstream::StopListening => {
+            "meets a port that refuses: nobody serves its pool (when_no_upstream)".to_owned()
+        }
         Outcome::NoServer => format!("{ends}: no server takes connections (when_no_upstream)"),
     }
 }

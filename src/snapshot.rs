@@ -448,8 +448,9 @@ impl Snapshot {
     ) -> Choice {
         let server = |id: ServerId| &servers[id.0 as usize];
         let all: Vec<&Server> = members.iter().map(|(id, _)| server(*id)).collect();
-        begin_at_the_median(all.iter().filter_map(|server| server.reach.as_deref()), now);
         let serving = Serving::of(&all, pool.all_down == config::AllDown::TryAll);
+        let serve = all.iter().filter(|server| serving.takes(server));
+        begin_at_the_median(serve.filter_map(|server| server.reach.as_deref()), now);
         let before = self.pools.get(usize::from(id.0)).map(|pool| &pool.choice);
         let among = |serving: Serving, before| {
             let weight = |id| if serving.takes(server(id)) { server(id).weight } else { 0 };
@@ -732,7 +733,9 @@ fn put_server(all: &mut Vec<Server>, index: usize, mut server: Server) -> Server
     if let Some(own) = all.get(index).filter(is_own) {
         let connections = own.connections.with_most(server.connections.most());
         (server.connections, server.tally) = (connections, Arc::clone(&own.tally));
-        if server.reach.is_some() && own.reach.is_some() {
+        // What was known of one that comes back has faded, and says that it is near.
+        let is_used = |one: &Server| one.health == Health::Up && one.state == ServerState::Ready;
+        if server.reach.is_some() && own.reach.is_some() && (is_used(own) || !is_used(&server)) {
             server.reach.clone_from(&own.reach);
         }
     }

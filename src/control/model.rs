@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 pub use crate::config::ServerState;
+pub use crate::snapshot::Serving;
 
 /// The whole state at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -141,30 +142,6 @@ pub struct Pool {
     pub queue_seconds: Histogram,
     /// Its servers, in the order of the file; removed ones come last.
     pub servers: Vec<Server>,
-}
-
-/// Who gets the new connections of a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Serving {
-    /// Its servers, as it should be.
-    Servers,
-    /// Its backup servers.
-    Backups,
-    /// Those that are down or ejected, since no other is left (`all_down`).
-    Down,
-    /// Nobody.
-    Nobody,
-}
-
-impl Serving {
-    /// Each of them with its name.
-    pub const NAMES: [(&'static str, Self); 4] = [
-        ("servers", Self::Servers),
-        ("backups", Self::Backups),
-        ("down", Self::Down),
-        ("nobody", Self::Nobody),
-    ];
 }
 
 /// A server.

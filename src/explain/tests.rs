@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::parse;
-use crate::snapshot::{Condition, Conditions, Overrides};
+use crate::snapshot::{Condition, Conditions, Overrides, Serving};
 
 const TWO: &str = r#"server = [
     { name = "a", addr = "10.0.0.1:80" }, { name = "b", addr = "10.0.0.2:80" }, { name = "c", addr = "10.0.0.3:80", weight = 0 },
@@ -172,4 +172,20 @@ fn names_and_who_told_of_servers_are_shown() {
         rows(&known),
         [["a", "10.0.0.1:1", "file"], ["x@10.0.0.2:1", "10.0.0.2:1", "dns db.example:1"]]
     );
+}
+
+#[test]
+fn a_newcomer_stands_behind_those_who_wait_and_a_port_that_is_shut_refuses() {
+    let mut config = config("balance = \"random\"", "when_no_upstream = \"stop_listening\"");
+    let snapshot = Snapshot::new(&config, 100);
+    let ask = |config: &Config, snapshot: &Snapshot, listener: &str| {
+        explain(config, snapshot, &question(listener, "192.0.2.1"), Tick(0), |_, _| None).expect("told")
+    };
+    assert_eq!(ask(&config, &snapshot, "web").outcome, Outcome::Server);
+    assert!(snapshot.pools[0].queue.enter());
+    let told = ask(&config, &snapshot, "web");
+    assert_eq!((told.outcome, told.server), (Outcome::Queued, None));
+    config.pools[0].servers.iter_mut().for_each(|server| server.weight = 0);
+    let told = ask(&config, &Snapshot::new(&config, 100), "web");
+    assert!(told.then.contains("a port that refuses"), "{}", told.then);
 }

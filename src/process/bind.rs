@@ -74,6 +74,13 @@ pub(super) fn all(
     if problems.is_empty() { Ok(bound) } else { Err(BindError(problems.trim_end().to_string())) }
 }
 
+/// Binds an address again that was given back, for each of the `each` workers.
+pub(super) fn anew(listener: &config::Listener, at: &Address, each: u16) -> io::Result<Bound> {
+    net::probe(at, &listener.tcp)?;
+    let sockets = (0..).zip(share(listener, at, each)?).collect();
+    Ok(Bound { listener: listener.name.clone(), at: at.clone(), locals: vec![at.clone()], sockets })
+}
+
 /// Whether an address is free. One that nobody is seen to hold is waited for: the kernel closes the sockets of a killed
 /// process that had an io_uring a moment after the process is gone, and a restart must not fail by that.
 fn probe(listener: &config::Listener, at: &Address, looks: u32) -> io::Result<()> {

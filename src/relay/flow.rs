@@ -142,7 +142,8 @@ impl Flow {
     /// So many bytes more may be taken; `None`: as many as there are.
     pub(super) fn grant(&mut self, bytes: Option<u32>) {
         self.asked = false;
-        let more = |bytes: u32| self.allowance.saturating_add(i32::try_from(bytes).unwrap_or(UNLIMITED));
+        // What is limited stays so, however much is granted.
+        let more = |bytes: u32| self.allowance.saturating_add_unsigned(bytes).min(UNLIMITED - 1);
         self.allowance = bytes.map_or(UNLIMITED, more);
     }
 

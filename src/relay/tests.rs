@@ -510,6 +510,21 @@ fn two_busy_directions_take_turns() {
 }
 
 #[test]
+fn what_is_limited_stays_so_however_much_is_granted() {
+    let mut flow = Flow::new(8);
+    flow.limit();
+    for _ in 0..3 {
+        flow.grant(Some(u32::MAX));
+    }
+    let before = flow.allowance();
+    assert!(before < u32::MAX, "that would be without an end");
+    flow.finish(Op::Fill, Outcome::Moved(NonZeroU32::new(5).expect("five"))).expect("it is no fault");
+    assert_eq!(flow.allowance(), before - 5);
+    flow.grant(None);
+    assert_eq!(flow.allowance(), u32::MAX);
+}
+
+#[test]
 fn a_half_close_leaves_the_other_direction_open() {
     let mut relay = Relay::new(100);
     let mut done = Vec::new();

@@ -38,6 +38,9 @@ use watch::{Limits, Watch};
 const UNSENT_WAIT_MIN: Duration = Duration::from_millis(1);
 const UNSENT_WAIT_MAX: Duration = Duration::from_millis(250);
 
+/// How far a server is that cannot be reached, where attempts have no limit.
+const FAILED_REACH: Duration = Duration::from_secs(1);
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -501,6 +504,11 @@ impl Session {
         let server = cx.snapshot.server(server);
         server.tally.attempts[Attempt::from(Err(fault)) as usize].add(1);
         if fault.is_of_server() {
+            if let Some(reach) = &server.reach {
+                // It is as far as a server that has answered at the last moment.
+                let longest = cx.snapshot.pool(server.pool).connect.unwrap_or(FAILED_REACH);
+                reach.saw(cx.now, longest.max(cx.now.since(self.tried_at)));
+            }
             let failures = server.tally.failures.failed();
             if server.max_fails > 0 && failures >= server.max_fails {
                 cx.snapshot.alarm.ring();

@@ -9,6 +9,8 @@ use crate::tick::Tick;
 
 /// A direction waits so long at least, so that what is granted is worth a read.
 const STEP_MS: u32 = 25;
+/// And so long at most.
+const LONGEST_MS: u64 = 1_000;
 /// Tokens of so much time are kept for who does not take them.
 const BURST_MS: u32 = 100;
 
@@ -34,7 +36,8 @@ impl Pace {
         let spare = self.grown(dir, now).min(BURST_MS);
         self.since[dir.index()] = low(now).wrapping_sub(spare);
         let owed_ms = rate.map_or(0, |rate| (u64::from(owed) * 1_000).div_ceil(rate.get()));
-        let wait = u64::from(STEP_MS).max(owed_ms + 1).saturating_sub(spare.into());
+        // Not for long at a time: the rate may be another one meanwhile.
+        let wait = owed_ms.saturating_add(1).clamp(STEP_MS.into(), LONGEST_MS).saturating_sub(spare.into());
         self.due[dir.index()] = Tick(now.0.saturating_add(wait));
     }
 
@@ -47,7 +50,9 @@ impl Pace {
     /// is no limit any more, everything. That may be less than it owes: then it asks again.
     pub(super) fn grant(&mut self, rates: [Option<NonZeroU64>; 2], now: Tick) -> Option<(Dir, Option<u32>)> {
         let dir = Dir::BOTH.into_iter().find(|dir| self.due[dir.index()] <= now)?;
-        let grown_ms = self.grown(dir, now);
+        // A timer that comes late, or a process that stood still, is no reason for a burst.
+        let expected_ms = self.grown(dir, self.due[dir.index()]);
+        let grown_ms = self.grown(dir, now).min(expected_ms + BURST_MS);
         self.since[dir.index()] = low(now);
         self.due[dir.index()] = NEVER;
         let grown = rates[dir.index()].map(|rate| u128::from(rate.get()) * u128::from(grown_ms) / 1_000);
@@ -118,6 +123,15 @@ mod tests {
         let granted = pace.grant([RATE; 2], Tick(1_000));
         assert!(matches!(granted, Some((Dir::Down, _))), "{granted:?}");
         assert_eq!((pace.grant([RATE; 2], Tick(1_000)), pace.next()), (None, Some(Tick(1_401))));
+    }
+
+    #[test]
+    fn a_process_that_stood_still_grants_no_burst() {
+        let mut pace = Pace::new(Tick(1_000));
+        pace.ask(Dir::Up, 1_000_000, RATE, Tick(1_000));
+        assert_eq!(pace.next(), Some(Tick(1_900)), "a second, of which a tenth was left");
+        let granted = pace.grant([RATE; 2], Tick(60_000));
+        assert_eq!(granted, Some((Dir::Up, Some(100 * 1_100))));
     }
 
     #[test]

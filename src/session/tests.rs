@@ -719,6 +719,21 @@ fn failed_connects_in_a_row_are_the_servers_unless_the_fault_is_ours() {
 }
 
 #[test]
+fn a_server_that_cannot_be_reached_is_as_far_as_an_attempt_may_take() {
+    let mut config = config(&[1, 1]);
+    config.pools[0].balance = Balance::LeastTime;
+    let snapshot = Snapshot::new(&config, 1000);
+    let cx = |ms| Context { now: Tick(ms), snapshot: &snapshot };
+    let (mut session, order) = Session::new(7, ListenerId(0), None, cx(0));
+    let Order::Dial { to, .. } = order else { panic!("{order:?}") };
+    session.handle(Input::Dialed(Err(Fault::Refused)), cx(1));
+    let reach = |id| snapshot.server(id).reach.as_ref().expect("kept").mean_ms(Tick(1));
+    assert_eq!(reach(to), Some(5_000.0), "connect is 5 s");
+    session.handle(Input::Dialed(Err(Fault::NoPorts)), cx(2));
+    assert_eq!(reach(ServerId(1 - to.0)), None, "what is short here speaks against nobody");
+}
+
+#[test]
 fn a_connect_to_a_server_that_goes_down_is_one_to_another() {
     let mut life = Life::usual();
     assert_eq!(life.at(1, Input::Kill(Cause::ServerDown)), dial(1));

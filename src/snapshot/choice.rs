@@ -2,12 +2,15 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Health, Server, ServerId};
 use crate::balance::{Balancer, Loads, Pick};
 use crate::config::ServerState;
 
 /// Who gets the new connections of a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Serving {
     /// Its servers, as it should be.
     Servers,
@@ -20,6 +23,14 @@ pub enum Serving {
 }
 
 impl Serving {
+    /// Each of them with its name.
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("servers", Self::Servers),
+        ("backups", Self::Backups),
+        ("down", Self::Down),
+        ("nobody", Self::Nobody),
+    ];
+
     /// What serves of these servers, with `try_all` or without.
     pub(super) fn of(servers: &[&Server], try_all: bool) -> Self {
         [Self::Servers, Self::Backups, Self::Down]

@@ -370,6 +370,33 @@ fn who_is_new_begins_at_the_median_of_how_long_it_takes_to_reach_the_others() {
     assert_eq!([0, 1, 2, 3].map(reach), [5.0, 70.0, 20.0, 20.0].map(Some));
 }
 
+/// What was known of it before has faded meanwhile.
+#[test]
+fn who_comes_back_begins_at_the_median_of_those_that_serve() {
+    let mut config = config(&[("a", &[("x", 1), ("y", 2), ("z", 3), ("w", 4)])]);
+    config.pools[0].balance = config::Balance::LeastTime;
+    let first = Snapshot::new(&config, 100);
+    let key = |name: &str| ("a".to_owned(), name.to_owned());
+    let down = |name: &str| (key(name), Condition { health: Health::Down, ..Condition::default() });
+    let reach = |snapshot: &Snapshot, id, at: Tick| {
+        snapshot.server(ServerId(id)).reach.as_ref().and_then(|reach| reach.mean_ms(at))
+    };
+    for (id, ms) in [(0, 20), (1, 30), (2, 500), (3, 40)] {
+        first.server(ServerId(id)).reach.as_ref().expect("kept").saw(Tick(0), Duration::from_millis(ms));
+    }
+    let none = Overrides::new();
+    let later = Tick(60_000);
+    let away = first.next(&config, 100, &none, &[down("x"), down("z")].into(), Tick(0)).expect("few names");
+    for (id, ms) in [(1, 30), (3, 40)] {
+        away.server(ServerId(id)).reach.as_ref().expect("kept").saw(later, Duration::from_millis(ms));
+    }
+    assert!(reach(&away, 0, later).is_some_and(|ms| ms < 0.1), "it has faded");
+    let back = away.next(&config, 100, &none, &[down("z")].into(), later).expect("few names");
+    assert_eq!(reach(&back, 0, later), Some(40.0), "the middle of those that serve; z has no say");
+    let kept = back.next(&config, 100, &none, &[down("z")].into(), later).expect("few names");
+    assert_eq!(reach(&kept, 1, later), Some(30.0), "who was there goes on");
+}
+
 #[tokio::test]
 async fn an_alarm_is_heard_once_for_all_that_rang_and_never_missed() {
     let alarm = Alarm::default();

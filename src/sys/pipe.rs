@@ -31,6 +31,10 @@ pub enum Spliced {
     Failed(Fault),
 }
 
+/// Bytes that are spliced at a time, at most. That a pipe would hold more gives it slots enough for short segments;
+/// in larger pieces a single stream costs a third more, because its two ends wait for each other.
+pub(crate) const PIECE: u32 = 256 << 10;
+
 #[cfg(target_os = "linux")]
 pub use linux::Pipe;
 #[cfg(not(target_os = "linux"))]
@@ -45,17 +49,13 @@ mod linux {
     use rustix::io::Errno;
     use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
 
-    use super::Spliced;
+    use super::{PIECE, Spliced};
     use crate::sys::calls::{self, Call};
     use crate::sys::net::{Sent, Stream, WouldBlock, fault};
 
     /// What a pipe is asked to hold, in bytes. The first is the most that a user may have (`fs.pipe-max-size`,
     /// pipe(7)); one smaller than the last is of no use: with 64 KiB, splicing costs what copying costs.
     const SIZES: [usize; 3] = [1 << 20, 512 << 10, 256 << 10];
-    /// Bytes that are spliced at a time, at most. That a pipe would hold more gives it slots enough for short segments;
-    /// in larger pieces a single stream costs a third more, because its two ends wait for each other.
-    const PIECE: usize = 256 << 10;
-
     /// A pipe, and how many bytes are in it. Dropping it destroys them.
     #[derive(Debug)]
     pub struct Pipe {
@@ -104,7 +104,7 @@ mod linux {
             let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
             let spliced = spliced(uninterrupted(|| {
                 calls::moving(Call::Splice, source.number(), || {
-                    splice(source, None, &self.write, None, PIECE, flags)
+                    splice(source, None, &self.write, None, PIECE as usize, flags)
                 })
             }));
             if let Spliced::Bytes(count) = spliced {

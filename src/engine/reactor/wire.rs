@@ -7,7 +7,7 @@ use crate::engine::store::Store;
 use crate::engine::{Attempt, Port};
 use crate::relay::{Dir, Op, Outcome, Relay};
 use crate::sys::net::{Received, Sent};
-use crate::sys::pipe::Spliced;
+use crate::sys::pipe::{PIECE, Spliced};
 use crate::sys::{Net, Pool};
 
 /// One socket and what is known of its readiness.
@@ -127,7 +127,9 @@ impl<'a, N: Net> Wire<'a, N> {
         if !self.sockets[dir.source() as usize].read.is_ready() {
             return Attempt::Parked;
         }
+        // A splice takes whole pieces; who may take less is read from.
         if matches!(transit.bulk, Bulk::Spliced(_))
+            && most >= PIECE
             && let Some(attempt) = self.splice(dir)
         {
             return attempt;

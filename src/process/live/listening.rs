@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use super::{Live, Place, State};
-use crate::config::{Address, WhenNoUpstream};
+use crate::config::{Address, Config, Listener, WhenNoUpstream};
 use crate::process::bind;
 use crate::snapshot::{Serving, Snapshot};
+use crate::sys;
 use crate::tick::Tick;
 
 /// How often an address is tried again that another process has taken meanwhile.
@@ -14,31 +15,46 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Addresses that are not listened on, since nobody serves.
 #[derive(Default)]
-pub(super) struct Shut {
-    places: Vec<Place>,
-    /// When those are tried again that could not be had.
+pub(super) struct Shut(Vec<Closed>);
+
+struct Closed {
+    place: Place,
+    /// It could not be had, and is tried again then.
     again: Option<Tick>,
 }
 
 impl Shut {
     /// Whether that listener has such an address.
     pub(super) fn has(&self, listener: &str) -> bool {
-        self.places.iter().any(|place| place.listener == listener)
+        self.0.iter().any(|closed| closed.place.listener == listener)
     }
 
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.0.is_empty()
     }
 
-    /// When something is due.
+    /// When one is tried again.
     pub(super) fn next(&self) -> Option<Tick> {
-        self.again
+        self.0.iter().filter_map(|closed| closed.again).min()
     }
 
-    /// A reload has bound all that is wanted.
-    pub(super) fn forget(&mut self) {
-        *self = Self::default();
+    /// Whether this address of a listener is shut, and stays so until somebody serves: a reload leaves it alone.
+    pub(super) fn keeps(&self, listener: &Listener, at: &Address) -> bool {
+        let is_it = |closed: &Closed| closed.place.listener == listener.name && closed.place.at == *at;
+        listener.when_no_upstream == WhenNoUpstream::StopListening && self.0.iter().any(is_it)
+    }
+
+    /// Goes by another configuration, which has bound what is not kept.
+    pub(super) fn adopt(&mut self, config: &Config) {
+        let all = std::mem::take(&mut self.0);
+        let is_kept = |closed: &Closed| {
+            let own = config.listeners.iter().find(|one| one.name == closed.place.listener);
+            own.is_some_and(|own| {
+                own.when_no_upstream == WhenNoUpstream::StopListening && own.bind.contains(&closed.place.at)
+            })
+        };
+        self.0 = all.into_iter().filter(is_kept).collect();
     }
 }
 
@@ -46,17 +62,18 @@ impl Live {
     /// Stops listening where nobody serves any more, and listens again where somebody does. Connections that are there stay.
     pub(super) async fn mind_listening(&self, state: &mut State) {
         if self.crew.is_draining() {
-            state.shut.forget();
+            // What is shut stays so to the end.
+            state.shut.0.iter_mut().for_each(|closed| closed.again = None);
             return;
         }
-        let snapshot = self.published.current();
-        let shut = std::mem::take(&mut state.shut.places);
-        let is_unserved = |name: &str| is_unserved(state, &snapshot, name);
-        let stops = |place: &&Place| matches!(place.at, Address::Ip(_)) && is_unserved(&place.listener);
+        let (snapshot, now) = (self.published.current(), self.clock.now());
+        let shut = std::mem::take(&mut state.shut.0);
+        let is_unserved = |place: &Place| is_unserved(&state.config, &snapshot, &place.listener);
+        let stops = |place: &&Place| matches!(place.at, Address::Ip(_)) && is_unserved(place);
         let closing: Vec<Place> = state.places.iter().filter(stops).cloned().collect();
-        let (due, still): (Vec<Place>, Vec<Place>) =
-            shut.into_iter().partition(|place| !is_unserved(&place.listener));
-        state.shut = Shut { places: still, again: None };
+        let is_due = |closed: &Closed| !is_unserved(&closed.place) && closed.again.is_none_or(|at| at <= now);
+        let (due, still): (Vec<Closed>, Vec<Closed>) = shut.into_iter().partition(is_due);
+        state.shut.0 = still;
         if !closing.is_empty() {
             let gone: Vec<_> =
                 closing.iter().map(|place| (place.listener.clone(), place.at.clone())).collect();
@@ -64,40 +81,45 @@ impl Live {
                 log::warn!("listener {}: stops listening, since nobody serves its pool", place.listener);
             }
             self.close(state, &gone).await;
-            state.shut.places.extend(closing);
+            state.shut.0.extend(closing.into_iter().map(|place| Closed { place, again: None }));
         }
-        for place in due {
-            self.listen_again(state, place).await;
+        for closed in due {
+            self.listen_again(state, closed).await;
         }
     }
 
-    async fn listen_again(&self, state: &mut State, place: Place) {
+    async fn listen_again(&self, state: &mut State, Closed { place, again }: Closed) {
         let Some(listener) = state.config.listeners.iter().find(|one| one.name == place.listener) else {
             return;
         };
         // Port 0 has become a number, which clients know.
         let local = place.locals.first().unwrap_or(&place.at);
-        match bind::all(&[(listener, local)], state.sets.each(), bind::LOOKS_IN_RELOAD, &state.handed) {
-            Ok(mut bound) => {
-                bound.iter_mut().for_each(|bound| bound.at = place.at.clone());
-                if let Err((worker, error)) = self.listen(state, bound).await {
+        match bind::anew(listener, local, state.sets.each()) {
+            Ok(bound) => {
+                let bound = bind::Bound { at: place.at, ..bound };
+                if let Err((worker, error)) = self.listen(state, vec![bound]).await {
                     log::error!("worker {worker} cannot watch a listening socket: {error}; the others go on");
                 }
             }
             Err(error) => {
-                log::error!("{error}\n  = it is tried again every {AGAIN:?}");
-                state.shut.places.push(place);
-                state.shut.again = Some(self.clock.now().after(AGAIN));
+                // Who holds it is looked for once: that takes its time.
+                if again.is_none() {
+                    let (cause, help) = sys::why_not_bound(local, &error);
+                    log::error!(
+                        "listener {}: cannot listen on {local} again: {cause}; it is tried every {AGAIN:?}\n  = help: \
+                         {help}",
+                        place.listener
+                    );
+                }
+                state.shut.0.push(Closed { place, again: Some(self.clock.now().after(AGAIN)) });
             }
         }
     }
 }
 
 /// Whether a listener is to stop, since nobody serves its pool.
-fn is_unserved(state: &State, snapshot: &Snapshot, name: &str) -> bool {
-    let stops = |one: &&crate::config::Listener| {
-        one.name == name && one.when_no_upstream == WhenNoUpstream::StopListening
-    };
-    let id = state.config.listeners.iter().find(stops).and_then(|one| snapshot.listener_id(&one.name));
+fn is_unserved(config: &Config, snapshot: &Snapshot, name: &str) -> bool {
+    let stops = |one: &&Listener| one.name == name && one.when_no_upstream == WhenNoUpstream::StopListening;
+    let id = config.listeners.iter().find(stops).and_then(|one| snapshot.listener_id(&one.name));
     id.is_some_and(|id| snapshot.pool(snapshot.listener(id).pool).choice.serving == Serving::Nobody)
 }

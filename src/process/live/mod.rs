@@ -198,6 +198,7 @@ impl Live {
             return Err(error);
         }
         state.threads.go();
+        reload::tell_who_serves_first(&live.published.current());
         live.find_first(&mut state).await;
         live.check_first(&mut state, &mut told).await;
         if let Err((number, cause)) = live.listen(&mut state, bound).await {

@@ -173,7 +173,7 @@ impl Live {
         if let Err((worker, error)) = self.listen(state, sockets.new).await {
             log::error!("worker {worker} cannot watch a listening socket: {error}; the others go on");
         }
-        state.shut.forget();
+        state.shut.adopt(&state.config);
         self.mind_listening(state).await;
         if old.log.level != state.config.log.level {
             self.log.set_level(state.config.log.level);
@@ -374,6 +374,9 @@ fn plan(state: &State, new: &Config, sets: &Sets) -> Result<Sockets, bind::BindE
     let mut moved = Vec::new();
     for (index, listener) in new.listeners.iter().enumerate() {
         for at in &listener.bind {
+            if state.shut.keeps(listener, at) {
+                continue;
+            }
             let is_any_port = at.ip().is_some_and(|at| at.port() == 0);
             let own = |place: &&Place| place.at == *at && (!is_any_port || place.listener == listener.name);
             match state.places.iter().find(own) {
@@ -439,19 +442,34 @@ fn tell_who_serves(before: &Snapshot, next: &Snapshot) {
     for (number, pool) in (0..).zip(&next.pools).filter(|(_, pool)| !pool.removed) {
         let was = before.pools.get(usize::from(number)).filter(|was| was.name == pool.name && !was.removed);
         let was = was.map_or(Serving::Servers, |was| was.choice.serving);
-        let (name, is) = (&pool.name, pool.choice.serving);
-        match is {
-            _ if is == was => {}
-            // Its first servers, whose names were looked up now.
-            Serving::Servers if before.members(PoolId(number)).next().is_none() => {}
-            Serving::Servers => log::info!("pool {name} is served by its servers again"),
-            Serving::Backups => {
-                log::warn!("pool {name} is served by its backup servers: no other takes connections");
-            }
-            Serving::Down => {
-                log::error!("pool {name} has no server left that is up: those that are not are tried");
-            }
-            Serving::Nobody => log::error!("pool {name} has no server left that takes connections"),
+        // Its first servers, whose names were looked up now, are nothing to tell of.
+        let is_first = was == Serving::Nobody && before.members(PoolId(number)).next().is_none();
+        if was != pool.choice.serving && !(is_first && pool.choice.serving == Serving::Servers) {
+            tell(&pool.name, pool.choice.serving);
         }
+    }
+}
+
+/// Tells of pools that are not served as they should be when the process begins.
+pub(super) fn tell_who_serves_first(snapshot: &Snapshot) {
+    for (number, pool) in (0..).zip(&snapshot.pools) {
+        // Names are looked up later.
+        let has_servers = snapshot.members(PoolId(number)).next().is_some();
+        if has_servers && pool.choice.serving != Serving::Servers {
+            tell(&pool.name, pool.choice.serving);
+        }
+    }
+}
+
+fn tell(pool: &str, serving: Serving) {
+    match serving {
+        Serving::Servers => log::info!("pool {pool} is served by its servers again"),
+        Serving::Backups => {
+            log::warn!("pool {pool} is served by its backup servers: no other takes connections");
+        }
+        Serving::Down => {
+            log::error!("pool {pool} has no server left that is up: those that are not are tried");
+        }
+        Serving::Nobody => log::error!("pool {pool} has no server left that takes connections"),
     }
 }

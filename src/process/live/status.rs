@@ -11,7 +11,7 @@ use crate::control::check::{Target, Verdict};
 use crate::control::discovery::Outcome;
 use crate::control::model::{
     Bytes, Check, Configuration, Health, Histogram, Listener, Name, Paths, Phase, Pool, Process, Server,
-    Serving, Status, Worker,
+    Status, Worker,
 };
 use crate::health::STEPS;
 use crate::snapshot::{self, PoolId, ServerId, Snapshot};
@@ -122,12 +122,7 @@ fn pools(state: &State, snapshot: &Snapshot, now: Tick) -> Vec<Pool> {
             let pool = Pool {
                 name: pool.name.to_string(),
                 balance: pool.balance.name().to_owned(),
-                serving: match pool.choice.serving {
-                    snapshot::Serving::Servers => Serving::Servers,
-                    snapshot::Serving::Backups => Serving::Backups,
-                    snapshot::Serving::Down => Serving::Down,
-                    snapshot::Serving::Nobody => Serving::Nobody,
-                },
+                serving: pool.choice.serving,
                 queued: pool.queue.count(),
                 queue_max: pool.queue.most(),
                 queue_seconds: histogram(&pool.queue.waits),
