@@ -3,7 +3,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Tests may read clocks and lock.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::panic::{catch_unwind, resume_unwind};
@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tidegate::control::model::{Health, ServerState, Serving, Status};
+use tidegate::control::model::{Certificate, Check, Health, Histogram, ServerState, Serving, Status};
 
 mod fake;
 mod support;
@@ -23,7 +23,7 @@ use fake::served::Served;
 use support::PATIENCE;
 use support::gate::{Config, Gate};
 use support::http::{encoded, get};
-use support::service::{Home, Place, Service, client, installed, run};
+use support::service::{Home, Place, Service, client, installed, run, tls};
 
 const TOOLS: [&str; 2] = ["prometheus", "promtool"];
 
@@ -46,6 +46,21 @@ fn pretended(well: bool) -> Served {
     Served::new(fake)
 }
 
+/// A TLS check that has found a certificate which ends in 2100, or has ended in 2023.
+fn check(well: bool) -> Check {
+    let (ends_at, days_left) = if well { (4_102_444_800, 26_697) } else { (1_700_000_000, -1_109) };
+    Check {
+        kind: "tls".to_owned(),
+        address: "10.0.0.11:443".to_owned(),
+        last_result: Some("passed".to_owned()),
+        reason: "TLSv1_3".to_owned(),
+        received: String::new(),
+        certificate: Some(Certificate { ends_at, days_left }),
+        results: BTreeMap::from([("passed".to_owned(), 7)]),
+        seconds: Histogram::default(),
+    }
+}
+
 fn moved(well: bool, mut status: Status, elapsed: Duration) -> Status {
     let ms = u64::try_from(elapsed.as_millis()).unwrap();
     for listener in &mut status.listeners {
@@ -59,6 +74,7 @@ fn moved(well: bool, mut status: Status, elapsed: Duration) -> Status {
         let slow = server.connect_seconds.buckets.len() - 3;
         server.connect_seconds.buckets[if well { 1 } else { slow }].1 += ms;
         server.connect_seconds.count += ms;
+        server.check = Some(check(well));
         if !well {
             (server.health, server.ports_used_ratio) = (Health::Down, Some(0.9));
         }
@@ -239,7 +255,7 @@ fn rules_are_rules_and_fire_when_they_should() {
         return;
     }
     let said = run(client("promtool").args(["check", "rules"]).arg(contrib("prometheus/tidegate.rules.yml")));
-    assert!(said.contains("SUCCESS: 20 rules found"), "{said}");
+    assert!(said.contains("SUCCESS: 21 rules found"), "{said}");
     run(client("promtool").args(["test", "rules"]).arg(contrib("prometheus/tidegate.rules.test.yml")));
 }
 
@@ -254,14 +270,19 @@ fn a_process_that_is_well_fires_nothing_and_fills_the_dashboard() {
 
 #[test]
 fn the_program_itself_fires_nothing_and_fills_the_dashboard() {
-    if !installed(&TOOLS) {
+    if !installed(&TOOLS) || !installed(&["openssl"]) {
         return;
     }
     let home = Home::new();
     let Place::Ip(http) = home.place("127.0.0.1") else { panic!("it is an address") };
+    // Some metrics are those of TLS checks. Nobody is sent to this pool.
+    let shown = tls(100);
     let servers = [(); 2].map(|()| support::servers::Server::echo());
     let config = Config::new("mio").workers(2).server(servers[0].address()).server(servers[1].address());
-    let gate = Gate::start(&config.table("admin", &format!("socket = \"off\"\nhttp = \"{http}\"")));
+    let config = config.table("admin", &format!("socket = \"off\"\nhttp = \"{http}\""));
+    let config =
+        config.table("pool.tls", &format!("server = [{{ name = \"s0\", addr = \"{}\" }}]", shown.place()));
+    let gate = Gate::start(&config.table("pool.tls.check", "kind = \"tls\""));
     let busy = AtomicBool::new(true);
     thread::scope(|scope| {
         scope.spawn(|| {

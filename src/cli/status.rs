@@ -6,7 +6,7 @@ use super::table::table;
 use crate::control::model::{
     Closing, Configuration, Health, Listener, Name, Phase, Pool, Process, Server, Serving, Status, Worker,
 };
-use crate::control::words::{NONE, bytes, span};
+use crate::control::words::{NONE, bytes, certificate, span};
 
 /// Everything, for people.
 pub(super) fn tables(status: &Status) -> String {
@@ -204,7 +204,10 @@ fn checks(pools: &[Pool]) -> Vec<Vec<String>> {
             took,
             count("passed"),
             count("failed"),
-            check.reason.clone(),
+            match &check.certificate {
+                Some(shown) => format!("{}; the certificate {}", check.reason, certificate(shown)),
+                None => check.reason.clone(),
+            },
             check.received.clone(),
         ]);
     }

@@ -231,6 +231,12 @@ fn servers(page: &mut Page, pools: &[Pool]) {
         (labels(&[("pool", pool.name.as_str()), ("server", &it.name)]), Value::Times(check.seconds.clone()))
     });
     page.family(histogram("seconds"), "upstream_check_seconds", "How long checks took.", times);
+    let help = "When the server's certificate ends, as the last TLS handshake has shown it.";
+    let ends = checks().filter_map(|(pool, it, check)| {
+        let ends_at = check.certificate?.ends_at;
+        Some((labels(&[("pool", pool.name.as_str()), ("server", &it.name)]), ends_at.into()))
+    });
+    page.family(gauge("seconds"), "upstream_certificate_expiry_timestamp_seconds", help, ends);
     let help = "The server's share of new connections, as it is set now.";
     page.family(gauge(""), "upstream_weight", help, present(|it| it.weight.into()));
     let help = "Bytes that were moved: up to the server, down from it.";

@@ -262,10 +262,21 @@ pub struct Check {
     pub reason: String,
     /// The last bytes that came from the server then, at most 64, with escapes.
     pub received: String,
+    /// The server's certificate, where the check is TLS; as it was seen last.
+    pub certificate: Option<Certificate>,
     /// Checks since the first, by result: `passed`, `failed`, and `unable` for want of something here.
     pub results: BTreeMap<String, u64>,
     /// How long they took.
     pub seconds: Histogram,
+}
+
+/// How long a server's certificate is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// When it ends (`notAfter`; RFC 5280, section 4.1.2.5), in seconds since 1970.
+    pub ends_at: u64,
+    /// Whole days until then, rounded down; negative once it has ended.
+    pub days_left: i64,
 }
 
 /// Counts of times, by upper bound.

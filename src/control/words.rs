@@ -1,5 +1,7 @@
 //! Numbers and times as people read them, in as few columns as they need.
 
+use super::model::Certificate;
+
 /// What stands where there is nothing to tell.
 pub const NONE: &str = "-";
 
@@ -67,6 +69,20 @@ pub fn span(ms: u64) -> String {
     }
 }
 
+/// When a certificate ends, as the end of a sentence: `ends in 13 days, at 2026-12-10T12:00:00Z`.
+#[must_use]
+pub fn certificate(certificate: &Certificate) -> String {
+    let end = i64::try_from(certificate.ends_at).ok().and_then(|end| jiff::Timestamp::from_second(end).ok());
+    // The last second of the year 9999 stands for none (RFC 5280, section 4.1.2.5).
+    let Some(end) = end else { return "never ends".to_owned() };
+    match certificate.days_left {
+        ..0 => format!("has ended at {end}"),
+        0 => format!("ends within a day, at {end}"),
+        1 => format!("ends in a day, at {end}"),
+        days => format!("ends in {days} days, at {end}"),
+    }
+}
+
 /// The upper bound of a short time: `<1ms`, `<250us`.
 #[must_use]
 pub fn below(seconds: Option<f64>) -> String {
@@ -102,5 +118,16 @@ mod tests {
         let times = [None, Some(0.000_25), Some(0.001), Some(0.0025), Some(1.0), Some(f64::INFINITY)];
         assert_eq!(times.map(below), ["-", "<250us", "<1.0ms", "<2.5ms", "<1.0s", "long"]);
         assert_eq!([percent(1.0, 3.0), percent(1.0, 0.0)], ["33%", "-"]);
+    }
+
+    #[test]
+    fn a_certificate_has_ended_or_will() {
+        let says = |ends_at, days_left| certificate(&Certificate { ends_at, days_left });
+        assert_eq!(says(1_800_000_000, 13), "ends in 13 days, at 2027-01-15T08:00:00Z");
+        assert_eq!(says(1_800_000_000, 1), "ends in a day, at 2027-01-15T08:00:00Z");
+        assert_eq!(says(1_800_000_000, 0), "ends within a day, at 2027-01-15T08:00:00Z");
+        assert_eq!(says(1_800_000_000, -1), "has ended at 2027-01-15T08:00:00Z");
+        assert_eq!(says(253_402_300_799, 2_900_000), "never ends");
+        assert_eq!(says(u64::MAX, i64::MAX), "never ends");
     }
 }

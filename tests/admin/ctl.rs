@@ -80,7 +80,7 @@ fn status_is_tables_or_json() {
         "web/alpha            127.0.0.1:9001  ready, ejected for 7 s                5 (file: 1)",
         "web/beta             127.0.0.1:9001  drain (file: ready), ejected for 7 s",
         "CHECK OF   KIND  AT",
-        "web/alpha  http  10.0.0.1:8008  failed  416.7 ms       9       1  HTTP status 503  HTTP/1.1 503\\r\\n",
+        "web/alpha  http  10.0.0.1:8008  failed  416.7 ms       9       1  HTTP status 503; the certificate has ended at 2026-11-29T12:00:00Z  HTTP/1.1 503\\r\\n",
         "ready, slow start at 35 %",
         "web/alpha (removed)",
         "416.7 ms",

@@ -44,6 +44,7 @@ fn the_state_is_told_in_both_formats() {
         "tidegate_upstream_redispatches_total{pool=\"web\",server=\"beta\"} 2",
         "tidegate_upstream_state{pool=\"web\",server=\"beta\",state=\"drain\"} 1",
         "tidegate_upstream_state{pool=\"web\",server=\"beta\",state=\"ready\"} 0",
+        "tidegate_upstream_certificate_expiry_timestamp_seconds{pool=\"web\",server=\"beta\"} 1795953600",
         "tidegate_upstream_weight{pool=\"web\",server=\"alpha\"} 5",
         "tidegate_upstream_bytes_total{pool=\"web\",server=\"beta\",direction=\"up\"} 1000",
         "tidegate_tcp_rtt_seconds_bucket{side=\"client\",listener=\"web\",le=\"0.001\"} 3",

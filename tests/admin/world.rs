@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tidegate::control::model::{
-    Bytes, Check, Configuration, Connection, Health, Histogram, Listener, Name, Paths, Phase, Pool, Process,
-    Server, ServerState, Serving, SessionState, Status, Worker,
+    Bytes, Certificate, Check, Configuration, Connection, Health, Histogram, Listener, Name, Paths, Phase,
+    Pool, Process, Server, ServerState, Serving, SessionState, Status, Worker,
 };
 
 use super::fake::{Fake, closing};
@@ -44,6 +44,7 @@ fn server(name: &str, state: ServerState, removed: bool) -> Server {
             last_result: Some("failed".to_owned()),
             reason: "HTTP status 503".to_owned(),
             received: "HTTP/1.1 503\\r\\n".to_owned(),
+            certificate: Some(Certificate { ends_at: 1_795_953_600, days_left: -3 }),
             results: BTreeMap::from([
                 ("passed".to_owned(), 9),
                 ("failed".to_owned(), 1),

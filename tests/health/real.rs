@@ -6,8 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::checks::{checked, found};
-use crate::control::Run;
-use crate::support::service::{Home, Place, Service, client, installed, run};
+use crate::control::{File, Member, Run};
+use crate::fleet::wait_until;
+use crate::support::service::{Home, Place, Service, client, installed, run, tls};
 use tidegate::control::model::Health;
 
 pub(crate) fn address(place: &Place) -> SocketAddr {
@@ -80,7 +81,7 @@ fn postgres_takes_sessions_and_writes_no_line_for_checks() {
     }
     let asks = postgres("127.0.0.1", "scram-sha-256");
     let gate = checked(address(asks.place()), "kind = \"postgres\"");
-    crate::fleet::wait_until(&gate, "s0", Health::Up);
+    wait_until(&gate, "s0", Health::Up);
     checks(&gate, 10);
     assert_eq!(gate.server("s0").check.unwrap().reason, "it asks for a password");
     // It begins by telling of its start, which a check may fall into.
@@ -90,7 +91,7 @@ fn postgres_takes_sessions_and_writes_no_line_for_checks() {
 
     let trusts = postgres("127.0.0.1", "trust");
     let gate = checked(address(trusts.place()), "kind = \"postgres\"");
-    crate::fleet::wait_until(&gate, "s0", Health::Up);
+    wait_until(&gate, "s0", Health::Up);
     let [host, port] = trusts.place().host_and_port();
     let role = ["-h", &host, "-p", &port, "-U", "postgres", "-c", "CREATE ROLE tidegate LOGIN"];
     run(client("psql").args(role));
@@ -133,7 +134,7 @@ fn mariadb_takes_sessions_and_locks_nobody_out() {
     }
     let server = mariadb("127.0.0.1");
     let gate = checked(address(server.place()), "kind = \"mysql\"");
-    crate::fleet::wait_until(&gate, "s0", Health::Up);
+    wait_until(&gate, "s0", Health::Up);
     checks(&gate, 10);
     let reason = gate.server("s0").check.unwrap().reason;
     assert!(reason.contains("MariaDB") && reason.contains("(1045)"), "{reason}");
@@ -157,30 +158,52 @@ fn tls_shakes_hands_and_asks_for_the_name() {
     if !installed(&["openssl"]) {
         return;
     }
-    let home = Home::new();
-    let place = home.place("127.0.0.1");
-    run(home
-        .command("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key", "-out", "cert"])
-        .args(["-days", "1", "-subj", "/CN=db.example.com"]));
-    let [_, port] = place.host_and_port();
-    let mut command = home.command("openssl");
-    command.args(["s_server", "-key", "key", "-cert", "cert", "-accept", &format!("127.0.0.1:{port}")]);
-    command.args([
-        "-servername",
-        "db.example.com",
-        "-servername_fatal",
-        "-cert2",
-        "cert",
-        "-key2",
-        "key",
-        "-quiet",
-    ]);
-    let server = Service::start(home, place, &mut command);
+    let server = tls(1);
     let (health, check) = found(address(server.place()), "kind = \"tls\"\nsni = \"db.example.com\"");
     assert_eq!((health, check.reason.as_str()), (Health::Up, "TLSv1_3"));
     let (health, check) = found(address(server.place()), "kind = \"tls\"\nsni = \"other.example.com\"");
     assert!(health == Health::Down && check.reason.starts_with("TLS: "), "{check:?}");
     let (health, _) = found(address(server.place()), "kind = \"tls\"");
     assert_eq!(health, Health::Up);
+}
+
+/// When certificates end is shown; there is one warning of each that ends soon or has ended, and nobody is down for it.
+#[test]
+fn the_end_of_a_certificate_is_told() {
+    if !installed(&["openssl"]) {
+        return;
+    }
+    let (later, soon, ended) = (tls(100), tls(5), tls(0));
+    let members = [("later", &later), ("soon", &soon), ("ended", &ended)];
+    let members = members.map(|(name, server)| Member::new(name, address(server.place())));
+    let check = "kind = \"tls\"\ninterval = \"200ms\"\nfall = 2";
+    let run = Run::start(&File::serving("mio", &members).set("pool.p.check", check));
+    let of = |name: &str| run.server(name).check.unwrap().certificate.unwrap();
+    run.wait_for("checks that pass", |status| {
+        let mut checks = status.pools[0].servers.iter().filter_map(|server| server.check.as_ref());
+        checks.all(|check| check.certificate.is_some())
+    });
+    // The last one ends in the second in which it was made.
+    run.wait_for("the end", |_| of("ended").days_left == -1);
+    assert_eq!((of("later").days_left, of("soon").days_left), (99, 4));
+    assert!(["later", "soon", "ended"].iter().all(|name| run.server(name).health == Health::Up));
+
+    let ends = of("soon").ends_at;
+    let end = jiff::Timestamp::from_second(ends.try_into().unwrap()).unwrap();
+    let warning = format!("level=warn msg=\"the certificate of server p/soon ends in 4 days, at {end}");
+    assert!(run.gate.logs(|line| line.contains(&warning)));
+    assert!(run.gate.logs(|line| line.contains("level=warn msg=\"the certificate of server p/ended ")));
+    let table = run.ctl(&["status"]).well();
+    assert!(table.contains(&format!("TLSv1_3; the certificate ends in 4 days, at {end}")), "{table}");
+    let series = "tidegate_upstream_certificate_expiry_timestamp_seconds{pool=\"p\",server=\"soon\"}";
+    let (_, metrics) = run.get("/metrics");
+    assert!(metrics.contains(&format!("{series} {ends}\n")), "{metrics}");
+
+    // Further checks say nothing new, and while a server is gone its certificate is still known.
+    drop(soon);
+    wait_until(&run, "soon", Health::Down);
+    assert_eq!(of("soon").ends_at, ends);
+    checks(&run, 5);
+    let lines = run.gate.log_lines();
+    assert_eq!(lines.iter().filter(|line| line.contains("certificate")).count(), 2, "{lines:#?}");
 }

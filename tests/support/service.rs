@@ -250,6 +250,23 @@ impl Service {
     }
 }
 
+/// A TLS server with a certificate of its own for `db.example.com`, which ends so many days from now; 0: it ends at once.
+pub(crate) fn tls(days: u32) -> Service {
+    let home = Home::new();
+    let place = home.place("127.0.0.1");
+    let openssl = |arguments: &str| run(home.command("openssl").args(arguments.split(' ')));
+    openssl("req -new -newkey rsa:2048 -nodes -keyout key -out request -subj /CN=db.example.com");
+    // Extensions make it one of version 3: others are not taken.
+    home.write("extensions", "basicConstraints = CA:FALSE");
+    openssl(&format!("x509 -req -in request -signkey key -extfile extensions -out cert -days {days}"));
+    let [_, port] = place.host_and_port();
+    let mut command = home.command("openssl");
+    command.args(["s_server", "-key", "key", "-cert", "cert", "-accept", &format!("127.0.0.1:{port}")]);
+    let named =
+        ["-servername", "db.example.com", "-servername_fatal", "-cert2", "cert", "-key2", "key", "-quiet"];
+    Service::start(home, place, command.args(named))
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         if thread::panicking() {

@@ -65,6 +65,8 @@ pub struct Report {
     pub received: Vec<u8>,
     /// How long it took.
     pub took: Duration,
+    /// When the certificate that the server has shown ends, in seconds since 1970; none without one that can be read.
+    pub certificate_ends: Option<u64>,
 }
 
 /// Why a check did not pass.
@@ -116,6 +118,7 @@ impl Target {
         let left = limit.saturating_sub(began.elapsed());
         let found = timeout(left, self.introduce_and_ask(&mut wire)).await.ok();
         let report = report(found, wire.received(), began.elapsed(), limit);
+        let report = Report { certificate_ends: wire.certificate_ends, ..report };
         if self.probe.close == CheckClose::Rst {
             wire.reset();
             return (report, Farewell(None));
@@ -156,7 +159,7 @@ fn report(found: Option<Found>, received: Vec<u8>, took: Duration, limit: Durati
         Some(Err(Trouble::Io(error))) => why(&error),
         None => (Verdict::Failed, format!("no answer within {limit:?}")),
     };
-    Report { verdict, reason, received, took }
+    Report { verdict, reason, received, took, certificate_ends: None }
 }
 
 /// An error of the connection in words, and whose it is.

@@ -34,6 +34,8 @@ pub(super) struct Wire {
     left: usize,
     /// What was read and not yet looked at.
     ahead: Vec<u8>,
+    /// When the certificate that came ends, in seconds since 1970.
+    pub(super) certificate_ends: Option<u64>,
 }
 
 impl Wire {
@@ -48,7 +50,8 @@ impl Wire {
             Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
             _ => return Err(io::ErrorKind::Unsupported.into()),
         };
-        Ok(Self { socket, kept: VecDeque::with_capacity(KEPT), left: MOST, ahead: Vec::new() })
+        let kept = VecDeque::with_capacity(KEPT);
+        Ok(Self { socket, kept, left: MOST, ahead: Vec::new(), certificate_ends: None })
     }
 
     /// The last bytes that came.

@@ -60,6 +60,7 @@ impl Live {
         loop {
             tokio::time::sleep(BEAT).await;
             self.ask_around().await;
+            self.mind_certificates().await;
             self.judge().await;
             self.watch(&mut changed).await;
         }

@@ -1,6 +1,7 @@
 //! A process that serves: what its control plane knows, and how it speaks with the workers.
 
 mod answer;
+mod certificates;
 mod closing;
 mod health;
 mod hear;

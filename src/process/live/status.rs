@@ -20,6 +20,13 @@ use crate::tally::{self, Attempt, BOUNDS_MS, Count, RTT_BOUNDS_US, Times};
 use crate::tick::Tick;
 use crate::worker;
 
+/// The moment that is told of.
+#[derive(Clone, Copy)]
+struct Now {
+    tick: Tick,
+    wall_ms: i64,
+}
+
 impl Live {
     /// The whole state now.
     pub(super) async fn state_now(&self) -> Status {
@@ -31,12 +38,13 @@ impl Live {
             worker::Phase::Stopping => Phase::Stopping,
         };
         let history = &state.history;
+        let now = Now { tick: self.clock.now(), wall_ms: self.clock.wall_ms() };
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             phase,
             ready: phase == Phase::Serving && state.shut.is_empty(),
             started_at: self.started_at,
-            uptime_s: self.clock.now().0 / 1_000,
+            uptime_s: now.tick.0 / 1_000,
             process: Process {
                 connections: snapshot.connections.count(),
                 maxconn: snapshot.connections.most(),
@@ -52,11 +60,11 @@ impl Live {
                 loaded_at: history.loaded_at,
                 last_reload_successful: history.error.is_none(),
                 last_reload_error: history.error.clone(),
-                confirm_within_s: state.trial.as_ref().map(|trial| trial.left(self.clock.now()).as_secs()),
+                confirm_within_s: state.trial.as_ref().map(|trial| trial.left(now.tick).as_secs()),
             },
             listeners: listeners(&state, &snapshot),
-            pools: pools(&state, &snapshot, self.clock.now()),
-            names: names(&state, self.clock.now()),
+            pools: pools(&state, &snapshot, now),
+            names: names(&state, now.tick),
             workers: self.workers(&state),
             closings: state.closings.running.clone(),
         }
@@ -113,7 +121,7 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
     shown.into_iter().map(|(_, listener)| listener).collect()
 }
 
-fn pools(state: &State, snapshot: &Snapshot, now: Tick) -> Vec<Pool> {
+fn pools(state: &State, snapshot: &Snapshot, now: Now) -> Vec<Pool> {
     let mut shown: Vec<(usize, Pool)> = Vec::new();
     for (number, pool) in (0..).zip(&snapshot.pools) {
         let index = state.config.pools.iter().position(|one| !pool.removed && *one.name == *pool.name);
@@ -136,7 +144,7 @@ fn pools(state: &State, snapshot: &Snapshot, now: Tick) -> Vec<Pool> {
 }
 
 /// The servers of a pool, which is the one at `index` in the configuration.
-fn servers(state: &State, snapshot: &Snapshot, pool: PoolId, index: Option<usize>, now: Tick) -> Vec<Server> {
+fn servers(state: &State, snapshot: &Snapshot, pool: PoolId, index: Option<usize>, now: Now) -> Vec<Server> {
     let in_file = index.map_or(&[][..], |index| &state.config.pools[index].servers);
     let mut shown: Vec<(usize, Server)> = Vec::new();
     for (id, one) in snapshot.members(pool) {
@@ -147,7 +155,7 @@ fn servers(state: &State, snapshot: &Snapshot, pool: PoolId, index: Option<usize
         let place = in_file.iter().position(|other| !is_gone && *other.name == *one.name);
         let file = place.map(|place| &in_file[place]);
         let name = (snapshot.pool(pool).name.to_string(), one.name.to_string());
-        let ward = if is_gone { None } else { state.wards.shown(&name, now) };
+        let ward = if is_gone { None } else { state.wards.shown(&name, now.tick) };
         let mut told = server(one, file, ward.as_ref(), now);
         told.ports_used_ratio = ports_used(snapshot, id, one);
         shown.push((place.unwrap_or(usize::MAX), told));
@@ -160,7 +168,7 @@ fn server(
     one: &snapshot::Server,
     file: Option<&crate::config::Server>,
     ward: Option<&Shown<'_>>,
-    now: Tick,
+    now: Now,
 ) -> Server {
     let tally = &one.tally;
     let health = match ward.map_or(one.health, |ward| ward.health) {
@@ -168,13 +176,13 @@ fn server(
         snapshot::Health::Down => Health::Down,
         snapshot::Health::Ejected => Health::Ejected,
     };
-    let ejected = ward.and_then(|ward| ward.ejected_until).map(|until| until.since(now));
+    let ejected = ward.and_then(|ward| ward.ejected_until).map(|until| until.since(now.tick));
     let step = ward.map(|ward| ward.step).filter(|step| *step < STEPS);
     Server {
         health,
         ejected_for_s: ejected.map(|left| left.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)),
         slow_start_percent: step.map(|step| step * 100 / STEPS),
-        check: ward.and_then(|ward| ward.check).map(|(target, probing)| check(target, probing)),
+        check: ward.and_then(|ward| ward.check).map(|(target, probing)| check(target, probing, now.wall_ms)),
         name: one.name.to_string(),
         address: one.addr.to_string(),
         origin: file.map_or_else(String::new, |file| file.origin.to_string()),
@@ -203,7 +211,7 @@ fn ports_used(snapshot: &Snapshot, id: ServerId, server: &snapshot::Server) -> O
     Some(f64::from(server.connections.count()) / (f64::from(sys::source_ports()?) * f64::from(sources)))
 }
 
-fn check(target: &Target, probing: &Probing) -> Check {
+fn check(target: &Target, probing: &Probing, wall_ms: i64) -> Check {
     let last = probing.last.as_ref();
     Check {
         kind: target.probe.kind.name().to_owned(),
@@ -211,6 +219,7 @@ fn check(target: &Target, probing: &Probing) -> Check {
         last_result: last.map(|last| Verdict::NAMES[last.verdict as usize].to_owned()),
         reason: last.map(|last| last.reason.clone()).unwrap_or_default(),
         received: last.map(|last| last.received.escape_ascii().to_string()).unwrap_or_default(),
+        certificate: probing.certificate.shown(wall_ms),
         results: by_name(Verdict::NAMES.into_iter().zip(&probing.results)),
         seconds: histogram(&probing.times),
     }

@@ -11,9 +11,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
+use super::certificates::Seen;
 use crate::balance;
 use crate::config::{self, Address, Check, Config, Pool, ServerState};
 use crate::control::check::{Report, Target, Verdict};
+use crate::control::model::Certificate;
 use crate::health::{Change, Ejection, Member, Pulse, Ramp, STEPS, judge};
 use crate::snapshot::{Condition, Conditions, Health, Overrides, override_of};
 use crate::tally::{Count, Times};
@@ -70,6 +72,7 @@ pub(super) struct Probing {
     pulse: Pulse,
     /// The last one.
     pub(super) last: Option<Report>,
+    pub(super) certificate: Seen,
     /// By result: passed, failed, impossible.
     pub(super) results: [Count; 3],
     pub(super) times: Times,
@@ -150,7 +153,15 @@ impl Wards {
         let number = self.begun;
         let (told, turns) = (self.told.clone(), Arc::clone(&self.turns));
         let task = tokio::spawn(probe(number, Arc::clone(target), pulse, told, turns)).abort_handle();
-        Probing { number, task, pulse, last: None, results: Default::default(), times: Times::default() }
+        Probing {
+            number,
+            task,
+            pulse,
+            last: None,
+            certificate: Seen::default(),
+            results: Default::default(),
+            times: Times::default(),
+        }
     }
 
     /// Takes note of a check; whether that changes anything but what is shown.
@@ -162,6 +173,7 @@ impl Wards {
         };
         probing.results[report.verdict as usize].add_alone(1);
         probing.times.add_alone(u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX));
+        probing.certificate.note(report.certificate_ends);
         probing.last = Some(report);
         let was = std::mem::replace(&mut probing.pulse, pulse);
         (was.is_up(), was.is_undecided()) != (pulse.is_up(), pulse.is_undecided())
@@ -266,6 +278,25 @@ impl Wards {
             ramp.into_iter().chain(ward.ejection.until()).min()
         };
         self.wards.values().filter_map(due).min()
+    }
+
+    /// The certificates that `wanted` picks, each with the servers whose it is: `server pg/a`, `servers pg/a, pg/b`.
+    pub(super) fn certificates(
+        &mut self,
+        mut wanted: impl FnMut(&mut Seen) -> Option<Certificate>,
+    ) -> Vec<(String, Certificate)> {
+        let wards = &self.wards;
+        let pick = |(target, probing): (&Arc<Target>, &mut Probing)| {
+            let certificate = wanted(&mut probing.certificate)?;
+            let own = wards
+                .iter()
+                .filter(|(_, ward)| matches!(&ward.source, Source::Checked(asked) if asked == target));
+            let mut names: Vec<String> = own.map(|((pool, server), _)| format!("{pool}/{server}")).collect();
+            names.sort();
+            let noun = if names.len() == 1 { "server" } else { "servers" };
+            Some((format!("{noun} {}", names.join(", ")), certificate))
+        };
+        self.probes.iter_mut().filter_map(pick).collect()
     }
 
     /// A server as it is shown.
