@@ -28,6 +28,7 @@
 //! | [`path`] | pure: what the network was like on the way to a peer, and what that means in words |
 //! | [`relay`] | pure: the two directions of a connection, counted |
 //! | [`proxy_header`] | pure: headers of the PROXY protocol, read and written |
+//! | [`client_hello`] | pure: what a TLS client says first: names and protocols |
 //!
 //! `docs/ARCHITECTURE.md` in the repository tells the reasons.
 
@@ -39,6 +40,7 @@ pub mod admission;
 pub mod balance;
 pub mod cause;
 pub mod cli;
+pub mod client_hello;
 pub mod config;
 pub mod control;
 #[cfg(feature = "lab")]

@@ -2,6 +2,8 @@
 
 #[path = "support/header.rs"]
 mod header;
+#[path = "support/hello.rs"]
+mod hello;
 #[path = "support/reread.rs"]
 mod reread;
 #[path = "support/trace.rs"]
@@ -30,6 +32,15 @@ fn proxy_headers() {
     });
     println!("{whole} headers, {refused} other texts");
     assert!(whole >= 8 && refused >= 8, "{whole} and {refused}: where is the corpus?");
+}
+
+#[test]
+fn client_hellos() {
+    let [whole, others] = [true, false].map(|wanted| {
+        replay("client_hello", hello::check).into_iter().filter(|whole| *whole == wanted).count()
+    });
+    println!("{whole} hellos, {others} other texts");
+    assert!(whole >= 8 && others >= 8, "{whole} and {others}: where is the corpus?");
 }
 
 /// Plays every file of a corpus; says what came of each. The name of the last one is printed by a test that fails.
