@@ -12,7 +12,7 @@ mod cursor;
 mod name;
 pub mod postgres;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use cursor::{Cursor, RECORD_HEADER};
 pub use name::{BadName, NAME_MAX, ServerName};
@@ -35,6 +35,10 @@ const ALPN: usize = 16;
 const HOST_NAME: usize = 0;
 
 /// What the first bytes of a connection are.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation; it lives on the stack, and not for long"
+)]
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum First<'a> {
     /// That cannot be told yet.
@@ -167,28 +171,27 @@ fn message(records: &[u8], have: usize, max: usize) -> Result<Option<Cursor<'_>>
 }
 
 fn parse(mut body: Cursor<'_>) -> Result<ClientHello<'_>, Malformed> {
-    let cut = Malformed::Cut;
-    body.take(2 + 32).ok_or(cut("version and random"))?;
-    let session = body.vector::<1>().ok_or(cut("the session id"))?;
+    body.take(2 + 32).ok_or(Malformed::Cut("version and random"))?;
+    let session = body.vector::<1>().ok_or(Malformed::Cut("the session id"))?;
     bounded("a session id", session, |len| len <= 32)?;
-    let suites = body.vector::<2>().ok_or(cut("the cipher suites"))?;
+    let suites = body.vector::<2>().ok_or(Malformed::Cut("the cipher suites"))?;
     bounded("cipher suites", suites, |len| len >= 2 && len % 2 == 0)?;
-    let methods = body.vector::<1>().ok_or(cut("the compression methods"))?;
+    let methods = body.vector::<1>().ok_or(Malformed::Cut("the compression methods"))?;
     bounded("compression methods", methods, |len| len >= 1)?;
     let mut hello = ClientHello { server_name: None, alpn: Alpn(body.end()) };
     if body.is_empty() {
         // TLS 1.2 and older know hellos without extensions: RFC 5246, 7.4.1.2.
         return Ok(hello);
     }
-    let mut extensions = body.vector::<2>().ok_or(cut("the extensions"))?;
+    let mut extensions = body.vector::<2>().ok_or(Malformed::Cut("the extensions"))?;
     if !body.is_empty() {
         return Err(Malformed::Trailing("the extensions"));
     }
     // One bit for each type there can be: a hello of 16 KiB has room for 4,000 of them.
     let mut seen = [0_u64; (1 << 16) / 64];
     while !extensions.is_empty() {
-        let kind = extensions.number::<2>().ok_or(cut("an extension"))?;
-        let data = extensions.vector::<2>().ok_or(cut("an extension"))?;
+        let kind = extensions.number::<2>().ok_or(Malformed::Cut("an extension"))?;
+        let data = extensions.vector::<2>().ok_or(Malformed::Cut("an extension"))?;
         let (word, bit) = (&mut seen[kind / 64], 1 << (kind % 64));
         if *word & bit != 0 {
             return Err(Malformed::ExtensionTwice(kind));

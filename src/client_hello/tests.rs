@@ -19,11 +19,11 @@ fn extension(kind: u16, data: &[u8]) -> Vec<u8> {
     [kind.to_be_bytes().as_slice(), &long(data)].concat()
 }
 
-fn sni(name: &[u8]) -> Vec<u8> {
+pub(crate) fn sni(name: &[u8]) -> Vec<u8> {
     extension(0, &long(&[&[0], long(name).as_slice()].concat()))
 }
 
-fn alpn(protocols: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn alpn(protocols: &[&[u8]]) -> Vec<u8> {
     extension(16, &long(&protocols.iter().flat_map(|name| short(name)).collect::<Vec<_>>()))
 }
 
@@ -55,7 +55,7 @@ fn with(extensions: &[Vec<u8>]) -> Vec<u8> {
     message(1, &[fixed(), long(&extensions.concat())].concat())
 }
 
-fn in_one_record(extensions: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn in_one_record(extensions: &[Vec<u8>]) -> Vec<u8> {
     records(&with(extensions), &[FRAGMENT_MAX])
 }
 

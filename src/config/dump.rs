@@ -11,8 +11,8 @@ use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
     AcceptBalance, Access, AccessFormat, AccessRules, Admin, AllDown, AtMaxconn, Balance, Check, CheckClose,
     Config, CpuAffinity, Dns, DnsName, EngineKind, Initial, Kind, Limits, Listener, LogFormat, LogOutput,
-    MatchOn, OnRemoved, OwnTimeouts, Passive, Pool, Probe, Process, Resolvers, Retry, Server, Source, Spread,
-    Step, Table, Tcp, WhenNoUpstream, name_in,
+    MatchOn, OnRemoved, OwnTimeouts, Passive, Pool, Probe, Process, Resolvers, Retry, Route, RouteTo, Server,
+    Source, Spread, Starttls, Step, Table, Tcp, WhenNoUpstream, name_in,
 };
 use crate::proxy_header::Version;
 
@@ -49,6 +49,7 @@ pub fn dump(config: &Config) -> String {
         }
         out.access_rules(&format!("[{path}.access]"), &listener.access);
         out.limits(&format!("[{path}.limits]"), &listener.limits);
+        listener.routes.iter().for_each(|route| out.route(&path, route, pools));
     }
     for pool in pools {
         out.pool(pool, pools);
@@ -200,7 +201,9 @@ impl Lines {
     fn listener(&mut self, listener: &Listener, pool: &Pool) {
         self.header(&format!("[listener.{}]", bare(&listener.name)));
         self.key("bind", array(&listener.bind));
-        self.key("pool", quoted(&pool.name));
+        if listener.routes.is_empty() {
+            self.key("pool", quoted(&pool.name));
+        }
         self.key("engine", quoted(listener.engine.map_or("inherit", EngineKind::name)));
         self.key("backlog", number_or("auto", listener.backlog));
         self.key("accept_balance", quoted(name_in(&AcceptBalance::NAMES, &listener.accept_balance)));
@@ -208,8 +211,28 @@ impl Lines {
         self.key("at_maxconn", quoted(name_in(&AtMaxconn::NAMES, &listener.at_maxconn)));
         let word = name_in(&WhenNoUpstream::NAMES, &listener.when_no_upstream);
         self.key("when_no_upstream", quoted(word));
+        self.key("server_speaks_first", listener.server_speaks_first);
+        self.key("max_client_hello", size(listener.max_client_hello.into()));
         if let Some(accept) = &listener.accept_proxy {
             self.accept_proxy(accept);
+        }
+    }
+
+    fn route(&mut self, listener: &str, route: &Route, pools: &[Pool]) {
+        self.header(&format!("[[{listener}.route]]"));
+        let mut condition = |key: &str, words: Vec<String>| {
+            if !words.is_empty() {
+                self.key(key, array(&words));
+            }
+        };
+        condition("sni", route.sni.iter().map(ToString::to_string).collect());
+        condition("alpn", route.alpn.clone());
+        condition("source", route.source.iter().map(ToString::to_string).collect());
+        self.key("starttls", quoted(name_in(&Starttls::NAMES, &route.starttls)));
+        self.key("default", route.default);
+        match route.to {
+            RouteTo::Pool(pool) => self.key("pool", quoted(&pools[pool].name)),
+            action => self.key("action", quoted(name_in(&RouteTo::NAMES, &action))),
         }
     }
 

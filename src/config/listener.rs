@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::{AcceptProxy, AccessRules, Address, EngineKind, Limits, OwnTimeouts, Tcp};
+use super::{AcceptProxy, AccessRules, Address, EngineKind, Limits, OwnTimeouts, Route, Tcp};
 
 /// `[listener.NAME]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,8 +11,14 @@ pub struct Listener {
     pub name: String,
     /// `bind`: at least one address.
     pub bind: Vec<Address>,
-    /// `pool`: an index into [`pools`](super::Config::pools).
+    /// `pool`: an index into [`pools`](super::Config::pools). With routes, where the last of them leads that has a pool.
     pub pool: usize,
+    /// `route`: the first that takes a client decides; none: every client gets `pool`.
+    pub routes: Vec<Route>,
+    /// `server_speaks_first`: nothing waits for a client's first bytes.
+    pub server_speaks_first: bool,
+    /// `max_client_hello`: a hello's bytes, with the headers of its records; 1 KiB to 64 KiB.
+    pub max_client_hello: u32,
     /// `engine`; `None` is `"inherit"`, the process's.
     pub engine: Option<EngineKind>,
     /// `backlog`; `None` is `"auto"`, the system's somaxconn.
@@ -36,6 +42,9 @@ pub struct Listener {
     /// `[listener.NAME.limits]`
     pub limits: Limits,
 }
+
+/// `max_client_hello` that is not set: of today's clients hardly one has 2 KiB.
+pub(super) const MAX_CLIENT_HELLO: u32 = 16 << 10;
 
 /// `accept_balance`: which worker gets a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

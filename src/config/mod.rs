@@ -19,6 +19,7 @@ mod proxy;
 mod read;
 mod recover;
 mod report;
+mod route;
 mod sockets;
 mod tables;
 mod template;
@@ -44,6 +45,7 @@ pub use listener::{AcceptBalance, AtMaxconn, Listener, WhenNoUpstream};
 pub use pool::{OnRemoved, Origin, Pool, Server, ServerState, Source, given_name};
 pub use proxy::{AcceptProxy, ProxyTlvs, SendProxy, Untrusted};
 pub use report::{Place, Problem, Report};
+pub use route::{Asked, NamePattern, Route, RouteTo, Starttls};
 
 pub use tables::LEVELS;
 pub use template::{Field, Piece, Template};

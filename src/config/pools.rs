@@ -12,6 +12,7 @@ use super::admin::DraftAdmin;
 use super::health::DraftCheck;
 use super::proxy::AcceptProxy;
 use super::read::{At, Draft, Reader, Section, Value};
+use super::route::DraftRouting;
 use super::sockets::Edits;
 use super::tables::count_or;
 use super::value::{self, Fault, Parsed};
@@ -35,6 +36,7 @@ pub(super) struct DraftListener {
     name: String,
     bind: Vec<(Address, At)>,
     pool: Option<(String, At)>,
+    routing: DraftRouting,
     engine: Option<EngineKind>,
     backlog: Option<NonZeroU32>,
     accept_balance: AcceptBalance,
@@ -122,6 +124,7 @@ impl Reader {
             name: name_of(section),
             bind: Vec::new(),
             pool: None,
+            routing: self.routing(section),
             engine: None,
             backlog: None,
             accept_balance: AcceptBalance::LeastLoaded,
@@ -160,6 +163,7 @@ impl Reader {
                 "when_no_upstream" => self.set(&mut listener.when_no_upstream, value, |v| {
                     value::choice(v, &WhenNoUpstream::NAMES, &[])
                 }),
+                "route" | "server_speaks_first" | "max_client_hello" => {}
                 "accept_proxy" => listener.accept_proxy = self.accept_proxy(section, key, value),
                 "timeouts" => self.with(section, key, value, "listener.NAME.timeouts", |reader, section| {
                     listener.timeouts = reader.timeouts(section);
@@ -179,7 +183,9 @@ impl Reader {
             }
         }
         self.require(section, "bind", "write bind = [\"0.0.0.0:8080\"]");
-        self.require(section, "pool", "write pool = \"NAME\", the NAME of a [pool.NAME]");
+        if !section.keys.contains_key("route") {
+            self.require(section, "pool", "write pool = \"NAME\", the NAME of a [pool.NAME]");
+        }
         draft.listeners.push(listener);
     }
 
@@ -447,20 +453,28 @@ impl Reader {
             pools.iter().enumerate().map(|(index, pool)| (pool.name.as_str(), index)).collect();
         let mut listeners = Vec::new();
         for listener in draft.listeners {
-            let Some((name, at)) = listener.pool else { continue };
-            let Some(&pool) = indices.get(name.as_str()) else {
-                let near = known::nearest(&name, pools.iter().map(|pool| pool.name.as_str()));
-                let help = near.map_or_else(
-                    || format!("write a table [pool.{name}]"),
-                    |near| format!("did you mean {near:?}?"),
-                );
-                self.missing_table(at, Fault::new(format!("there is no pool {name:?}")).help(help));
-                continue;
+            let find = |reader: &mut Self, name: &str, at: At| {
+                let found = indices.get(name).copied();
+                if found.is_none() {
+                    let near = known::nearest(name, pools.iter().map(|pool| pool.name.as_str()));
+                    let help = near.map_or_else(
+                        || format!("write a table [pool.{name}]"),
+                        |near| format!("did you mean {near:?}?"),
+                    );
+                    reader.missing_table(at, Fault::new(format!("there is no pool {name:?}")).help(help));
+                }
+                found
             };
+            let own = listener.pool.and_then(|(name, at)| find(self, &name, at));
+            let (routes, last) = self.join_routes(listener.routing.routes, find);
+            let Some(pool) = own.or(last) else { continue };
             listeners.push(Listener {
                 name: listener.name,
                 bind: listener.bind.into_iter().map(|(addr, _)| addr).collect(),
                 pool,
+                routes,
+                server_speaks_first: listener.routing.server_speaks_first,
+                max_client_hello: listener.routing.max_client_hello,
                 engine: listener.engine,
                 backlog: listener.backlog,
                 accept_balance: listener.accept_balance,

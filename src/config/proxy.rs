@@ -160,7 +160,7 @@ impl Reader {
     }
 
     /// Refuses what is read and checked here and done nowhere yet. The tests of this room go on without it.
-    fn not_done_yet(&mut self, section: &Section<'_>, key: &str) {
+    pub(super) fn not_done_yet(&mut self, section: &Section<'_>, key: &str) {
         if let (false, Some(value)) = (cfg!(test), section.keys.get(key)) {
             let fault = Fault::not_yet(&format!("`{key}` in [{}]", section.path));
             self.problem(self.at(value.span().start), fault);

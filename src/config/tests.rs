@@ -16,6 +16,7 @@ mod health;
 mod names;
 mod pools;
 mod proxy;
+mod route;
 mod sockets;
 
 /// The least that a configuration needs; tests put their own lines before it.
@@ -188,6 +189,9 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             name: "web".to_owned(),
             bind: vec![ip("127.0.0.1:8080")],
             pool: 0,
+            routes: Vec::new(),
+            server_speaks_first: false,
+            max_client_hello: 16 << 10,
             engine: None,
             backlog: None,
             accept_balance: AcceptBalance::LeastLoaded,
@@ -341,6 +345,9 @@ server = [{ name = "x", addr = "10.0.0.1:9001" }]
         name: "a".to_owned(),
         bind: vec![ip("0.0.0.0:80"), ip("[::]:80"), Address::Handed("a".to_owned())],
         pool: 1,
+        routes: Vec::new(),
+        server_speaks_first: false,
+        max_client_hello: 16 << 10,
         engine: Some(EngineKind::IoUring),
         backlog: NonZeroU32::new(128),
         accept_balance: AcceptBalance::Reuseport,
@@ -624,8 +631,8 @@ fn errors_in_listeners() {
             "`connect` belongs in [defaults.timeouts] or [pool.NAME.timeouts]",
         ),
         (
-            "pool = \"web\"\nbind = [\"[::1]:1\"]\n[[listener.x.route]]\n",
-            "4:14 `route` in [listener.x]",
+            "pool = \"web\"\nbind = [\"[::1]:1\"]\n[listener.x.tls]\n",
+            "4:13 `tls` in [listener.x]",
             "not supported yet",
         ),
         ("pool = \"web\"\nbind = [\"[::1]:1\"]\nproxy_pass = \"x\"", "4:1 unknown key", "here it is `pool`"),

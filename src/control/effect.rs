@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::model::Effect;
-use crate::config::{Config, Listener, OnRemoved, Pool, Server, Tcp, duration_text};
+use crate::config::{Config, Listener, OnRemoved, Pool, Route, Server, Tcp, duration_text};
 
 /// How many connections there are.
 pub trait Counts {
@@ -189,6 +189,10 @@ fn listeners(old: &Config, new: &Config, counts: &impl Counts, out: &mut Vec<Str
     }
 }
 
+fn routing(listener: &Listener) -> (&[Route], bool, u32) {
+    (&listener.routes, listener.server_speaks_first, listener.max_client_hello)
+}
+
 fn changed_listener(old: &Listener, new: &Listener) -> Vec<String> {
     let mut changes = Vec::new();
     let missing = |from: &Listener, of: &Listener| {
@@ -216,6 +220,10 @@ fn changed_listener(old: &Listener, new: &Listener) -> Vec<String> {
     }
     if old.accept_proxy != new.accept_proxy {
         changes.push("accept_proxy changed, for new connections".to_owned());
+    }
+    if routing(old) != routing(new) {
+        changes
+            .push("routes, server_speaks_first or max_client_hello changed, for new connections".to_owned());
     }
     if old.when_no_upstream != new.when_no_upstream {
         changes.push("when_no_upstream changed".to_owned());
@@ -422,12 +430,17 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_the_proxy_protocol_are_named() {
+    fn what_is_made_of_first_bytes_is_named() {
         [
             (
                 "pool = \"web\"",
                 "pool = \"web\"\naccept_proxy = { from = [\"10.0.0.0/8\"] }",
                 "listener web: accept_proxy changed, for new connections; 0 of",
+            ),
+            (
+                "pool = \"web\"",
+                "route = [{ default = true, pool = \"web\" }]",
+                "listener web: routes, server_speaks_first or max_client_hello changed, for new",
             ),
             (
                 "[pool.web]",

@@ -101,6 +101,18 @@ impl Running {
         }
         out
     }
+
+    /// Waits for its end, which must be a failure, and gives what it wrote to its standard error.
+    pub(crate) fn fail(mut self, within: Duration) -> String {
+        let ended = self.group.wait(within);
+        let said = String::from_utf8_lossy(&whole(&self.output[1])).into_owned();
+        assert!(
+            ended.flatten().is_some_and(|code| code != 0),
+            "{} did not fail within {within:?}: {ended:?}. It said:\n{said}",
+            self.name
+        );
+        said
+    }
 }
 
 /// All that a file holds by now. Its position is that of the program which writes to it, and stays.

@@ -4,10 +4,11 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::super::{
-    Action, Address, Dns, Drain, Event, Keepalive, Log, Metrics, OnDown, Origin, Prefer, ProxyTlvs, Rate,
-    Resolver, Rule, SendProxy, Server, ServerState, Splice, TcpInfo, Timeouts, Uring, parse,
+    Action, Address, Dns, Drain, Event, Keepalive, Log, Metrics, NamePattern, OnDown, Origin, Prefer,
+    ProxyTlvs, Rate, Resolver, Rule, SendProxy, Server, ServerState, Splice, TcpInfo, Timeouts, Uring, parse,
 };
 use super::*;
+use crate::client_hello::ServerName;
 use crate::proxy_header::Versions;
 
 fn some_duration() -> impl Strategy<Value = Duration> {
@@ -306,6 +307,31 @@ fn some_accept_proxy() -> impl Strategy<Value = Option<AcceptProxy>> {
     ))
 }
 
+/// None, or one with conditions to the first pool and a default one.
+fn some_routes() -> impl Strategy<Value = Vec<Route>> {
+    let name = "[a-z0-9_-]{1,20}\\.example".prop_map(|name| ServerName::new(name.as_bytes()).unwrap());
+    let sni = (name, any::<bool>()).prop_map(|(name, is_exact)| {
+        let first = if is_exact { NamePattern::Exact(name) } else { NamePattern::Below(name) };
+        vec![first, NamePattern::Below(ServerName::new(b"other.example").unwrap())]
+    });
+    let alpn = prop::collection::hash_set("[ -~]{1,20}", 0..3).prop_map(Vec::from_iter);
+    let source = prop::collection::hash_set(some_network(), 0..3).prop_map(Vec::from_iter);
+    let starttls = prop::sample::select(Starttls::NAMES.map(|(_, starttls)| starttls).to_vec());
+    let last = prop::sample::select(vec![RouteTo::Pool(1), RouteTo::Reject, RouteTo::Close]);
+    let routes = (sni, alpn, source, starttls, last).prop_map(|(sni, alpn, source, starttls, last)| {
+        let none = Route {
+            sni: vec![],
+            alpn: vec![],
+            source: vec![],
+            starttls: Starttls::Off,
+            default: true,
+            to: last,
+        };
+        vec![Route { sni, alpn, source, starttls, default: false, to: RouteTo::Pool(0) }, none]
+    });
+    prop_oneof![Just(vec![]), routes]
+}
+
 fn some_passive() -> impl Strategy<Value = Passive> {
     (0..=1_000_000_u32, some_duration(), some_duration(), 1..=100_u8).prop_map(
         |(max_fails, one, other, max_ejected)| Passive {
@@ -412,7 +438,7 @@ fn some_config() -> impl Strategy<Value = Config> {
         limit(),
         some_access_rules(),
         some_limits(),
-        some_accept_proxy(),
+        (some_accept_proxy(), some_routes(), any::<bool>(), (1..=64_u32).prop_map(|kib| kib << 10)),
     );
     let parts = (
         some_process().boxed(),
@@ -431,16 +457,20 @@ fn some_config() -> impl Strategy<Value = Config> {
             (timeouts, tcp, retry),
             one,
             other,
-            (ip, path, handed, engine, backlog, maxconn, rules, limits, accept_proxy),
+            (ip, path, handed, engine, backlog, maxconn, rules, limits, first_bytes),
         ) = parts;
         let wait = backlog.is_none();
         let tcp_info = if wait { TcpInfo::Off } else { TcpInfo::Sample };
         let metrics =
             Metrics { tcp_info, tcp_info_sample_every: Duration::from_secs(1).max(process.drain.grace) };
+        let (accept_proxy, routes, speaks_first, max_client_hello) = first_bytes;
         let listener = Listener {
             name: other.name.clone(),
             bind: vec![(ip, 80).into(), path, (ip, 0).into(), handed],
-            pool: 1,
+            pool: if matches!(routes.last(), Some(route) if route.to != RouteTo::Pool(1)) { 0 } else { 1 },
+            server_speaks_first: speaks_first && routes.is_empty(),
+            routes,
+            max_client_hello,
             engine,
             backlog,
             accept_balance: if wait { AcceptBalance::LeastLoaded } else { AcceptBalance::Reuseport },
@@ -588,6 +618,8 @@ accept_balance = "least_loaded"
 maxconn = "off"
 at_maxconn = "wait"
 when_no_upstream = "rst"
+server_speaks_first = false
+max_client_hello = "16KiB"
 
 [listener."a.b".access]
 default = "allow"

@@ -12,7 +12,7 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
             let text = match path.as_str() {
                 "" => format!("{key} = 1979-05-27"),
                 "pool.x.check.steps" => format!("[pool.x.check]\nsteps = [{{ {key} = 1979-05-27 }}]"),
-                "pool.x.server" => format!("[[{path}]]\n{key} = 1979-05-27"),
+                "pool.x.server" | "listener.x.route" => format!("[[{path}]]\n{key} = 1979-05-27"),
                 _ => format!("[{path}]\n{key} = 1979-05-27"),
             };
             let errors = errors(&text);
@@ -38,13 +38,15 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         defaults.tcp.keepalive.idle \
         defaults.tcp.keepalive.interval defaults.tcp.keepalive.count defaults.retry.tries \
         defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.engine listener.NAME.backlog listener.NAME.accept_balance \
-        listener.NAME.maxconn listener.NAME.at_maxconn listener.NAME.when_no_upstream listener.NAME.accept_proxy listener.NAME.access listener.NAME.limits listener.NAME.timeouts listener.NAME.tcp \
+        listener.NAME.maxconn listener.NAME.at_maxconn listener.NAME.when_no_upstream listener.NAME.server_speaks_first listener.NAME.accept_proxy listener.NAME.max_client_hello listener.NAME.access listener.NAME.limits listener.NAME.route listener.NAME.timeouts listener.NAME.tcp \
         listener.NAME.timeouts.idle listener.NAME.timeouts.half_close listener.NAME.timeouts.max_lifetime listener.NAME.accept_proxy.from listener.NAME.accept_proxy.versions \
         listener.NAME.accept_proxy.untrusted listener.NAME.access.default \
         listener.NAME.access.rules listener.NAME.access.match_on listener.NAME.limits.per_source_conns \
         listener.NAME.limits.per_source_rate listener.NAME.limits.rate listener.NAME.limits.ipv6_prefix \
         listener.NAME.limits.table_size listener.NAME.limits.dry_run listener.NAME.limits.upload listener.NAME.limits.download listener.NAME.limits.per_source_rate.rate \
-        listener.NAME.limits.per_source_rate.burst pool.NAME.balance pool.NAME.server \
+        listener.NAME.limits.per_source_rate.burst listener.NAME.route.sni listener.NAME.route.alpn \
+        listener.NAME.route.starttls listener.NAME.route.pool listener.NAME.route.source listener.NAME.route.default \
+        listener.NAME.route.action pool.NAME.balance pool.NAME.server \
         pool.NAME.on_down pool.NAME.on_removed pool.NAME.drain_timeout pool.NAME.close_rate pool.NAME.all_down pool.NAME.slow_start pool.NAME.send_proxy pool.NAME.proxy_tlvs pool.NAME.source pool.NAME.queue \
         pool.NAME.check pool.NAME.passive pool.NAME.hash pool.NAME.timeouts pool.NAME.tcp pool.NAME.retry pool.NAME.timeouts.connect \
         pool.NAME.timeouts.connect_total pool.NAME.timeouts.queue pool.NAME.timeouts.idle pool.NAME.timeouts.half_close pool.NAME.queue.max \
