@@ -17,7 +17,7 @@ pub struct Listener {
     pub routes: Vec<Route>,
     /// `server_speaks_first`: nothing waits for a client's first bytes.
     pub server_speaks_first: bool,
-    /// `max_client_hello`: a hello's bytes, with the headers of its records; 1 KiB to 64 KiB.
+    /// `max_client_hello`: a hello's bytes, with the headers of its records; 1 KiB to 32 KiB.
     pub max_client_hello: u32,
     /// `engine`; `None` is `"inherit"`, the process's.
     pub engine: Option<EngineKind>,

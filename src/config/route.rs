@@ -202,7 +202,7 @@ impl Reader {
             }
         }
         if let Some(value) = section.keys.get("max_client_hello") {
-            let size = |v: &DeValue<'_>| value::size(v, 1 << 10..=64 << 10, "from 1KiB to 64KiB");
+            let size = |v: &DeValue<'_>| value::size(v, 1 << 10..=32 << 10, "from 1KiB to 32KiB");
             self.set(&mut routing.max_client_hello, value, size);
             if routing.max_client_hello != MAX_CLIENT_HELLO {
                 self.not_done_yet(section, "max_client_hello");

@@ -438,7 +438,7 @@ fn some_config() -> impl Strategy<Value = Config> {
         limit(),
         some_access_rules(),
         some_limits(),
-        (some_accept_proxy(), some_routes(), any::<bool>(), (1..=64_u32).prop_map(|kib| kib << 10)),
+        (some_accept_proxy(), some_routes(), any::<bool>(), (1..=32_u32).prop_map(|kib| kib << 10)),
     );
     let parts = (
         some_process().boxed(),

@@ -225,7 +225,7 @@ fn errors_of_routes_and_their_listener() {
         ("server_speaks_first = 1\npool = \"db\"".into(), "3:23 expected true or false", ""),
         (
             "max_client_hello = \"512KiB\"\npool = \"db\"".into(),
-            "3:20 expected a size from 1KiB to 64KiB",
+            "3:20 expected a size from 1KiB to 32KiB",
             "",
         ),
         ("max_client_hello = 4096\npool = \"db\"".into(), "3:20 expected a size", "a size has a unit"),
