@@ -97,6 +97,8 @@ pub struct Listener {
     pub timeouts: config::Timeouts,
     /// As [`config::Tcp::dead_peer`], for its clients.
     pub dead_peer: Option<Duration>,
+    /// As [`config::Tcp::rst_on_error`], for its clients.
+    pub rst_on_error: bool,
     /// When silent clients are probed.
     pub keepalive: Option<config::Keepalive>,
     /// Its connections, in all workers.
@@ -765,6 +767,7 @@ fn put_listener(
         accept_proxy: listener.accept_proxy.clone().map(Arc::new),
         timeouts,
         dead_peer: listener.tcp.dead_peer,
+        rst_on_error: listener.tcp.rst_on_error,
         keepalive: listener.tcp.keepalive,
         connections,
         waiting,

@@ -75,7 +75,10 @@ macro_rules! table {
                 client_half_closes_then_resets
                 server_half_closes_then_resets
                 stuck_client_resets
-                stuck_server_resets;
+                stuck_server_resets
+                without_rst_on_error_the_server_sees_the_end
+                without_rst_on_error_the_client_sees_the_end
+                rst_on_error_is_set_for_each_leg;
             stuck:
                 stuck_server
                 stuck_client

@@ -189,6 +189,7 @@ impl Lines {
         self.key("keepalive", keepalive.unwrap_or_else(|| quoted("off")));
         self.key("dead_peer", duration_or_off(tcp.dead_peer));
         self.key("user_timeout", duration_or_off(tcp.user_timeout));
+        self.key("rst_on_error", tcp.rst_on_error);
         self.key("congestion", quoted(tcp.congestion.as_deref().unwrap_or("")));
         let buffer = |bytes: Option<u32>| bytes.map_or_else(|| quoted("auto"), |bytes| size(bytes.into()));
         self.key("rcvbuf", buffer(tcp.rcvbuf));

@@ -554,6 +554,9 @@ pub struct Tcp {
     /// `user_timeout`: bytes that are not acknowledged for so long end the connection (`TCP_USER_TIMEOUT`, tcp(7)), those
     /// for a live peer that does not read too; `None` is `"off"`.
     pub user_timeout: Option<Duration>,
+    /// `rst_on_error`: a peer is reset when the other one has failed, so that it does not take a part for the whole; else it
+    /// gets FIN behind the last byte.
+    pub rst_on_error: bool,
     /// `congestion`: the name of a congestion control algorithm; `None` is `""`, the system's.
     pub congestion: Option<String>,
     /// `rcvbuf` in bytes (`SO_RCVBUF`, socket(7)); `None` is `"auto"`, as the kernel tunes it.
@@ -577,6 +580,7 @@ impl Default for Tcp {
             keepalive: Some(Keepalive::default()),
             dead_peer,
             user_timeout: None,
+            rst_on_error: true,
             congestion: None,
             rcvbuf: None,
             sndbuf: None,

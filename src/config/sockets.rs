@@ -95,6 +95,9 @@ impl Reader {
                     let read = self.take(value, |v| value::duration_or_off(v).and_then(only_on_linux));
                     edits.add(read, |tcp, it| tcp.user_timeout = it);
                 }
+                "rst_on_error" => {
+                    edits.add(self.take(value, value::boolean), |tcp, it| tcp.rst_on_error = it);
+                }
                 "congestion" => {
                     let read = self.take(value, |v| name(v, "\"cubic\"").and_then(only_on_linux));
                     edits.add(read, |tcp, it| tcp.congestion = it);

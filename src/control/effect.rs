@@ -109,6 +109,7 @@ fn settings(old: &Config, new: &Config, out: &mut Vec<String>) {
             ("defaults.retry.tries", retry.tries.to_string(), ""),
             ("defaults.retry.same_server_delay", duration_text(retry.same_server_delay), ""),
             ("defaults.tcp.dead_peer", limit(tcp.dead_peer), TOO),
+            ("defaults.tcp.rst_on_error", tcp.rst_on_error.to_string(), TOO),
             ("process.maxconn", number_or("auto", process.maxconn), ""),
             ("process.engine", process.engine.name().to_owned(), ""),
             ("process.engine_fallback", process.engine_fallback.to_string(), ""),
@@ -136,13 +137,14 @@ fn settings(old: &Config, new: &Config, out: &mut Vec<String>) {
 
 /// Socket options: those that hold from a connection's start.
 fn options(tcp: &Tcp) -> Tcp {
-    Tcp { dead_peer: None, ..tcp.clone() }
+    Tcp { dead_peer: None, rst_on_error: true, ..tcp.clone() }
 }
 
 /// What a listener or a pool has of its own and has changed. What is the default's, is told of there.
 fn own_tcp(old: (&Tcp, &Tcp), new: (&Tcp, &Tcp)) -> Option<&'static str> {
     let is_own = old.0 != old.1 || new.0 != new.1;
-    (is_own && old.0 != new.0).then_some("tcp changed, for new connections (dead_peer: for all)")
+    (is_own && old.0 != new.0)
+        .then_some("tcp changed, for new connections (dead_peer, rst_on_error: for all)")
 }
 
 fn number_or(word: &str, number: Option<NonZeroU32>) -> String {
@@ -392,11 +394,7 @@ mod tests {
                 "listener web: limits changed, for new connections (rates of bytes: for all that have one); 0 of",
             ),
             ("[pool.web]", "[pool.web]\nbalance = \"round_robin\"", "pool web: balance p2c -> round_robin"),
-            (
-                "[pool.web]",
-                "[pool.web.check]\n[pool.web]",
-                "pool web: check changed; servers stay up or down",
-            ),
+            ("[pool.web]", "[pool.web.check]\n[pool.web]", "pool web: check changed; servers stay"),
             (
                 "[pool.web]",
                 "[pool.web]\nslow_start = \"9s\"",
@@ -417,6 +415,11 @@ mod tests {
                 "10.0.0.9:1",
                 "db.example:1",
                 "server web/a added: db.example:1|server web/a removed (10.0.0.9:1): 3 go on",
+            ),
+            (
+                "[pool.web]",
+                "[defaults.tcp]\nrst_on_error = false\n[pool.web]",
+                "defaults.tcp.rst_on_error: true",
             ),
             ("[listener.pg]", "[dns]\nhold = \"9s\"\n[listener.pg]", "[dns] changed"),
             ("[listener.pg]", "[log]\nlevel = \"debug\"\n[listener.pg]", "log.level: info -> debug"),

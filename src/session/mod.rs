@@ -104,9 +104,13 @@ pub enum Order {
     Stop(End),
     /// Close both sockets; what was given to the kernel is still delivered. Answer: [`crate::engine::Event::Closed`].
     Close,
-    /// Close the sockets of a client for which there is no server, by FIN: what it has sent is thrown away, or the close
-    /// would be a reset. Answer: [`crate::engine::Event::Closed`].
-    Dismiss,
+    /// Close the socket of a peer that is not to see that the other one has failed, or is missing, by FIN: what it has sent
+    /// is thrown away, or the close would be a reset. The other one is reset. It must get everything first, as a spared
+    /// peer of [`Order::Reset`]. Answer: [`crate::engine::Event::Closed`].
+    Dismiss {
+        /// Which.
+        peer: Side,
+    },
     /// Reset both peers. Answer: [`crate::engine::Event::Closed`]. As long as the spared peer has not acknowledged
     /// everything, nothing is done and nothing answered, because a reset would destroy what is on its way:
     /// whoever spares a peer asks again.
@@ -197,6 +201,8 @@ struct Closing {
 #[derive(Debug)]
 struct Spare {
     side: Side,
+    /// It is to see FIN, and no reset.
+    by_fin: bool,
     /// When to look whether it has got everything, and the wait that led there.
     look: Tick,
     wait: Duration,
@@ -300,7 +306,7 @@ impl Session {
             (State::Relaying(..), Input::Ended { end, moved, unsent }) => {
                 Some(self.ended(end, moved, unsent, cx))
             }
-            (State::Closing(closing), Input::Deadline(_)) => Some(closing.reset(cx.now)),
+            (State::Closing(closing), Input::Deadline(_)) => Some(closing.close(cx.now)),
             (State::Closing(_), Input::Kill(_)) => Some(Order::Reset { spare: None }),
             _ => None,
         }
@@ -645,7 +651,7 @@ impl Session {
         self.leave_queue(cx);
         self.state = State::Closing(Closing { cause, moved: [0; 2], spare: None });
         match cx.snapshot.listener(self.listener).when_no_upstream {
-            WhenNoUpstream::Close if cause.is_want_of_server() => Order::Dismiss,
+            WhenNoUpstream::Close if cause.is_want_of_server() => Order::Dismiss { peer: Side::Client },
             _ => Order::Reset { spare: None },
         }
     }
@@ -655,7 +661,9 @@ impl Session {
         let (cause, spare) = match end {
             End::Clean => (Cause::Done, None),
             End::Reset { by, fault } => {
-                (failure(by, fault), (!unsent).then(|| Spare::new(by.other(), self.listener, cx)))
+                let by_fin = !self.resets_on_error(by.other(), cx.snapshot);
+                let spare = (!unsent).then(|| Spare::new(by.other(), by_fin, self.listener, cx));
+                (failure(by, fault), spare)
             }
             End::Idle => (Cause::IdleTimeout, None),
             End::HalfIdle { waiting_for: Side::Server } => (Cause::HalfCloseServer, None),
@@ -664,8 +672,7 @@ impl Session {
         };
         let order = match end {
             // A peer that has not taken what is held has had `half_close` for it.
-            End::Reset { .. } if unsent => Order::Reset { spare: None },
-            End::Reset { by, .. } => Order::Reset { spare: Some(by.other()) },
+            End::Reset { .. } => spare.as_ref().map_or(Order::Reset { spare: None }, Spare::order),
             // A part must not be taken for the whole.
             End::Idle | End::HalfIdle { .. } if unsent => Order::Reset { spare: None },
             End::Killed => Order::Reset { spare: None },
@@ -673,6 +680,14 @@ impl Session {
         };
         self.state = State::Closing(Closing { cause, moved, spare });
         order
+    }
+
+    /// Whether that peer is to see a reset when the other one has failed.
+    fn resets_on_error(&self, peer: Side, snapshot: &Snapshot) -> bool {
+        match (peer, self.server) {
+            (Side::Server, Some(server)) => snapshot.pool(snapshot.server(server).pool).tcp.rst_on_error,
+            _ => snapshot.listener(self.listener).rst_on_error,
+        }
     }
 }
 
@@ -695,28 +710,33 @@ fn failure(by: Side, fault: Fault) -> Cause {
 }
 
 impl Closing {
-    /// Asks for the reset once more; if it has to wait again, longer than before.
-    fn reset(&mut self, now: Tick) -> Order {
+    /// Asks for the same once more; if it has to wait again, longer than before.
+    fn close(&mut self, now: Tick) -> Order {
         // Whoever is not spared any more has no deadline either: one in the past would be due for ever.
         self.spare.take_if(|spare| spare.gives_up.is_some_and(|at| at <= now));
-        Order::Reset { spare: self.spare.as_mut().map(|spare| spare.look_later(now)) }
+        self.spare.as_mut().map_or(Order::Reset { spare: None }, |spare| spare.look_later(now))
     }
 }
 
 impl Spare {
-    fn new(side: Side, listener: ListenerId, cx: Context<'_>) -> Self {
+    fn new(side: Side, by_fin: bool, listener: ListenerId, cx: Context<'_>) -> Self {
         let half_close = cx.snapshot.listener(listener).timeouts.half_close();
         Self {
             side,
+            by_fin,
             look: cx.now.after(UNSENT_WAIT_MIN),
             wait: UNSENT_WAIT_MIN,
             gives_up: half_close.map(|limit| cx.now.after(limit)),
         }
     }
 
-    fn look_later(&mut self, now: Tick) -> Side {
+    fn look_later(&mut self, now: Tick) -> Order {
         self.wait = (self.wait * 2).min(UNSENT_WAIT_MAX);
         self.look = now.after(self.wait);
-        self.side
+        self.order()
+    }
+
+    fn order(&self) -> Order {
+        if self.by_fin { Order::Dismiss { peer: self.side } } else { Order::Reset { spare: Some(self.side) } }
     }
 }

@@ -1,5 +1,6 @@
 //! Lives of sessions, told from outside: inputs at given ticks, orders and deadlines that follow.
 
+mod closing;
 mod queueing;
 
 use std::net::Ipv4Addr;
@@ -676,9 +677,10 @@ fn lifetimes_are_spread_by_their_jitter_and_never_longer() {
 
 #[test]
 fn when_no_upstream_says_what_a_client_meets_that_gets_no_server() {
-    for (way, order) in
-        [(WhenNoUpstream::Rst, Order::Reset { spare: None }), (WhenNoUpstream::Close, Order::Dismiss)]
-    {
+    for (way, order) in [
+        (WhenNoUpstream::Rst, Order::Reset { spare: None }),
+        (WhenNoUpstream::Close, Order::Dismiss { peer: Side::Client }),
+    ] {
         let mut config = config(&[0]);
         config.listeners[0].when_no_upstream = way;
         let life = Life::new(&config);

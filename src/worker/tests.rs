@@ -105,7 +105,9 @@ impl Engine for Puppet {
             Order::Dial { .. } | Order::Queue | Order::Relay { .. } | Order::Grant { .. } => {}
             Order::Stop(end) => out.push_back(Event::Ended { key, end, moved: [1, 2], unsent: false }),
             Order::Reset { spare: Some(_) } if self.delivering => {}
-            Order::Close | Order::Dismiss | Order::Reset { .. } => out.push_back(Event::Closed { key }),
+            Order::Close | Order::Dismiss { .. } | Order::Reset { .. } => {
+                out.push_back(Event::Closed { key });
+            }
         }
     }
 

@@ -216,6 +216,54 @@ fn stuck_reader_resets(engine: &'static str, reader: Author) {
     });
 }
 
+pub(crate) fn without_rst_on_error_the_server_sees_the_end(engine: &'static str) {
+    resets_and_is_not_told_of(engine, Author::Client);
+}
+
+pub(crate) fn without_rst_on_error_the_client_sees_the_end(engine: &'static str) {
+    resets_and_is_not_told_of(engine, Author::Server);
+}
+
+/// The other end gets every byte and FIN, be it slow, or have it sent what nobody will read.
+fn resets_and_is_not_told_of(engine: &'static str, breaker: Author) {
+    let (stage, gate) = Stage::through(Config::new(engine).table("defaults.tcp", "rst_on_error = false"));
+    for (bytes, unread, pause) in [(0, 0, 0), (1_000, 100_000, 50), (MIB, 0, 50)] {
+        let [mut breaking, mut waiting] = relayed_pair(&stage, breaker);
+        waiting.send(unread);
+        let send = || {
+            breaking.send(bytes);
+            breaking.wait_until_delivered();
+            breaking.abort()
+        };
+        let read = || {
+            thread::sleep(Duration::from_millis(pause));
+            waiting.receive_slowly(16 * 1024, Duration::from_micros(500))
+        };
+        assert_eq!(at_once(send, read), (got(1, End::Left), End::Fin), "{bytes} bytes, {unread} unread");
+        assert_eq!(waiting.leave(), got(bytes, End::Fin));
+        assert_eq!(gate.access(stage.client()).cause, reset_by(breaker));
+    }
+}
+
+/// Servers learn that a client has failed, and clients do not learn it of servers.
+pub(crate) fn rst_on_error_is_set_for_each_leg(engine: &'static str) {
+    let (stage, gate) = Stage::through(Config::new(engine).table("listener.l.tcp", "rst_on_error = false"));
+    for (breaker, end) in [(Author::Client, End::Reset), (Author::Server, End::Fin)] {
+        let [breaking, mut waiting] = relayed_pair(&stage, breaker);
+        breaking.abort();
+        assert_eq!(waiting.receive_to_end(), end, "{breaker:?} has reset");
+        assert_eq!(gate.access(stage.client()).cause, reset_by(breaker));
+    }
+}
+
+/// As [`ordered_pair`], when a byte of the other end has arrived: nobody is being connected any more.
+fn relayed_pair(stage: &Stage, first: Author) -> [Peer; 2] {
+    let [mut one, mut other] = ordered_pair(stage, first);
+    other.send(1);
+    one.receive(1);
+    [one, other]
+}
+
 /// A pair with the end that `first` writes first.
 fn ordered_pair(stage: &Stage, first: Author) -> [Peer; 2] {
     let [client, server] = stage.pair();

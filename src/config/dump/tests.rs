@@ -143,12 +143,19 @@ fn some_defaults() -> impl Strategy<Value = (Timeouts, Tcp, Retry)> {
     let names = (option::of("[!-.0-~]{0,14}[a-z]"), option::of("[!-.0-~]{0,14}[a-z]"));
     let buffer = || option::of((4..=524_288_u32).prop_map(|kib| kib << 10));
     let marks = (option::of(0..=63_u8), any::<Option<NonZeroU32>>());
-    let tcp = (any::<bool>(), option::of(keepalive), (limit(), limit()), names, (buffer(), buffer()), marks);
+    let tcp = (
+        any::<bool>(),
+        option::of(keepalive),
+        (limit(), limit(), any::<bool>()),
+        names,
+        (buffer(), buffer()),
+        marks,
+    );
     let tcp = tcp.prop_map(
         |(
             nodelay,
             keepalive,
-            (dead_peer, user_timeout),
+            (dead_peer, user_timeout, rst_on_error),
             (congestion, interface),
             (rcvbuf, sndbuf),
             (dscp, mark),
@@ -157,6 +164,7 @@ fn some_defaults() -> impl Strategy<Value = (Timeouts, Tcp, Retry)> {
             keepalive,
             dead_peer,
             user_timeout,
+            rst_on_error,
             congestion,
             rcvbuf,
             sndbuf,
@@ -598,6 +606,7 @@ nodelay = true
 keepalive = { idle = "1m", interval = "10s", count = 6 }
 dead_peer = "1m"
 user_timeout = "off"
+rst_on_error = true
 congestion = ""
 rcvbuf = "auto"
 sndbuf = "auto"

@@ -33,7 +33,7 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         log.access.sample metrics.tcp_info metrics.tcp_info_sample_every dns.resolvers dns.ttl_min dns.ttl_max \
         dns.hold dns.timeout dns.tries dns.prefer defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \
         defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close defaults.timeouts.queue defaults.timeouts.max_lifetime defaults.timeouts.max_lifetime_jitter \
-        defaults.tcp.nodelay defaults.tcp.keepalive defaults.tcp.dead_peer defaults.tcp.user_timeout defaults.tcp.congestion \
+        defaults.tcp.nodelay defaults.tcp.keepalive defaults.tcp.dead_peer defaults.tcp.user_timeout defaults.tcp.rst_on_error defaults.tcp.congestion \
         defaults.tcp.rcvbuf defaults.tcp.sndbuf defaults.tcp.dscp defaults.tcp.mark defaults.tcp.interface \
         defaults.tcp.keepalive.idle \
         defaults.tcp.keepalive.interval defaults.tcp.keepalive.count defaults.retry.tries \

@@ -10,7 +10,7 @@ fn with(tables: &str) -> Config {
 #[test]
 fn a_listener_and_a_pool_have_their_own_options_over_the_defaults() {
     let config = with(
-        "[listener.web.tcp]\ncongestion = \"reno\"\nkeepalive = { count = 2 }\ndscp = 0\n\
+        "[listener.web.tcp]\ncongestion = \"reno\"\nkeepalive = { count = 2 }\ndscp = 0\nrst_on_error = false\n\
          [pool.web.tcp]\ncongestion = \"\"\nrcvbuf = \"64KiB\"\nmark = 0x10\nuser_timeout = \"5s\"\ninterface = \"lo\"\n\
          [pool.web.retry]\ntries = 9\n\
          [defaults.tcp]\nnodelay = false\ncongestion = \"cubic\"\nsndbuf = \"1MiB\"\nkeepalive = { idle = \"9s\", count = 8 }\n\
@@ -25,7 +25,13 @@ fn a_listener_and_a_pool_have_their_own_options_over_the_defaults() {
         ..Tcp::default()
     };
     let reno = Some("reno".to_owned());
-    let listeners = Tcp { congestion: reno, keepalive: keepalive(2), dscp: Some(0), ..defaults.clone() };
+    let listeners = Tcp {
+        congestion: reno,
+        keepalive: keepalive(2),
+        dscp: Some(0),
+        rst_on_error: false,
+        ..defaults.clone()
+    };
     let pools = Tcp {
         congestion: None,
         rcvbuf: Some(64 << 10),

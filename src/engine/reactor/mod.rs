@@ -116,6 +116,15 @@ pub struct Io<N: Net> {
     starved: bool,
 }
 
+impl<N: Net> Io<N> {
+    fn stream(&self, side: Side) -> Option<&N::Stream> {
+        match side {
+            Side::Client => Some(&self.client.stream),
+            Side::Server => self.server.as_ref().map(|server| &server.stream),
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Phase {
     /// The worker decides what comes next.
@@ -621,19 +630,17 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
                 }
             }
             Order::Close => return self.release(key, io, out),
-            Order::Dismiss => {
-                N::discard(&io.client.stream);
+            Order::Dismiss { peer } => {
+                io.stream(peer).inspect(|stream| N::discard(stream));
+                if io.stream(peer).is_some_and(N::is_delivering) {
+                    return;
+                }
+                io.stream(peer.other()).inspect(|stream| N::reset_on_close(stream));
                 return self.release(key, io, out);
             }
             Order::Reset { spare } => {
-                let spared = match spare {
-                    Some(Side::Client) => Some(&io.client),
-                    Some(Side::Server) => io.server.as_ref(),
-                    None => None,
-                };
-                if !mutant!(DeliveryCutByReset)
-                    && spared.is_some_and(|socket| N::is_delivering(&socket.stream))
-                {
+                let spared = spare.and_then(|side| io.stream(side));
+                if !mutant!(DeliveryCutByReset) && spared.is_some_and(N::is_delivering) {
                     return;
                 }
                 for socket in std::iter::once(&io.client).chain(&io.server) {
@@ -688,6 +695,6 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
     }
 
     fn paths(&self, io: &Io<N>) -> [Option<Path>; 2] {
-        [N::path(&io.client.stream), io.server.as_ref().and_then(|server| N::path(&server.stream))]
+        [Side::Client, Side::Server].map(|side| N::path(io.stream(side)?))
     }
 }

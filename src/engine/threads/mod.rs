@@ -98,6 +98,15 @@ pub struct Io {
     threads: u8,
 }
 
+impl Io {
+    fn stream(&self, side: Side) -> Option<&Stream> {
+        match side {
+            Side::Client => Some(&self.client),
+            Side::Server => self.server.as_deref(),
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Phase {
     /// The worker decides what comes next.
@@ -481,19 +490,17 @@ impl Engine for Threads {
             Order::Stop(End::Reset { by, fault }) => self.give_up(key, io, by, fault, out),
             Order::Stop(why) => self.stop(key, io, why, out),
             Order::Close => self.release(key, io, out),
-            Order::Dismiss => {
-                Os::discard(&io.client);
+            Order::Dismiss { peer } => {
+                io.stream(peer).inspect(|stream| Os::discard(stream));
+                if matches!(io.phase, Phase::Closing) || io.stream(peer).is_some_and(Os::is_delivering) {
+                    return;
+                }
+                io.stream(peer.other()).inspect(|stream| Os::reset_on_close(stream));
                 self.release(key, io, out);
             }
             Order::Reset { spare } => {
-                let spared = match spare {
-                    Some(Side::Client) => Some(&io.client),
-                    Some(Side::Server) => io.server.as_ref(),
-                    None => None,
-                };
-                if matches!(io.phase, Phase::Closing)
-                    || spared.is_some_and(|stream| Os::is_delivering(stream))
-                {
+                let spared = spare.and_then(|side| io.stream(side));
+                if matches!(io.phase, Phase::Closing) || spared.is_some_and(Os::is_delivering) {
                     return;
                 }
                 for stream in std::iter::once(&io.client).chain(&io.server) {
@@ -544,6 +551,6 @@ impl Engine for Threads {
     }
 
     fn paths(&self, io: &Io) -> [Option<Path>; 2] {
-        [Os::path(&io.client), io.server.as_ref().and_then(|server| Os::path(server))]
+        [Side::Client, Side::Server].map(|side| Os::path(io.stream(side)?))
     }
 }

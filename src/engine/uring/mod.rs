@@ -491,8 +491,12 @@ impl<R: Ring> Engine for Uring<R> {
                 }
             }
             Order::Close => self.release(key, io, out),
-            Order::Dismiss => {
-                R::Net::discard(&io.client);
+            Order::Dismiss { peer } => {
+                io.stream(peer).inspect(|stream| R::Net::discard(stream));
+                if matches!(io.phase, Phase::Closing) || io.stream(peer).is_some_and(R::Net::is_delivering) {
+                    return;
+                }
+                io.stream(peer.other()).inspect(|stream| R::Net::reset_on_close(stream));
                 self.release(key, io, out);
             }
             Order::Reset { spare } => {

@@ -414,7 +414,7 @@ fn plan(state: &State, new: &Config, sets: &Sets) -> Result<Sockets, bind::BindE
 
 /// What accepted sockets inherit from their listener.
 fn inherited(tcp: &Tcp) -> Tcp {
-    Tcp { dead_peer: None, ..tcp.clone() }
+    Tcp { dead_peer: None, rst_on_error: true, ..tcp.clone() }
 }
 
 impl Counts for Snapshot {
