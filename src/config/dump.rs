@@ -33,6 +33,7 @@ pub fn dump(config: &Config) -> String {
     out.key("format", quoted(name_in(&LogFormat::NAMES, &log.format)));
     out.access(access);
     out.header("[metrics]");
+    out.key("per_server", metrics.per_server);
     out.key("tcp_info", quoted(metrics.tcp_info.name()));
     out.key("tcp_info_sample_every", duration(metrics.tcp_info_sample_every));
     out.dns(dns);

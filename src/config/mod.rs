@@ -410,6 +410,8 @@ impl AccessFormat {
 /// `[metrics]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metrics {
+    /// `per_server`: `/metrics` tells of each server; else of pools only.
+    pub per_server: bool,
     /// `tcp_info`
     pub tcp_info: TcpInfo,
     /// `tcp_info_sample_every`: with `tcp_info = "sample"`, how often connections that are there are asked about; a second
@@ -419,7 +421,7 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { tcp_info: TcpInfo::Close, tcp_info_sample_every: Duration::from_secs(10) }
+        Self { per_server: true, tcp_info: TcpInfo::Close, tcp_info_sample_every: Duration::from_secs(10) }
     }
 }
 

@@ -175,6 +175,7 @@ impl Reader {
         let metrics = &mut draft.metrics;
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
+                "per_server" => self.set(&mut metrics.per_server, value, value::boolean),
                 "tcp_info" => {
                     self.set(&mut metrics.tcp_info, value, |v| value::choice(v, &TcpInfo::NAMES, &[]));
                 }

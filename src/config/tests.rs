@@ -162,7 +162,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             sample: 1.0,
         },
         dns: Dns::default(),
-        metrics: Metrics { tcp_info: TcpInfo::Close, tcp_info_sample_every: seconds(10) },
+        metrics: Metrics { per_server: true, tcp_info: TcpInfo::Close, tcp_info_sample_every: seconds(10) },
         timeouts: Timeouts {
             connect: Some(seconds(5)),
             connect_total: Some(seconds(10)),
@@ -392,7 +392,7 @@ fn errors_at_the_top() {
         ("include = [\"a.toml\"]", "1:11 `include` needs a file", ""),
         ("colour = 1", "1:1 unknown key `colour` before the first table", "known here: `config_version`, "),
         ("[proces]", "1:2 unknown table [proces]", "did you mean `process`?"),
-        ("[metrics]\nper_server = true", "2:1 `per_server` in [metrics] is not supported yet", ""),
+        ("[metrics]\nper_server = \"no\"", "2:14 expected true or false", ""),
         (
             "[metrics]\ntcp_info_sample_every = \"10ms\"",
             "2:25 samples are a second or more apart",

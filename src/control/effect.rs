@@ -114,6 +114,7 @@ fn settings(old: &Config, new: &Config, out: &mut Vec<String>) {
             ("process.engine", process.engine.name().to_owned(), ""),
             ("process.engine_fallback", process.engine_fallback.to_string(), ""),
             ("process.watch", process.watch.to_string(), ""),
+            ("metrics.per_server", metrics.per_server.to_string(), ""),
             ("metrics.tcp_info", metrics.tcp_info.name().to_owned(), ""),
             ("metrics.tcp_info_sample_every", format!("{:?}", metrics.tcp_info_sample_every), ""),
             ("log.level", log.level.as_str().to_ascii_lowercase(), ""),

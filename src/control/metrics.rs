@@ -47,16 +47,19 @@ impl Format {
     }
 }
 
-/// All metrics.
+/// All metrics; those of each server only if that is wanted.
 #[must_use]
-pub fn render(status: &Status, format: Format) -> String {
+pub fn render(status: &Status, per_server: bool, format: Format) -> String {
     let mut page = Page { format, text: String::new() };
     process(&mut page, status);
     listeners(&mut page, &status.listeners);
     pools(&mut page, &status.pools);
-    servers(&mut page, &status.pools);
+    upstream_connections(&mut page, &status.pools, per_server);
+    if per_server {
+        servers(&mut page, &status.pools);
+    }
     names(&mut page, &status.names);
-    paths(&mut page, status);
+    paths(&mut page, status, per_server);
     workers(&mut page, &status.workers);
     if format == Format::OpenMetrics {
         page.text.push_str("# EOF\n");
@@ -173,6 +176,18 @@ fn pools(page: &mut Page, pools: &[Pool]) {
     page.family(histogram("seconds"), "queue_seconds", help, times);
 }
 
+/// By server, or by pool. What only grows has no such sum: it would fall when a server is removed, which is taken for a restart.
+fn upstream_connections(page: &mut Page, pools: &[Pool], per_server: bool) {
+    let counts = pools.iter().flat_map(|pool| {
+        pool.servers.iter().map(move |it| {
+            let names = [("pool", pool.name.as_str()), ("server", it.name.as_str())];
+            (labels(if per_server { &names } else { &names[..1] }), it.connections.into())
+        })
+    });
+    let help = "Connections to the server now, those that are being made included.";
+    page.family(gauge(""), "upstream_connections", help, counts);
+}
+
 fn servers(page: &mut Page, pools: &[Pool]) {
     let all = || pools.iter().flat_map(|pool| pool.servers.iter().map(move |server| (pool, server)));
     let each = |value: fn(&Server) -> Value| {
@@ -183,8 +198,6 @@ fn servers(page: &mut Page, pools: &[Pool]) {
             .filter(|(_, it)| !it.removed)
             .map(move |(pool, it)| (labels(&[("pool", &pool.name), ("server", &it.name)]), value(it)))
     };
-    let help = "Connections to the server now, those that are being made included.";
-    page.family(gauge(""), "upstream_connections", help, each(|it| it.connections.into()));
     let limited = all().filter(|(_, it)| !it.removed).filter_map(|(pool, it)| {
         Some((labels(&[("pool", &pool.name), ("server", &it.name)]), Value::from(it.maxconn?)))
     });
@@ -267,10 +280,10 @@ fn names(page: &mut Page, all: &[Name]) {
 }
 
 /// What the system told of the network on both sides: of clients by listener, of servers each.
-fn paths(page: &mut Page, status: &Status) {
+fn paths(page: &mut Page, status: &Status, per_server: bool) {
     let clients =
         status.listeners.iter().map(|it| (labels(&[("side", "client"), ("listener", &it.name)]), &it.paths));
-    let servers = status.pools.iter().flat_map(|pool| {
+    let servers = status.pools.iter().filter(|_| per_server).flat_map(|pool| {
         pool.servers
             .iter()
             .map(|it| (labels(&[("side", "server"), ("pool", &pool.name), ("server", &it.name)]), &it.paths))

@@ -26,6 +26,9 @@ pub trait Control: Send + Sync + 'static {
     /// The whole state now.
     fn status(&self) -> impl Future<Output = Status> + Send;
 
+    /// Whether metrics tell of each server: `metrics.per_server`.
+    fn has_metrics_per_server(&self) -> bool;
+
     /// The next live connections behind `after`, at most about a hundred; with the place to go on from, or none at the
     /// end. `with_paths` asks the kernel about both sides of each.
     fn connections(

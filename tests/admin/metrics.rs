@@ -63,6 +63,25 @@ fn the_state_is_told_in_both_formats() {
 }
 
 #[test]
+fn without_per_server_no_sample_is_of_a_server() {
+    let fake = fake();
+    fake.world(|world| world.per_server = false);
+    let served = Served::new(fake);
+    let page = served.tcp().get("/metrics").body;
+    let of_servers: Vec<&str> = page.lines().filter(|it| it.contains("server=\"")).collect();
+    assert_eq!(of_servers, Vec::<&str>::new());
+    // Three of each of three: two that are there, and one that was removed.
+    let pools: Vec<&str> = page.lines().filter(|it| it.starts_with("tidegate_upstream_")).collect();
+    assert_eq!(pools, ["tidegate_upstream_connections{pool=\"web\"} 9"]);
+    for line in [
+        "tidegate_queue_length{pool=\"web\"} 4",
+        "tidegate_tcp_retransmits_total{side=\"client\",listener=\"web\"} 7",
+    ] {
+        assert!(page.lines().any(|it| it == line), "{line}\n{page}");
+    }
+}
+
+#[test]
 fn no_sample_stands_there_twice() {
     let served = Served::new(fake());
     let page = served.tcp().get("/metrics").body;

@@ -25,6 +25,8 @@ pub(crate) struct World {
     pub(crate) status: Status,
     /// How the state has moved after so long.
     pub(crate) moved: fn(Status, Duration) -> Status,
+    /// What `metrics.per_server` says.
+    pub(crate) per_server: bool,
     /// How many live connections there are, and each by its number.
     pub(crate) connections: u32,
     pub(crate) connection: fn(u32) -> Connection,
@@ -47,9 +49,9 @@ pub(crate) struct Fake {
 impl Fake {
     pub(crate) fn new(status: Status, connections: u32, connection: fn(u32) -> Connection) -> Self {
         let moved = |status, _| status;
-        let (asked, changes) = (Filter::default(), Vec::new());
+        let (per_server, asked, changes) = (true, Filter::default(), Vec::new());
         Self {
-            world: Mutex::new(World { status, moved, connections, connection, asked, changes }),
+            world: Mutex::new(World { status, moved, per_server, connections, connection, asked, changes }),
             began: Instant::now(),
             change_takes: Duration::ZERO,
             states: AtomicUsize::new(0),
@@ -99,6 +101,10 @@ impl Control for Fake {
     async fn status(&self) -> Status {
         self.states.fetch_add(1, Ordering::Relaxed);
         self.world(|world| (world.moved)(world.status.clone(), self.began.elapsed()))
+    }
+
+    fn has_metrics_per_server(&self) -> bool {
+        self.world(|world| world.per_server)
     }
 
     async fn connections(

@@ -469,8 +469,11 @@ fn some_config() -> impl Strategy<Value = Config> {
         ) = parts;
         let wait = backlog.is_none();
         let tcp_info = if wait { TcpInfo::Off } else { TcpInfo::Sample };
-        let metrics =
-            Metrics { tcp_info, tcp_info_sample_every: Duration::from_secs(1).max(process.drain.grace) };
+        let metrics = Metrics {
+            per_server: wait,
+            tcp_info,
+            tcp_info_sample_every: Duration::from_secs(1).max(process.drain.grace),
+        };
         let (accept_proxy, routes, speaks_first, max_client_hello) = first_bytes;
         let listener = Listener {
             name: other.name.clone(),
@@ -580,6 +583,7 @@ skip_empty = true
 sample = 1.0
 
 [metrics]
+per_server = true
 tcp_info = "close"
 tcp_info_sample_every = "10s"
 

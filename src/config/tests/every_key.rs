@@ -30,7 +30,7 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         process.drain process.uring process.drain.grace process.drain.idle_first process.drain.spread process.drain.hard_stop \
         process.uring.entries process.uring.buffers process.uring.multishot admin.socket admin.socket_mode admin.http admin.http_token_file admin.http_write log.level log.output log.format log.access log.access.output \
         log.access.format log.access.template log.access.events log.access.update_every log.access.skip_empty \
-        log.access.sample metrics.tcp_info metrics.tcp_info_sample_every dns.resolvers dns.ttl_min dns.ttl_max \
+        log.access.sample metrics.per_server metrics.tcp_info metrics.tcp_info_sample_every dns.resolvers dns.ttl_min dns.ttl_max \
         dns.hold dns.timeout dns.tries dns.prefer defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \
         defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close defaults.timeouts.queue defaults.timeouts.max_lifetime defaults.timeouts.max_lifetime_jitter \
         defaults.tcp.nodelay defaults.tcp.keepalive defaults.tcp.dead_peer defaults.tcp.user_timeout defaults.tcp.rst_on_error defaults.tcp.congestion \

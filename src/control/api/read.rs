@@ -59,7 +59,8 @@ pub(super) async fn metrics<C: Control>(State(app): State<Arc<App<C>>>, headers:
     };
     let text = kept.get(METRICS_AGE, async {
         let status = app.status().await?;
-        elsewhere(move || metrics::render(&status, format).into()).await
+        let per_server = app.control.has_metrics_per_server();
+        elsewhere(move || metrics::render(&status, per_server, format).into()).await
     });
     Ok(content(format.content_type(), text.await?))
 }

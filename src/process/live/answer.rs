@@ -22,6 +22,10 @@ impl Control for Live {
         self.state_now().await
     }
 
+    fn has_metrics_per_server(&self) -> bool {
+        self.published.current().metrics.per_server
+    }
+
     async fn connections(
         &self,
         filter: &Filter,
