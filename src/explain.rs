@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::balance::{Balancer, Pick};
+use crate::balance::{Balancer, BySource, Pick};
 use crate::config::{self, Config, Listener, ServerState, WhenNoUpstream};
 use crate::control::model::{Access, ExplainedServer, Explanation, Outcome, Question, Refusal, RefusalKind};
 use crate::snapshot::{Health, Pool, Server, ServerId, Snapshot};
@@ -143,7 +143,7 @@ fn access(listener: &Listener, source: Option<IpAddr>) -> Access {
 
 /// The pick that would be made, on a copy of what it would change.
 fn pick(pool: &Pool, snapshot: &Snapshot, source: Option<IpAddr>, now: Tick) -> Pick {
-    pool.choice.copy().pick(&[], now.0, source, &snapshot.loads(now))
+    pool.choice.clone().pick(&[], now.0, source, &snapshot.loads(now))
 }
 
 /// How often each server is drawn, by its id, where chance decides.
@@ -218,7 +218,7 @@ impl Scene<'_> {
             Balancer::LeastConnections(_) => format!("as many for its weight, or more: {has}"),
             Balancer::First(_) if is_chosen => format!("the first that has room: {has}"),
             Balancer::First(_) => "one before it has room".to_owned(),
-            Balancer::BySource(_) => self.by_source(id, is_chosen),
+            Balancer::BySource(table) => self.by_source(table, id, is_chosen),
             Balancer::Random(_) => self.drawn(id, is_chosen, &has),
             Balancer::TwoChoices(_) | Balancer::LeastTime(_) => {
                 let reach = server.reach.as_ref().and_then(|reach| reach.mean_ms(self.now));
@@ -256,12 +256,11 @@ impl Scene<'_> {
         }
     }
 
-    fn by_source(&self, id: ServerId, is_chosen: bool) -> String {
+    fn by_source(&self, table: &BySource, id: ServerId, is_chosen: bool) -> String {
         let Some(source) = self.source else {
             return "a client without an address may go anywhere".to_owned();
         };
-        let home = self.pool.choice.copy().pick(&[], 0, Some(source), &|_| Some(0));
-        match (home == Pick::Server(id), is_chosen) {
+        match (table.home(source) == Some(id), is_chosen) {
             (true, true) => format!("{source} belongs to it"),
             (true, false) => {
                 format!("{source} belongs to it, but it has as many connections as bounded_load lets it have")

@@ -11,7 +11,7 @@
 //! | `lab` | the same workloads over every engine and over others' proxies, and the report (feature `lab`, Linux) |
 //! | [`process`] | start-up, signals, the end: what happens once in a process |
 //! | [`explain`] | why a client gets the server that it gets |
-//! | [`control`] | what a running process is asked: status, reload, drain, kill; for people and for programs |
+//! | [`control`] | what a running process is asked: status, reload, drain, kill; what it asks: checks, names |
 //! | [`worker`] | one share-nothing loop per CPU: table, timers, admission |
 //! | [`logging`] | log lines and access records leave through here, never blocking a worker |
 //! | [`engine`] | how the kernel is asked to move bytes |

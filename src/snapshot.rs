@@ -456,9 +456,8 @@ impl Snapshot {
         let before = self.pools.get(usize::from(id.0)).map(|pool| &pool.choice);
         let among = |serving: Serving, before| {
             let weight = |id| if serving.takes(server(id)) { server(id).weight } else { 0 };
-            let weights: Vec<_> = members.iter().map(|(id, step)| (weight(*id), *step)).collect();
-            let ids = members.iter().map(|(id, _)| *id);
-            balancer(pool.balance, &ids.zip(health::shares(&weights)).collect::<Vec<_>>(), servers, before)
+            let weights: Vec<_> = members.iter().map(|(id, step)| (*id, weight(*id), *step)).collect();
+            balancer(pool.balance, &weights, servers, before)
         };
         let has_backups = all.iter().any(|server| Serving::Backups.takes(server));
         let with_backups = serving == Serving::Servers && has_backups;
@@ -531,13 +530,17 @@ impl Snapshot {
     }
 }
 
-/// Chooses among `members` of `servers`; what was there `before` and fits goes on: who had the last turn, or a table.
+/// Chooses among `weights` of `servers`, each at a step of its slow start; what was there `before` and fits goes on: who had the
+/// last turn, or a table.
 fn balancer(
     balance: config::Balance,
-    members: &[(ServerId, u16)],
+    weights: &[(ServerId, u16, u32)],
     servers: &[Server],
     before: Option<&Balancer>,
 ) -> Balancer {
+    let steps: Vec<_> = weights.iter().map(|(_, weight, step)| (*weight, *step)).collect();
+    let members: Vec<_> = weights.iter().map(|(id, ..)| *id).zip(health::shares(&steps)).collect();
+    let members = &*members;
     match balance {
         config::Balance::TwoChoices => Balancer::TwoChoices(TwoChoices::new(members)),
         config::Balance::Random => Balancer::Random(TwoChoices::new(members)),
@@ -552,7 +555,10 @@ fn balancer(
             })
         }
         config::Balance::Source(spread) => {
-            let named = || members.iter().map(|(id, weight)| (*id, *weight, &*servers[id.0 as usize].name));
+            // A step of a slow start is a twentieth.
+            let weight = |weight: u16, step| u32::from(weight) * step;
+            let name = |id: ServerId| &*servers[id.0 as usize].name;
+            let named = || weights.iter().map(|(id, own, step)| (*id, weight(*own, *step), name(*id)));
             Balancer::BySource(match before {
                 Some(Balancer::BySource(before)) if before.is_over(named(), spread) => Arc::clone(before),
                 _ => Arc::new(BySource::new(named(), spread)),
@@ -579,6 +585,10 @@ pub struct Now<'a> {
 impl Loads for Now<'_> {
     fn load(&self, server: ServerId) -> Option<u32> {
         self.snapshot.server(server).connections.below()
+    }
+
+    fn connections(&self, server: ServerId) -> u32 {
+        self.snapshot.server(server).connections.count()
     }
 
     fn reach_ms(&self, server: ServerId) -> Option<f32> {

@@ -1,6 +1,6 @@
 //! The first server of the list that has room.
 
-use super::{Pick, ServerId};
+use super::{Pick, ServerId, first_of};
 
 /// Fills one server after the other, so that those at the end of the list can rest.
 #[derive(Clone, Debug)]
@@ -19,9 +19,7 @@ impl First {
     /// The first server that is not in `tried` and has room.
     #[must_use]
     pub fn pick(&self, tried: &[ServerId], has_room: impl Fn(ServerId) -> bool) -> Pick {
-        let mut left = self.servers.iter().copied().filter(|server| !tried.contains(server)).peekable();
-        let none = if left.peek().is_some() { Pick::Full } else { Pick::None };
-        left.find(|server| has_room(*server)).map_or(none, Pick::Server)
+        first_of(self.servers.iter().copied(), tried, has_room)
     }
 }
 

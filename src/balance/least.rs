@@ -1,15 +1,13 @@
 //! The server with the fewest connections for its weight, of all.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use super::{Pick, ServerId};
+use super::{Cursor, Pick, ServerId};
 
 /// Looks at every server; those with equally few take turns.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[repr(align(64))]
 pub struct LeastConnections {
     /// Where the next pick begins to look.
-    cursor: AtomicU32,
+    cursor: Cursor,
     servers: Box<[(ServerId, u16)]>,
 }
 
@@ -18,28 +16,17 @@ impl LeastConnections {
     #[must_use]
     pub fn new(servers: &[(ServerId, u16)]) -> Self {
         let servers = servers.iter().copied().filter(|(_, weight)| *weight > 0).collect();
-        Self { cursor: AtomicU32::new(0), servers }
-    }
-
-    /// One that goes on where this one is, on its own.
-    #[must_use]
-    pub fn copy(&self) -> Self {
-        let cursor = AtomicU32::new(self.cursor.load(Ordering::Relaxed));
-        Self { cursor, servers: self.servers.clone() }
+        Self { cursor: Cursor::default(), servers }
     }
 
     /// The server that is not in `tried` and has the fewest connections for its weight. `load` tells them, with those that
     /// are being made, or `None` when the server is full.
     #[must_use]
     pub fn pick(&self, tried: &[ServerId], load: impl Fn(ServerId) -> Option<u32>) -> Pick {
-        if self.servers.is_empty() {
-            return Pick::None;
-        }
-        let start = self.cursor.fetch_add(1, Ordering::Relaxed) as usize % self.servers.len();
-        let (before, from) = self.servers.split_at(start);
         let mut none = Pick::None;
         let mut best: Option<(ServerId, u64, u64)> = None;
-        for (server, weight) in from.iter().chain(before).filter(|(server, _)| !tried.contains(server)) {
+        for (server, weight) in self.cursor.turn(&self.servers).filter(|(server, _)| !tried.contains(server))
+        {
             none = Pick::Full;
             let Some(load) = load(*server) else { continue };
             // Connections after this one, for each unit of weight, compared without dividing.

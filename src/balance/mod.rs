@@ -17,6 +17,7 @@ pub use two_choices::TwoChoices;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -28,8 +29,8 @@ pub const TRIED_MAX: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServerId(pub u32);
 
-/// How a pool chooses among its servers.
-#[derive(Debug)]
+/// How a pool chooses among its servers. A clone goes on where this one is, on its own: what it picks changes nothing for others.
+#[derive(Clone, Debug)]
 pub enum Balancer {
     /// Weighted round robin, shared by all workers.
     RoundRobin(Rotate),
@@ -51,6 +52,11 @@ pub enum Balancer {
 pub trait Loads {
     /// A server's connections, those that are being made included; `None` when it is full.
     fn load(&self, server: ServerId) -> Option<u32>;
+
+    /// A server's connections when it is full, too.
+    fn connections(&self, server: ServerId) -> u32 {
+        self.load(server).unwrap_or(0)
+    }
 
     /// How long it takes to reach it, in milliseconds; `None` when that is not known.
     fn reach_ms(&self, _: ServerId) -> Option<f32> {
@@ -76,20 +82,6 @@ pub enum Pick {
 }
 
 impl Balancer {
-    /// One that goes on where this one is, on its own: what it picks changes nothing for others.
-    #[must_use]
-    pub fn copy(&self) -> Self {
-        match self {
-            Self::RoundRobin(rotate) => Self::RoundRobin(rotate.copy()),
-            Self::TwoChoices(choices) => Self::TwoChoices(choices.clone()),
-            Self::Random(shares) => Self::Random(shares.clone()),
-            Self::LeastConnections(least) => Self::LeastConnections(least.copy()),
-            Self::LeastTime(choices) => Self::LeastTime(choices.clone()),
-            Self::First(first) => Self::First(first.clone()),
-            Self::BySource(table) => Self::BySource(Arc::clone(table)),
-        }
-    }
-
     /// The next server for `client` that is not in `tried` (at most [`TRIED_MAX`]) and not full. `seed` differs from pick to
     /// pick.
     #[must_use]
@@ -103,9 +95,39 @@ impl Balancer {
             Self::LeastConnections(least) => least.pick(tried, load),
             Self::LeastTime(choices) => choices.pick_sooner(tried, random(seed), loads),
             Self::First(first) => first.pick(tried, has_room),
-            Self::BySource(table) => table.pick(tried, (client, seed), load),
+            Self::BySource(table) => table.pick(tried, (client, seed), loads),
         }
     }
+}
+
+/// Where the next pick begins to look; all workers share it.
+#[derive(Debug, Default)]
+struct Cursor(AtomicU32);
+
+impl Clone for Cursor {
+    fn clone(&self) -> Self {
+        Self(AtomicU32::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+impl Cursor {
+    /// All of `table` once, from where it is the turn.
+    fn turn<'a, T>(&self, table: &'a [T]) -> impl Iterator<Item = &'a T> {
+        let turn = self.0.fetch_add(1, Ordering::Relaxed) as usize;
+        let (before, from) = table.split_at(turn.checked_rem(table.len()).unwrap_or(0));
+        from.iter().chain(before)
+    }
+}
+
+/// The first of `servers` that is not in `tried` and has room.
+fn first_of(
+    servers: impl Iterator<Item = ServerId>,
+    tried: &[ServerId],
+    has_room: impl Fn(ServerId) -> bool,
+) -> Pick {
+    let mut left = servers.filter(|server| !tried.contains(server)).peekable();
+    let none = if left.peek().is_some() { Pick::Full } else { Pick::None };
+    left.find(|server| has_room(*server)).map_or(none, Pick::Server)
 }
 
 /// 64 bits that look random and follow from `seed`, so that a run can be repeated.

@@ -2,9 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Pick, ServerId};
+use super::{Cursor, Pick, ServerId, first_of};
 
 /// The longest table. Weights whose cycle is longer are scaled to it, which shifts the share of a server
 /// by less than one connection in this many.
@@ -14,10 +13,10 @@ const TABLE_MAX: u64 = 16_384;
 ///
 /// The order is that of earliest deadline first: the `k`-th turn of a server of weight `w` is due at
 /// `(k + ½) / w` of the cycle. For equal weights this is plain round robin, in the order of the file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[repr(align(64))]
 pub struct Rotate {
-    cursor: AtomicU32,
+    cursor: Cursor,
     table: Box<[ServerId]>,
 }
 
@@ -42,33 +41,19 @@ impl Rotate {
             table.push(servers[next.index].0);
             due.push(Reverse(Due { odd: next.odd + 2, ..next }));
         }
-        Self { cursor: AtomicU32::new(0), table: table.into_boxed_slice() }
-    }
-
-    /// One that goes on where this one is, on its own.
-    #[must_use]
-    pub fn copy(&self) -> Self {
-        Self { cursor: AtomicU32::new(0), table: self.table.clone() }.after(self)
+        Self { cursor: Cursor::default(), table: table.into_boxed_slice() }
     }
 
     /// Goes on where `other` is, so that a reload gives nobody two turns.
     #[must_use]
     pub fn after(self, other: &Self) -> Self {
-        self.cursor.store(other.cursor.load(Ordering::Relaxed), Ordering::Relaxed);
-        self
+        Self { cursor: other.cursor.clone(), ..self }
     }
 
     /// The next server that is not in `tried` and has room.
     #[must_use]
     pub fn pick(&self, tried: &[ServerId], has_room: impl Fn(ServerId) -> bool) -> Pick {
-        if self.table.is_empty() {
-            return Pick::None;
-        }
-        let start = self.cursor.fetch_add(1, Ordering::Relaxed) as usize % self.table.len();
-        let (before, from) = self.table.split_at(start);
-        let mut left = from.iter().chain(before).filter(|server| !tried.contains(server)).peekable();
-        let none = if left.peek().is_some() { Pick::Full } else { Pick::None };
-        left.copied().find(|server| has_room(*server)).map_or(none, Pick::Server)
+        first_of(self.cursor.turn(&self.table).copied(), tried, has_room)
     }
 }
 

@@ -5,8 +5,8 @@
 //!
 //! - Maglev: Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer" (NSDI 2016), 3.4. One access
 //!   finds the server; shares are even to a few in a thousand; a few clients of other servers move, too.
-//! - Ring: Karger et al., "Consistent Hashing and Random Trees" (STOC 1997). Not one client of another server moves;
-//!   shares differ by some ten in a hundred, and a search finds the server.
+//! - Ring: Karger et al., "Consistent Hashing and Random Trees" (STOC 1997). Not one client of another server moves,
+//!   whatever the weights; shares differ by some ten in a hundred, and a search finds the server.
 //!
 //! With a bound no server gets more than so many times its share, and who finds one full goes to the next in the table:
 //! Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads" (SODA 2018).
@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use twox_hash::XxHash3_64;
 
-use super::{Pick, ServerId, random};
+use super::{Loads, Pick, ServerId, random};
 use crate::config::{Spread, Table};
 
-/// Points of each server of average weight on a ring.
-const POINTS: u64 = 160;
+/// Points on a ring for a twentieth of weight: a server of weight 1 has 160.
+const POINTS: u64 = 8;
 /// The most points of all.
 const POINTS_MAX: u64 = 1 << 20;
 
@@ -28,7 +28,8 @@ const POINTS_MAX: u64 = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {
     server: ServerId,
-    weight: u16,
+    /// In twentieths.
+    weight: u32,
     name: String,
 }
 
@@ -50,9 +51,9 @@ pub struct BySource {
 }
 
 impl BySource {
-    /// A table over servers with their weights and names. A weight of 0 is left out.
+    /// A table over servers with their weights, in twentieths, and names. A weight of 0 is left out.
     #[must_use]
-    pub fn new<'a>(servers: impl IntoIterator<Item = (ServerId, u16, &'a str)>, spread: Spread) -> Self {
+    pub fn new<'a>(servers: impl IntoIterator<Item = (ServerId, u32, &'a str)>, spread: Spread) -> Self {
         let members = Self::members(servers);
         let (places, ends) = match spread.table {
             Table::Maglev(size) => (maglev(&members, size), Box::default()),
@@ -67,13 +68,13 @@ impl BySource {
     #[must_use]
     pub fn is_over<'a>(
         &self,
-        servers: impl IntoIterator<Item = (ServerId, u16, &'a str)>,
+        servers: impl IntoIterator<Item = (ServerId, u32, &'a str)>,
         spread: Spread,
     ) -> bool {
         self.spread == spread && self.members == Self::members(servers)
     }
 
-    fn members<'a>(servers: impl IntoIterator<Item = (ServerId, u16, &'a str)>) -> Box<[Member]> {
+    fn members<'a>(servers: impl IntoIterator<Item = (ServerId, u32, &'a str)>) -> Box<[Member]> {
         let taken = servers.into_iter().filter(|(_, weight, _)| *weight > 0);
         let mut members: Vec<Member> =
             taken.map(|(server, weight, name)| Member { server, weight, name: name.to_owned() }).collect();
@@ -82,20 +83,19 @@ impl BySource {
     }
 
     /// The server of that client. Where it is in `tried` or full, or has more than the bound, it is the next one in the
-    /// table; a client without an address is anywhere, by `seed`. `load` tells a server's connections, or `None` when it
-    /// is full.
+    /// table; a client without an address is anywhere, by `seed`.
     #[must_use]
     pub fn pick(
         &self,
         tried: &[ServerId],
         (client, seed): (Option<IpAddr>, u64),
-        load: impl Fn(ServerId) -> Option<u32>,
+        loads: &impl Loads,
     ) -> Pick {
         if self.places.is_empty() {
             return Pick::None;
         }
         let start = self.place(client.map_or_else(|| random(seed), |client| self.hash(client)));
-        let total = self.spread.bound.map(|bound| (bound, self.total(&load)));
+        let total = self.spread.bound.map(|bound| (bound, self.total(loads)));
         let is_light = |member: &Member, load: u32| {
             total.is_none_or(|(bound, total)| self.allows(member, load, bound, total))
         };
@@ -108,13 +108,20 @@ impl BySource {
         let mut heavy = None;
         for member in along.chain(all).filter(|member| !tried.contains(&member.server)) {
             none = Pick::Full;
-            match load(member.server) {
+            match loads.load(member.server) {
                 Some(load) if is_light(member, load) => return Pick::Server(member.server),
                 Some(_) => heavy = heavy.or(Some(member.server)),
                 None => {}
             }
         }
         heavy.map_or(none, Pick::Server)
+    }
+
+    /// The server that a client belongs to, however much that one has.
+    #[must_use]
+    pub fn home(&self, client: IpAddr) -> Option<ServerId> {
+        let place = self.places.get(self.place(self.hash(client)))?;
+        Some(self.members[*place as usize].server)
     }
 
     /// One more connection is within the bound of a server.
@@ -125,10 +132,10 @@ impl BySource {
     }
 
     /// Connections of all servers. To count them costs a look at each, so with many it is done for one pick of several.
-    fn total(&self, load: &impl Fn(ServerId) -> Option<u32>) -> u64 {
+    fn total(&self, loads: &impl Loads) -> u64 {
         let every = u32::try_from(self.members.len() / 16).unwrap_or(u32::MAX).saturating_add(1);
         if self.picks.fetch_add(1, Ordering::Relaxed).is_multiple_of(every) {
-            let total = self.members.iter().map(|member| u64::from(load(member.server).unwrap_or(0))).sum();
+            let total = self.members.iter().map(|member| u64::from(loads.connections(member.server))).sum();
             self.total.store(total, Ordering::Relaxed);
         }
         self.total.load(Ordering::Relaxed)
@@ -158,7 +165,7 @@ impl BySource {
 
 /// Each server in turn takes the next free place of its own permutation of the places; those of less weight sit turns out.
 fn maglev(members: &[Member], size: u32) -> Box<[u32]> {
-    let Some(heaviest) = members.iter().map(|member| u32::from(member.weight)).max() else {
+    let Some(heaviest) = members.iter().map(|member| member.weight).max() else {
         return Box::default();
     };
     const FREE: u32 = u32::MAX;
@@ -175,7 +182,7 @@ fn maglev(members: &[Member], size: u32) -> Box<[u32]> {
     let mut free = size;
     while free > 0 {
         for (index, (member, (next, step, saved))) in (0..).zip(members.iter().zip(&mut walks)) {
-            *saved += u32::from(member.weight);
+            *saved += member.weight;
             if *saved < heaviest || free == 0 {
                 continue;
             }
@@ -190,13 +197,14 @@ fn maglev(members: &[Member], size: u32) -> Box<[u32]> {
     places.into_boxed_slice()
 }
 
-/// Points by weight, in the order of their hashes.
+/// Points by weight, in the order of their hashes. How many a server has follows from its own weight alone: where others come
+/// and go, its own stay. Where they are too many in all, each has half as many, or a quarter, of its first ones.
 fn ring(members: &[Member]) -> (Box<[u32]>, Box<[u64]>) {
-    let weights: u64 = members.iter().map(|member| u64::from(member.weight)).sum();
-    let all = (POINTS * members.len() as u64).min(POINTS_MAX);
+    let all = POINTS * members.iter().map(|member| u64::from(member.weight)).sum::<u64>();
+    let halvings = (0..u64::BITS).find(|halvings| all >> halvings <= POINTS_MAX).unwrap_or(0);
     let mut points = Vec::new();
     for (index, member) in (0_u32..).zip(members) {
-        let own = (all * u64::from(member.weight) / weights).max(1);
+        let own = ((POINTS * u64::from(member.weight)) >> halvings).max(1);
         let hash = |point| XxHash3_64::oneshot_with_seed(point, member.name.as_bytes());
         points.extend((0..own).map(|point| (hash(point), index)));
     }

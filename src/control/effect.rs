@@ -116,7 +116,7 @@ fn settings(old: &Config, new: &Config, out: &mut Vec<String>) {
             ("process.watch", process.watch.to_string(), ""),
             ("metrics.per_server", metrics.per_server.to_string(), ""),
             ("metrics.tcp_info", metrics.tcp_info.name().to_owned(), ""),
-            ("metrics.tcp_info_sample_every", format!("{:?}", metrics.tcp_info_sample_every), ""),
+            ("metrics.tcp_info_sample_every", duration_text(metrics.tcp_info_sample_every), ""),
             ("log.level", log.level.as_str().to_ascii_lowercase(), ""),
         ]
     };
@@ -241,7 +241,9 @@ fn changed_listener(old: &Listener, new: &Listener) -> Vec<String> {
 fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<String>) {
     let name = &new.name;
     if old.balance != new.balance {
-        out.push(format!("pool {name}: balance {} -> {}", old.balance.name(), new.balance.name()));
+        let [was, is] = [old, new].map(|pool| pool.balance.name());
+        let what = if was == is { "hash changed".to_owned() } else { format!("balance {was} -> {is}") };
+        out.push(format!("pool {name}: {what}"));
     }
     if old.queue_max != new.queue_max {
         out.push(format!("pool {name}: queue.max {} -> {}", old.queue_max, new.queue_max));

@@ -55,8 +55,8 @@ impl Serving {
     }
 }
 
-/// What chooses.
-#[derive(Debug)]
+/// What chooses. A clone goes on where this one is, on its own.
+#[derive(Clone, Debug)]
 pub struct Choice {
     /// Among whom.
     pub serving: Serving,
@@ -67,13 +67,6 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// One that goes on where this one is, on its own.
-    #[must_use]
-    pub fn copy(&self) -> Self {
-        let backups = self.backups.as_ref().map(Balancer::copy);
-        Self { serving: self.serving, balancer: self.balancer.copy(), backups }
-    }
-
     /// As [`Balancer::pick`].
     #[must_use]
     pub fn pick(&self, tried: &[ServerId], seed: u64, client: Option<IpAddr>, loads: &impl Loads) -> Pick {

@@ -10,7 +10,7 @@ fn names(count: usize) -> Vec<String> {
 
 /// Servers of weight 1 whose ids are `first` and those after it.
 fn table(names: &[String], first: u32, spread: Spread) -> BySource {
-    BySource::new((first..).map(ServerId).zip(names).map(|(id, name)| (id, 1, name.as_str())), spread)
+    BySource::new((first..).map(ServerId).zip(names).map(|(id, name)| (id, 20, name.as_str())), spread)
 }
 
 fn client(number: u32) -> Option<IpAddr> {
@@ -18,7 +18,7 @@ fn client(number: u32) -> Option<IpAddr> {
 }
 
 fn picked(table: &BySource, client: Option<IpAddr>) -> u32 {
-    match table.pick(&[], (client, 0), |_| Some(0)) {
+    match table.pick(&[], (client, 0), &|_| Some(0)) {
         Pick::Server(server) => server.0,
         other => panic!("{other:?}"),
     }
@@ -59,13 +59,68 @@ fn a_server_that_leaves_takes_its_own_clients_along_and_few_others() {
     }
 }
 
+/// Clients of servers that stay as they are, and go to another one of those, of 100,000.
+fn moved(before: &[u32], after: &[u32]) -> usize {
+    let names = names(before.len());
+    let table = |weights: &[u32]| {
+        let servers = (0..).map(ServerId).zip(weights).zip(&names);
+        BySource::new(servers.map(|((id, weight), name)| (id, *weight, name.as_str())), RING)
+    };
+    let is_same = |server: u32| before[server as usize] == after[server as usize];
+    let (one, other) = (table(before), table(after));
+    let both = (0..CLIENTS).map(|number| (picked(&one, client(number)), picked(&other, client(number))));
+    both.filter(|(was, is)| was != is && is_same(*was) && is_same(*is)).count()
+}
+
+#[test]
+fn on_a_ring_no_client_moves_between_servers_that_stay_as_they_are() {
+    let cases: [(&[u32], &[u32]); 5] = [
+        (&[20, 20, 80], &[20, 20, 0]),
+        (&[40, 20, 20, 20], &[0, 20, 20, 20]),
+        // A slow start begins, goes on and ends.
+        (&[20, 20, 0], &[20, 20, 1]),
+        (&[20, 20, 1], &[20, 20, 2]),
+        (&[20, 20, 19], &[20, 20, 20]),
+    ];
+    for (before, after) in cases {
+        assert_eq!(moved(before, after), 0, "{before:?} -> {after:?}");
+    }
+}
+
+#[test]
+fn a_ring_has_a_million_points_at_most_and_weights_hold() {
+    let names = names(40);
+    let weights = |id: u32| if id == 0 { 20 * 20_000 } else { 20 * 10_000 };
+    let servers = (0..).map(ServerId).zip(&names).map(|(id, name)| (id, weights(id.0), name.as_str()));
+    let table = BySource::new(servers, RING);
+    assert!(table.places.len() as u64 <= POINTS_MAX && table.places.len() as u64 > POINTS_MAX / 2);
+    let of = |server| table.places.iter().filter(|place| **place == server).count();
+    assert_eq!(of(0) / of(1), 2);
+}
+
+#[test]
+fn a_bound_counts_the_connections_of_who_is_full_too() {
+    struct Full;
+    impl Loads for Full {
+        fn load(&self, server: ServerId) -> Option<u32> {
+            (server.0 > 0).then_some(10)
+        }
+        fn connections(&self, _: ServerId) -> u32 {
+            10
+        }
+    }
+    let table = table(&names(4), 0, Spread { bound: Some(125), ..MAGLEV });
+    let _ = table.pick(&[], (client(1), 0), &Full);
+    assert_eq!(table.total.load(Ordering::Relaxed), 40);
+}
+
 #[test]
 fn the_same_names_are_the_same_table_in_any_order_under_any_ids_and_for_ever() {
     for (spread, committed) in [(MAGLEV, [3, 3, 0, 3]), (RING, [4, 1, 4, 3])] {
         let names = names(5);
         let one = table(&names, 0, spread);
         let mut turned: Vec<_> =
-            (0..).map(ServerId).zip(&names).map(|(id, name)| (id, 1, name.as_str())).collect();
+            (0..).map(ServerId).zip(&names).map(|(id, name)| (id, 20, name.as_str())).collect();
         turned.reverse();
         let other = BySource::new(turned, spread);
         let later = table(&names, 900, spread);
@@ -83,14 +138,14 @@ fn the_same_names_are_the_same_table_in_any_order_under_any_ids_and_for_ever() {
 #[test]
 fn shares_follow_weights_and_weight_zero_has_none() {
     for spread in [MAGLEV, RING] {
-        let weights = [1_u16, 0, 4, 5];
+        let weights = [20_u32, 0, 80, 100];
         let names = names(4);
         let servers = (0..).map(ServerId).zip(weights).zip(&names);
         let table = BySource::new(servers.map(|((id, weight), name)| (id, weight, name.as_str())), spread);
         let mut shares = [0_u32; 4];
         (0..CLIENTS).for_each(|number| shares[picked(&table, client(number)) as usize] += 1);
         for (share, weight) in shares.iter().zip(weights) {
-            let due = CLIENTS / 10 * u32::from(weight);
+            let due = CLIENTS / 200 * weight;
             assert!(share.abs_diff(due) <= due / 4, "{:?}: {shares:?}", spread.table);
         }
     }
@@ -99,7 +154,8 @@ fn shares_follow_weights_and_weight_zero_has_none() {
 #[test]
 fn extreme_weights_end() {
     let names = names(3);
-    let servers = (0..).map(ServerId).zip([1, u16::MAX, u16::MAX]).zip(&names);
+    let servers =
+        (0..).map(ServerId).zip([20, 20 * u32::from(u16::MAX), 20 * u32::from(u16::MAX)]).zip(&names);
     let table = BySource::new(servers.map(|((id, weight), name)| (id, weight, name.as_str())), MAGLEV);
     assert!(table.places.iter().filter(|place| **place == 0).count() <= 2);
 }
@@ -125,16 +181,16 @@ fn who_was_tried_or_is_full_is_passed_over() {
         let table = table(&names(4), 0, spread);
         for number in 0..200 {
             let own = ServerId(picked(&table, client(number)));
-            let next = table.pick(&[own], (client(number), 0), |_| Some(0));
+            let next = table.pick(&[own], (client(number), 0), &|_| Some(0));
             assert!(matches!(next, Pick::Server(server) if server != own));
-            assert_eq!(table.pick(&[], (client(number), 0), |server| (server != own).then_some(0)), next);
+            assert_eq!(table.pick(&[], (client(number), 0), &|server| (server != own).then_some(0)), next);
         }
         let all = [0, 1, 2, 3].map(ServerId);
-        assert_eq!(table.pick(&all, (client(1), 0), |_| Some(0)), Pick::None);
-        assert_eq!(table.pick(&all[1..], (client(1), 0), |_| None), Pick::Full);
+        assert_eq!(table.pick(&all, (client(1), 0), &|_| Some(0)), Pick::None);
+        assert_eq!(table.pick(&all[1..], (client(1), 0), &|_| None), Pick::Full);
     }
-    assert_eq!(table(&[], 0, MAGLEV).pick(&[], (client(1), 0), |_| Some(0)), Pick::None);
-    assert_eq!(table(&[], 0, RING).pick(&[], (None, 7), |_| Some(0)), Pick::None);
+    assert_eq!(table(&[], 0, MAGLEV).pick(&[], (client(1), 0), &|_| Some(0)), Pick::None);
+    assert_eq!(table(&[], 0, RING).pick(&[], (None, 7), &|_| Some(0)), Pick::None);
 }
 
 #[test]
@@ -147,7 +203,8 @@ fn no_server_gets_more_than_the_bound_and_clients_of_light_ones_stay() {
     let mut stayed = 0;
     for number in 0..4_000_u32 {
         let one = client(if number % 4 < 3 { number % 8 } else { number });
-        let Pick::Server(server) = bounded.pick(&[], (one, 0), |server| Some(loads[server.0 as usize]))
+        let Pick::Server(server) =
+            bounded.pick(&[], (one, 0), &|server: ServerId| Some(loads[server.0 as usize]))
         else {
             panic!("there is room")
         };
@@ -163,6 +220,6 @@ fn no_server_gets_more_than_the_bound_and_clients_of_light_ones_stay() {
 fn a_client_without_an_address_is_anywhere() {
     let table = table(&names(8), 0, MAGLEV);
     let servers: std::collections::HashSet<Pick> =
-        (0..100).map(|seed| table.pick(&[], (None, seed), |_| Some(0))).collect();
+        (0..100).map(|seed| table.pick(&[], (None, seed), &|_| Some(0))).collect();
     assert_eq!(servers.len(), 8);
 }

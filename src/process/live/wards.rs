@@ -73,7 +73,7 @@ pub(super) struct Probing {
     /// The last one.
     pub(super) last: Option<Report>,
     pub(super) certificate: Seen,
-    /// By result: passed, failed, impossible.
+    /// By result: passed, failed, unable.
     pub(super) results: [Count; 3],
     pub(super) times: Times,
 }
