@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::balance::{Balancer, BySource, Pick};
-use crate::config::{self, Config, Listener, ServerState, WhenNoUpstream};
+use crate::config::{self, Config, ListAt, Listener, Origin, ServerState, WhenNoUpstream};
 use crate::control::model::{Access, ExplainedServer, Explanation, Outcome, Question, Refusal, RefusalKind};
 use crate::snapshot::{Health, Pool, Server, ServerId, Snapshot};
 use crate::tick::Tick;
@@ -94,17 +94,32 @@ fn origin(pool: &config::Pool, name: &str) -> String {
 /// The pool's names that stand for no server, as far as is known.
 fn unknown_names(pool: &config::Pool, members: &[(ServerId, &Server)]) -> Vec<ExplainedServer> {
     let is_known = |name: &str| members.iter().any(|(_, server)| config::given_name(&server.name) == name);
-    let unknown = pool.named.iter().filter(|named| !is_known(&named.name));
-    unknown
-        .map(|named| ExplainedServer {
-            name: named.name.clone(),
-            address: named.addr.to_string(),
-            origin: named.origin.to_string(),
-            chosen: false,
-            draws_percent: None,
-            why: "a name, of which no server is known".to_owned(),
-        })
-        .collect()
+    let unknown = pool.named.iter().filter(|named| !is_known(&named.name)).map(|named| {
+        (
+            named.name.clone(),
+            named.addr.to_string(),
+            named.origin.to_string(),
+            "a name, of which no server is known",
+        )
+    });
+    let has_none = |at: &&ListAt| !pool.servers.iter().any(|one| one.origin == Origin::List((*at).clone()));
+    let empty = pool.lists.iter().filter(has_none).map(|at| {
+        (
+            at.key().to_owned(),
+            at.value(),
+            Origin::List(at.clone()).to_string(),
+            "a list, of which no server is known",
+        )
+    });
+    let explained = |(name, address, origin, why): (String, String, String, &str)| ExplainedServer {
+        name,
+        address,
+        origin,
+        chosen: false,
+        draws_percent: None,
+        why: why.to_owned(),
+    };
+    unknown.chain(empty).map(explained).collect()
 }
 
 fn listener<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a Listener, Refusal> {

@@ -148,6 +148,8 @@ fn configuration(plan: &Plan) -> Config {
         dns: tidegate::config::Dns::default(),
         pools: vec![Pool {
             named: Vec::new(),
+            lists: Vec::new(),
+            servers_poll: Duration::from_secs(5),
             name: "p".into(),
             balance: Balance::RoundRobin,
             all_down: tidegate::config::AllDown::Reject,

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::table::table;
 use crate::control::model::{
-    Closing, Configuration, Health, Listener, Name, Phase, Pool, Process, Server, Serving, Status, Worker,
+    Closing, Configuration, Health, List, Listener, Name, Phase, Pool, Process, Server, Serving, Status,
+    Worker,
 };
 use crate::control::words::{NONE, bytes, certificate, span};
 
@@ -18,6 +19,7 @@ pub(super) fn tables(status: &Status) -> String {
         degraded(&status.pools),
         queues(&status.pools),
         names(&status.names),
+        lists(&status.lists),
         workers(&status.workers),
         closings(&status.closings),
     ];
@@ -180,6 +182,25 @@ fn names(all: &[Name]) -> Vec<Vec<String>> {
                 .map(|(_, count)| count)
                 .sum::<u64>()
                 .to_string(),
+            it.reason.clone(),
+        ]
+    }));
+    lines
+}
+
+fn lists(all: &[List]) -> Vec<Vec<String>> {
+    let mut lines =
+        vec![heads(&["POOL", "LIST", ">SERVERS", ">LEFT OUT", "LAST", ">GOOD", ">FAILED", "REASON"])];
+    lines.extend(all.iter().map(|it| {
+        let count = |result: &str| it.looks.get(result).copied().unwrap_or(0);
+        vec![
+            it.pool.clone(),
+            it.list.clone(),
+            it.servers.to_string(),
+            it.left_out.to_string(),
+            it.last_result.clone().unwrap_or_else(|| NONE.to_owned()),
+            it.age_s.map_or_else(|| NONE.to_owned(), |age| format!("{} ago", span(age.saturating_mul(1000)))),
+            (count("refused") + count("failed")).to_string(),
             it.reason.clone(),
         ]
     }));

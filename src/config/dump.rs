@@ -344,6 +344,8 @@ impl Lines {
         self.key("proxy_tlvs", array(&pool.send_proxy.map(|send| send.tlvs.names()).unwrap_or_default()));
         self.key("slow_start", duration_or_off(pool.slow_start));
         self.key("queue", format!("{{ max = {} }}", pool.queue_max));
+        pool.lists.iter().for_each(|at| self.key(at.key(), quoted(&at.value())));
+        self.key("servers_poll", duration(pool.servers_poll));
         match &pool.check {
             Check::Off => {}
             Check::Own(probe) => {

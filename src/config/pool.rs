@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Address, AllDown, Balance, Check, DnsName, OnDown, OwnTimeouts, Passive, Retry, SendProxy, Tcp, name_in,
+    Address, AllDown, Balance, Check, DnsName, ListAt, OnDown, OwnTimeouts, Passive, Retry, SendProxy, Tcp,
+    lists, name_in,
 };
 
 /// `[pool.NAME]`
@@ -47,10 +48,14 @@ pub struct Pool {
     pub passive: Passive,
     /// `queue.max`: clients that may wait while every server is at its `maxconn`; 0: none does.
     pub queue_max: u32,
-    /// `[[pool.NAME.server]]` with an address. At run time: those of the names, too, behind them.
+    /// `[[pool.NAME.server]]` with an address. At run time: those of the names and lists, too, behind them.
     pub servers: Vec<Server>,
-    /// `[[pool.NAME.server]]` with a name, which stands for servers. There is at least one server or one name.
+    /// `[[pool.NAME.server]]` with a name, which stands for servers. There is at least one server, name, or list.
     pub named: Vec<Server<DnsName>>,
+    /// `servers_file` and its like: where more servers are listed.
+    pub lists: Vec<ListAt>,
+    /// `servers_poll`: how often these lists are looked at, 100 ms or more; a file each second if this is longer.
+    pub servers_poll: Duration,
 }
 
 impl Pool {
@@ -75,6 +80,8 @@ impl Pool {
             queue_max: QUEUE_MAX,
             servers: Vec::new(),
             named: Vec::new(),
+            lists: Vec::new(),
+            servers_poll: lists::POLL,
         }
     }
 }
@@ -147,6 +154,8 @@ pub enum Origin {
     File,
     /// It is one of the addresses of this name.
     Dns(DnsName),
+    /// It stands in this list.
+    List(ListAt),
 }
 
 impl fmt::Display for Origin {
@@ -154,6 +163,7 @@ impl fmt::Display for Origin {
         match self {
             Self::File => f.write_str("file"),
             Self::Dns(name) => write!(f, "dns {name}"),
+            Self::List(at) => at.fmt(f),
         }
     }
 }

@@ -19,7 +19,7 @@ use super::value::{self, Fault, Parsed};
 use super::{
     AcceptBalance, AccessRules, Address, AllDown, AtMaxconn, Balance, Config, DnsName, EngineKind, Limits,
     Listener, OnDown, OnRemoved, Origin, OwnTimeouts, Pool, Retry, SPREAD, Server, ServerState, Source,
-    Spread, Table, Tcp, Timeouts, WhenNoUpstream, address, known,
+    Spread, Table, Tcp, Timeouts, WhenNoUpstream, address, known, lists,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -227,6 +227,10 @@ impl Reader {
                     reader.queue(section, &mut pool.queue_max);
                 }),
                 "server" => self.servers(section, value, &mut pool),
+                "servers_file" => {
+                    pool.lists.extend(self.take(value, lists::file).flatten());
+                }
+                "servers_poll" => self.set(&mut pool.servers_poll, value, lists::poll),
                 "source" => pool.source = self.source(value),
                 "send_proxy" | "proxy_tlvs" => {}
                 "timeouts" => self.with(section, key, value, "pool.NAME.timeouts", |reader, section| {
@@ -244,11 +248,13 @@ impl Reader {
         if let Some(at) = section.keys.get("source").map(|value| self.at(value.span().start)) {
             self.check_source(at, &pool);
         }
-        self.require(
-            section,
-            "server",
-            &format!("write [[{}.server]] with a `name` and an `addr`", section.path),
-        );
+        let is_empty =
+            |value: &Value<'_>| matches!(value.get_ref(), DeValue::String(text) if text.is_empty());
+        if section.keys.get("servers_file").is_none_or(is_empty) {
+            let help =
+                format!("write [[{}.server]] with a `name` and an `addr`, or `servers_file`", section.path);
+            self.require(section, "server", &help);
+        }
         draft.pools.push(DraftPool { at: section.at, pool, tcp, retry, check, check_at: None });
     }
 
@@ -270,14 +276,14 @@ impl Reader {
         let at = |key: &str| section.keys.get(key).map_or(section.at, |value| self.at(value.span().start));
         let backups = pool.servers.iter().map(|server| server.backup);
         let mut backups = backups.chain(pool.named.iter().map(|server| server.backup)).peekable();
-        if backups.peek().is_some() && backups.all(|is_backup| is_backup) {
+        if pool.lists.is_empty() && backups.peek().is_some() && backups.all(|is_backup| is_backup) {
             let fault = Fault::new("every server of the pool is a backup server");
             return self
                 .problem(at("server"), fault.help("remove `backup` from those that are to serve as a rule"));
         }
-        // A name may be several, and stands behind those with an address.
+        // A name or a list may be several, and stands behind those with an address.
         let named = || pool.named.iter().filter(|server| !server.backup);
-        let is_last = usize::from(named().next().is_none());
+        let is_last = usize::from(named().next().is_none() && pool.lists.is_empty());
         let all_but_the_last = pool.servers.iter().rev().filter(|server| !server.backup).skip(is_last);
         let mut all_but_the_last = all_but_the_last
             .map(|server| (&server.name, server.maxconn))

@@ -13,6 +13,7 @@ mod admin;
 mod admission;
 mod every_key;
 mod health;
+mod lists;
 mod names;
 mod pools;
 mod proxy;
@@ -123,6 +124,8 @@ fn least_pool() -> Pool {
             origin: Origin::File,
         }],
         named: Vec::new(),
+        lists: Vec::new(),
+        servers_poll: Duration::from_secs(5),
     }
 }
 
@@ -742,7 +745,7 @@ fn what_may_be_in_a_broken_line_is_not_called_missing() {
             "[listener.a]\nbind = [\"[::1]:1\"]\npool b\n[pool.b]\nbalance = \"round_robin\"",
             &[
                 "3:6 key with no value, expected `=` / a line is `key = value` or `[table]`",
-                "4:1 [pool.b] has no `server` / write [[pool.b.server]] with a `name` and an `addr`",
+                "4:1 [pool.b] has no `server` / write [[pool.b.server]] with a `name` and an `addr`, or `servers_file`",
             ],
         ),
     ]);

@@ -54,11 +54,11 @@ pub fn effect(old: &Config, new: &Config, counts: &impl Counts) -> Effect {
     listeners(old, new, counts, &mut lines);
     for pool in &new.pools {
         match old.pools.iter().find(|other| other.name == pool.name) {
-            None => lines.push(format!(
-                "pool {} added: {} servers",
-                pool.name,
-                pool.servers.len() + pool.named.len()
-            )),
+            None => {
+                let lists: String = pool.lists.iter().map(|at| format!(", and those of {at}")).collect();
+                let count = pool.servers.len() + pool.named.len();
+                lines.push(format!("pool {} added: {count} servers{lists}", pool.name));
+            }
             Some(before) => {
                 if before.timeouts != pool.timeouts {
                     lines.push(format!(
@@ -270,6 +270,13 @@ fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<Stri
     if old.send_proxy != new.send_proxy {
         out.push(format!("pool {name}: send_proxy or proxy_tlvs changed, for new connections and checks"));
     }
+    if old.servers_poll != new.servers_poll {
+        out.push(format!("pool {name}: servers_poll changed"));
+    }
+    let gone = old.lists.iter().filter(|at| !new.lists.contains(at));
+    out.extend(gone.map(|at| format!("pool {name}: {at} is left, and its servers are removed")));
+    let come = new.lists.iter().filter(|at| !old.lists.contains(at));
+    out.extend(come.map(|at| format!("pool {name}: has the servers of {at}, too")));
     let policy = new.on_removed;
     changed_servers((name, &old.servers, &new.servers), policy, |gone| counts.of_server(name, gone), out);
     changed_servers((name, &old.named, &new.named), policy, |gone| counts.of_named(name, &gone.name), out);
@@ -456,6 +463,18 @@ mod tests {
         ]
         .into_iter()
         .for_each(assert_told);
+    }
+
+    #[test]
+    fn lists_of_servers_are_named() {
+        let with = "[pool.web]\nservers_file = \"/x\"\nservers_poll = \"1s\"";
+        let parts = "pool web: has the servers of servers_file /x, too|pool web: servers_poll changed";
+        assert_told(("[pool.web]", with, parts));
+        let read = |text: &str| parse(text, "test").unwrap();
+        let listed = FILE.replace("[pool.web]", with);
+        let lines = effect(&read(&listed), &read(FILE), &Known).lines;
+        let gone = "pool web: servers_file /x is left, and its servers are removed".to_owned();
+        assert!(lines.contains(&gone), "{lines:#?}");
     }
 
     /// Lines that begin so are there when the first text has become the second.

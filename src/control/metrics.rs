@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use super::model::{
-    Bytes, Health, Histogram, Listener, Name, Paths, Phase, Pool, Server, ServerState, Serving, Status,
+    Bytes, Health, Histogram, List, Listener, Name, Paths, Phase, Pool, Server, ServerState, Serving, Status,
     Worker,
 };
 use crate::cause::Cause;
@@ -59,6 +59,7 @@ pub fn render(status: &Status, per_server: bool, format: Format) -> String {
         servers(&mut page, &status.pools);
     }
     names(&mut page, &status.names);
+    lists(&mut page, &status.lists);
     paths(&mut page, status, per_server);
     workers(&mut page, &status.workers);
     if format == Format::OpenMetrics {
@@ -277,6 +278,27 @@ fn names(page: &mut Page, all: &[Name]) {
             .map(|(result, count)| (labels(&[("name", &it.name), ("result", result)]), (*count).into()))
     });
     page.family(counter(""), "dns_lookups", help, lookups);
+}
+
+fn lists(page: &mut Page, all: &[List]) {
+    let label = |it: &List| labels(&[("pool", &it.pool), ("list", &it.list)]);
+    let help = "How long ago the list of servers was known to be as it is.";
+    let ages = all.iter().filter_map(|it| Some((label(it), it.age_s?.into())));
+    page.family(gauge("seconds"), "list_age_seconds", help, ages);
+    let help = "Servers of the last good list.";
+    page.family(
+        gauge(""),
+        "list_servers",
+        help,
+        all.iter().map(|it| (label(it), (it.servers as u64).into())),
+    );
+    let help = "Looks at the list, by result: refused is that it is no list, failed that nobody could say.";
+    let looks = all.iter().flat_map(|it| {
+        it.looks.iter().map(|(result, count)| {
+            (labels(&[("pool", &it.pool), ("list", &it.list), ("result", result)]), (*count).into())
+        })
+    });
+    page.family(counter(""), "list_looks", help, looks);
 }
 
 /// What the system told of the network on both sides: of clients by listener, of servers each.

@@ -33,6 +33,9 @@ pub struct Status {
     pub pools: Vec<Pool>,
     /// Names that stand for servers, by name.
     pub names: Vec<Name>,
+    /// Lists of servers that stand elsewhere, by pool.
+    #[serde(default)]
+    pub lists: Vec<List>,
     /// Workers, by number.
     pub workers: Vec<Worker>,
     /// Sessions that are being closed one after the other.
@@ -151,7 +154,8 @@ pub struct Server {
     pub name: String,
     /// Where it listens.
     pub address: String,
-    /// Who says that there is this server: `file`, or `dns` and the name that it is an address of.
+    /// Who says that there is this server: `file`, `dns` and the name that it is an address of, or `servers_file` and
+    /// the list that it stands in.
     pub origin: String,
     /// What it is set to.
     pub state: ServerState,
@@ -212,6 +216,28 @@ pub struct Name {
     pub next_s: u64,
     /// Lookups since it came, by result.
     pub lookups: BTreeMap<String, u64>,
+}
+
+/// A list of servers that stands elsewhere.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct List {
+    /// The pool that has it.
+    pub pool: String,
+    /// Where it stands, as [`Server::origin`].
+    pub list: String,
+    /// The servers of the last good list.
+    pub servers: usize,
+    /// How many of them the pool cannot have: their name is that of another one, or no `source` reaches them.
+    pub left_out: usize,
+    /// How the last look has ended: `changed`, `same`, `refused` (what is there is no list), `failed` (nobody could say); none
+    /// before the first.
+    pub last_result: Option<String>,
+    /// Why, if not well.
+    pub reason: String,
+    /// The list was known to be so the last time so many seconds ago.
+    pub age_s: Option<u64>,
+    /// Looks since it came, by result.
+    pub looks: BTreeMap<String, u64>,
 }
 
 /// What the system told of the network, of connections since the start (`metrics.tcp_info`).

@@ -167,7 +167,7 @@ fn names_and_who_told_of_servers_are_shown() {
         rows
     };
     assert_eq!(rows(&file), [["a", "10.0.0.1:1", "file"], ["x", "db.example:1", "file"]]);
-    let known = in_effect(&file, |_| &found);
+    let known = in_effect(&file, |_| &found, |_, _| &[]);
     assert_eq!(
         rows(&known),
         [["a", "10.0.0.1:1", "file"], ["x@10.0.0.2:1", "10.0.0.2:1", "dns db.example:1"]]

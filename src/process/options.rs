@@ -24,6 +24,7 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, OptionsError> {
         let mut families: Vec<bool> = one.servers.iter().filter_map(|server| is_v6(&server.addr)).collect();
         // Of a name it is not known yet; most have addresses of this one.
         families.extend(one.named.first().map(|_| config.dns.prefer == Prefer::Ipv6));
+        families.extend(one.lists.first().map(|_| false));
         (format!("pool {}", one.name), &one.tcp, families)
     });
     let (mut problems, mut notes) = (String::new(), Vec::new());
@@ -63,7 +64,8 @@ fn try_source(out: &mut String, pool: &Pool) {
         }
         Source::Client => {
             let is_v6 = |server: &crate::config::Server| server.addr.ip().is_some_and(|at| at.is_ipv6());
-            let families = pool.servers.iter().map(is_v6).chain(pool.named.first().map(|_| false));
+            let unknown = (!pool.named.is_empty() || !pool.lists.is_empty()).then_some(false);
+            let families = pool.servers.iter().map(is_v6).chain(unknown);
             let failed = families.into_iter().find_map(|is_v6| options::try_foreign_source(is_v6).err());
             let Some(error) = failed else { return };
             let help = "it takes CAP_NET_ADMIN or CAP_NET_RAW: start it as root, or with CAP_NET_RAW in \

@@ -74,6 +74,8 @@ fn config(weights: &[u16]) -> Config {
             queue_max: 1000,
             servers: (0..).zip(weights).map(server).collect(),
             named: Vec::new(),
+            lists: Vec::new(),
+            servers_poll: Duration::from_secs(5),
         }],
     }
 }

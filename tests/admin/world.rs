@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use tidegate::control::model::{
-    Bytes, Certificate, Check, Configuration, Connection, Health, Histogram, Listener, Name, Paths, Phase,
-    Pool, Process, Server, ServerState, Serving, SessionState, Status, Worker,
+    Bytes, Certificate, Check, Configuration, Connection, Health, Histogram, List, Listener, Name, Paths,
+    Phase, Pool, Process, Server, ServerState, Serving, SessionState, Status, Worker,
 };
 
 use super::fake::{Fake, closing};
@@ -125,6 +125,20 @@ fn status() -> Status {
             age_s: Some(90),
             next_s: 4,
             lookups: BTreeMap::from([("found".to_owned(), 5), ("failed".to_owned(), 2)]),
+        }],
+        lists: vec![List {
+            pool: "web".to_owned(),
+            list: "servers_file /etc/tidegate/web.toml".to_owned(),
+            servers: 3,
+            left_out: 1,
+            last_result: Some("refused".to_owned()),
+            reason: "line 3, column 1: unknown field `wieght`".to_owned(),
+            age_s: Some(30),
+            looks: BTreeMap::from([
+                ("changed".to_owned(), 1),
+                ("same".to_owned(), 9),
+                ("refused".to_owned(), 2),
+            ]),
         }],
         workers: vec![Worker {
             number: 0,

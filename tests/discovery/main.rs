@@ -12,4 +12,5 @@ mod echo;
 mod support;
 
 mod liar;
+mod lists;
 mod real;

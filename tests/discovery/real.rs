@@ -78,7 +78,7 @@ fn host(addr: SocketAddr) -> String {
 const SERVER: &str = "{ name = \"x\", addr = \"db.test:17000\" }";
 
 /// The servers of the pool that are not on their way out.
-fn servers(status: &Status) -> Vec<&str> {
+pub(crate) fn servers(status: &Status) -> Vec<&str> {
     let all = status.pools.iter().flat_map(|pool| &pool.servers).filter(|server| !server.removed);
     all.map(|server| server.address.as_str()).collect()
 }
@@ -95,12 +95,12 @@ fn start(file: &File, expected: &[SocketAddr]) -> Run {
     run
 }
 
-fn assert_none_failed(load: Load) {
+pub(crate) fn assert_none_failed(load: Load) {
     let failures = load.end();
     assert!(failures.is_empty(), "{} have failed, as {:?}", failures.len(), failures[0]);
 }
 
-fn wait_for_servers(run: &Run, expected: &[SocketAddr]) {
+pub(crate) fn wait_for_servers(run: &Run, expected: &[SocketAddr]) {
     let expected: Vec<String> = expected.iter().map(ToString::to_string).collect();
     run.wait_for(&format!("{expected:?}"), |status| servers(status) == expected);
 }

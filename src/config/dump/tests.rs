@@ -4,7 +4,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::super::{
-    Action, Address, Dns, Drain, Event, Keepalive, Log, Metrics, NamePattern, OnDown, Origin, Prefer,
+    Action, Address, Dns, Drain, Event, Keepalive, ListAt, Log, Metrics, NamePattern, OnDown, Origin, Prefer,
     ProxyTlvs, Rate, Resolver, Rule, SendProxy, Server, ServerState, Splice, TcpInfo, Timeouts, Uring, parse,
 };
 use super::*;
@@ -244,7 +244,7 @@ fn some_pool() -> BoxedStrategy<Pool> {
     ("[A-Za-z0-9_.-]{1,64}", closing, health, some_way(), prop::collection::vec(server, 1..4))
         .prop_map(|(name, closing, (slow_start, mut check, passive), way, mut servers)| {
             let (balance, all_down, on_removed, on_down, drain_timeout, close_rate, queue_max) = closing;
-            let ((source, send_proxy), timeouts, tcp, retry) = way;
+            let ((source, send_proxy), (lists, servers_poll), timeouts, tcp, retry) = way;
             let named = some_named(&servers);
             for (index, server) in servers.iter_mut().enumerate() {
                 server.name += &index.to_string();
@@ -278,12 +278,14 @@ fn some_pool() -> BoxedStrategy<Pool> {
                 queue_max,
                 servers,
                 named,
+                lists,
+                servers_poll,
             }
         })
         .boxed()
 }
 
-type Way = ((Source, Option<SendProxy>), OwnTimeouts, Tcp, Retry);
+type Way = ((Source, Option<SendProxy>), (Vec<ListAt>, Duration), OwnTimeouts, Tcp, Retry);
 
 /// How servers are reached.
 fn some_way() -> impl Strategy<Value = Way> {
@@ -293,7 +295,10 @@ fn some_way() -> impl Strategy<Value = Way> {
         Just(Source::Addresses(vec![[192, 0, 2, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()])),
     ];
     let tcp = some_defaults().prop_map(|(_, tcp, _)| tcp);
-    ((source, some_send_proxy()), some_own_timeouts(), tcp.boxed(), some_retry())
+    let file = option::of("/[ -.0-~]{1,50}".prop_map(|path| ListAt::File(path.into())));
+    let poll = (100..100_000_u64).prop_map(Duration::from_millis);
+    let lists = (file.prop_map(|file| file.into_iter().collect()), poll);
+    ((source, some_send_proxy()), lists, some_own_timeouts(), tcp.boxed(), some_retry())
 }
 
 fn some_send_proxy() -> impl Strategy<Value = Option<SendProxy>> {
@@ -661,6 +666,7 @@ send_proxy = "off"
 proxy_tlvs = []
 slow_start = "off"
 queue = { max = 1000 }
+servers_poll = "5s"
 
 [pool.p.passive]
 max_fails = 5

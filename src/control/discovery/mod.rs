@@ -1,17 +1,23 @@
-//! Which servers a pool has at run time: those of the file, and those that names stand for. Pure but for `ask`.
+//! Which servers a pool has at run time: those of the file, those that names stand for, and those of lists that stand
+//! elsewhere. Pure but for `ask` and `watch`.
 //!
 //! A configuration that is in effect is the file's with more `servers` in its pools ([`in_effect`]): whatever goes by
 //! servers (snapshots, checks, overrides, the state) needs not know where they come from. Whoever else tells of servers
 //! puts them there, too, each with its [`Origin`].
 
 pub mod ask;
+mod list;
 mod name;
+mod parse;
+pub mod watch;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{Address, Check, Config, DnsName, Origin, Pool, Server, Source};
+use crate::config::{Address, Check, Config, DnsName, ListAt, Origin, Pool, Server, Source};
+pub use list::{List, Look, Outcome as ListOutcome, members};
 pub use name::{Answer, MOST, Name, Outcome};
+pub use parse::{LARGEST_LIST, LONGEST_LIST, Listed, parse};
 
 /// A server that a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,8 +33,13 @@ pub struct Found {
 }
 
 /// The configuration as it is in effect: names have become the servers that they stand for, behind those with an
-/// address. `found` says which those are; none, as long as nothing is known of a name.
-pub fn in_effect<'a>(file: &Config, found: impl Fn(&DnsName) -> &'a [Found]) -> Config {
+/// address, and behind these are those of lists. `found` and `listed` (by pool) say which those are; none, as long as
+/// nothing is known.
+pub fn in_effect<'a>(
+    file: &Config,
+    found: impl Fn(&DnsName) -> &'a [Found],
+    listed: impl Fn(&str, &ListAt) -> &'a [Listed],
+) -> Config {
     let mut config = file.clone();
     for pool in &mut config.pools {
         let usable = |found: &&Found| can_reach(&pool.source, found.addr.ip());
@@ -39,6 +50,10 @@ pub fn in_effect<'a>(file: &Config, found: impl Fn(&DnsName) -> &'a [Found]) -> 
             servers.extend(all.iter().filter(usable).map(|found| member(named, found, first)));
         }
         pool.servers.extend(servers);
+        for at in &pool.lists {
+            let (servers, _) = members(pool, at, listed(&pool.name, at));
+            pool.servers.extend(servers);
+        }
     }
     config
 }

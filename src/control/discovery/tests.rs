@@ -146,7 +146,7 @@ const FILE: &str = "[listener.l]\nbind = [\"127.0.0.1:1\"]\npool = \"p\"\n[pool.
 /// The servers in effect: name, weight, backup, origin.
 fn servers(text: &str, found: impl Fn(&DnsName) -> &'static [Found]) -> Vec<(String, u16, bool, String)> {
     let file = parse(text, "test").unwrap_or_else(|report| panic!("{report}"));
-    let all = in_effect(&file, found).pools.remove(0).servers;
+    let all = in_effect(&file, found, |_, _| &[]).pools.remove(0).servers;
     all.into_iter().map(|one| (one.name, one.weight, one.backup, one.origin.to_string())).collect()
 }
 
@@ -181,7 +181,7 @@ fn names_become_servers_behind_those_of_the_file() {
 #[test]
 fn what_comes_and_goes_is_told() {
     let file = parse(FILE, "test").unwrap();
-    let (none, all) = (in_effect(&file, |_| &[]), in_effect(&file, some));
+    let (none, all) = (in_effect(&file, |_| &[], |_, _| &[]), in_effect(&file, some, |_, _| &[]));
     assert!(changes(&all, &all).is_empty());
     assert!(
         changes(&none, &all).contains(&"server p/x@10.0.0.1:5432 has come (dns db.example:5432)".to_owned())
@@ -207,10 +207,10 @@ fn who_leaves_stays_until_those_that_come_are_known_to_be_well() {
         let of = |list: &'static [Found]| {
             move |name: &DnsName| if matches!(name, DnsName::Host(..)) { list } else { &[] }
         };
-        let [one, others] = lists.map(|list| in_effect(&file, of(Vec::leak(list.to_vec()))));
+        let [one, others] = lists.map(|list| in_effect(&file, of(Vec::leak(list.to_vec())), |_, _| &[]));
         let union = with_leaving(&one, &others);
         assert_eq!(union.as_ref().map(|union| names(union).len()), both);
         // Who only leaves, leaves.
-        assert!(with_leaving(&others, &in_effect(&file, |_| &[])).is_none());
+        assert!(with_leaving(&others, &in_effect(&file, |_| &[], |_, _| &[])).is_none());
     }
 }

@@ -31,8 +31,8 @@ impl Live {
                 wards.note(one);
             }
         }
-        if state.file.pools.iter().any(|pool| !pool.named.is_empty()) {
-            // Until now nobody but us knows of the servers that names stand for.
+        if state.config != state.file {
+            // Until now nobody but us knows of the servers that names stand for, and of those of lists.
             let (next, events) = self.next_snapshot(state, self.published.current().connections.most());
             self.publish(state, Arc::new(next)).await;
             self.act_on(state, events);

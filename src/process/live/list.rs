@@ -1,7 +1,7 @@
 //! The live connections, piece by piece.
 
 use super::{Live, State, refuse};
-use crate::config::{ServerState, given_name};
+use crate::config::{Origin, ServerState, given_name};
 use crate::control::Cursor;
 use crate::control::model::{Bytes, Connection, Filter, Path, Refusal, RefusalKind, SessionState};
 use crate::control::select::Selection;
@@ -106,7 +106,11 @@ pub(super) fn known_server(state: &State, pool: &str, server: &str) -> Result<(u
     known("pool", pool, pools.iter().map(|one| one.name.as_str()))?;
     let of_pool = pools.iter().find(|one| one.name == pool).expect("it is known");
     let named = of_pool.named.iter().map(|one| (one.name.as_str(), one.weight, one.state));
-    let mut all = of_pool.servers.iter().map(|one| (one.name.as_str(), one.weight, one.state)).chain(named);
+    // What a list calls its servers.
+    let listed = of_pool.servers.iter().filter(|one| matches!(one.origin, Origin::List(_)));
+    let listed = listed.map(|one| (given_name(&one.name), one.weight, one.state));
+    let own = of_pool.servers.iter().map(|one| (one.name.as_str(), one.weight, one.state));
+    let mut all = own.chain(named).chain(listed);
     known("server", server, all.clone().map(|(name, ..)| name))?;
     let (_, weight, file) = all.find(|(name, ..)| *name == server).expect("it is known");
     let given = given_name(server);

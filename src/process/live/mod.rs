@@ -7,9 +7,11 @@ mod health;
 mod hear;
 mod list;
 mod listening;
+mod lists;
 mod names;
 mod reload;
 mod samples;
+mod sources;
 mod stamps;
 mod status;
 mod trial;
@@ -41,8 +43,8 @@ use crate::tally::Times;
 use crate::worker::{Command, Crew, Mailbox, Reply, Setup};
 use closing::Closings;
 pub(in crate::process) use hear::Ears;
-use names::Names;
 use reload::History;
+use sources::Sources;
 use trial::Trial;
 use wards::Wards;
 
@@ -102,10 +104,10 @@ pub(super) struct Live {
 struct State {
     /// As it was read.
     file: Config,
-    /// In effect: with the servers that names stand for.
+    /// In effect: with the servers that names stand for, and those of lists.
     config: Config,
     /// What is known of these.
-    names: Names,
+    sources: Sources,
     /// What operators have set.
     overrides: Overrides,
     /// What is known of servers.
@@ -160,7 +162,7 @@ impl Live {
             beginning;
         let (crew, mailboxes) = Crew::new(sets.count(), sets.each());
         let (tell, mut told) = mpsc::unbounded_channel();
-        let (found, looked) = mpsc::unbounded_channel();
+        let (found, news) = mpsc::unbounded_channel();
         #[expect(clippy::cast_precision_loss, reason = "exact for the next thousands of years")]
         let started_at = clock.wall_ms() as f64 / 1e3;
         let live = Arc::new_cyclic(|me| Self {
@@ -176,7 +178,7 @@ impl Live {
             state: Mutex::new(State {
                 file: config.clone(),
                 config,
-                names: Names::new(found),
+                sources: Sources::new(found),
                 overrides: HashMap::new(),
                 wards: Wards::new(tell),
                 conditions: Conditions::new(),
@@ -210,7 +212,7 @@ impl Live {
         live.mind_listening(&mut state).await;
         drop(state);
         tokio::spawn(Arc::clone(&live).mind_health(told));
-        tokio::spawn(Arc::clone(&live).mind_names(looked));
+        tokio::spawn(Arc::clone(&live).mind_sources(news));
         Ok(live)
     }
 

@@ -1,18 +1,18 @@
-//! Names of servers, looked up again and again. What has changed is told to workers by a new snapshot, as after a reload.
+//! Names of servers, looked up again and again.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Live, State};
+use super::sources::{FIRST_MOST, News};
 use crate::config::{Config, Dns, DnsName};
 use crate::control::discovery::ask::Asker;
-use crate::control::discovery::{self, Answer, MOST, Name, Outcome};
+use crate::control::discovery::{Answer, Found, MOST, Name, Outcome};
 use crate::sys::Clock;
 use crate::tick::Tick;
 
@@ -20,23 +20,12 @@ use crate::tick::Tick;
 /// keeps free.
 const AT_A_TIME: usize = 8;
 
-/// How often it is looked whether new servers were checked that others wait for.
-const SETTLE_BEAT: Duration = Duration::from_millis(20);
-
-/// How long news may gather until the next snapshot.
-const REST: Duration = Duration::from_millis(50);
-
-/// How long the start, and a reload, wait for names that are new, whatever `timeout` is.
-const FIRST_MOST: Duration = Duration::from_secs(2);
-
 /// All names of the configuration, and the lookups that go on.
 pub(super) struct Names {
     known: BTreeMap<DnsName, Known>,
-    told: UnboundedSender<Looked>,
+    told: UnboundedSender<News>,
     /// Lookups that were begun so far: the next one's number.
     begun: u64,
-    /// Servers that are to go stay until others were checked, or until then; what is in effect without them.
-    settling: Option<(Instant, Config)>,
 }
 
 /// A name that is looked up.
@@ -77,8 +66,8 @@ impl Manner {
 
 impl Names {
     /// None yet; `told` hears of every lookup.
-    pub(super) fn new(told: UnboundedSender<Looked>) -> Self {
-        Self { known: BTreeMap::new(), told, begun: 0, settling: None }
+    pub(super) fn new(told: UnboundedSender<News>) -> Self {
+        Self { known: BTreeMap::new(), told, begun: 0 }
     }
 
     /// Looks up the names of this configuration, and no others. What is known stays known; names that are new are waited
@@ -86,7 +75,6 @@ impl Names {
     pub(super) async fn adopt(&mut self, file: &Config, clock: Clock) {
         let mut before = std::mem::take(&mut self.known);
         before.values().for_each(|known| known.task.abort());
-        self.settling = None;
         let all = file.pools.iter().flat_map(|pool| &pool.named).map(|server| &server.addr);
         let all: HashSet<&DnsName> = all.collect();
         if all.is_empty() {
@@ -120,13 +108,13 @@ impl Names {
         }
     }
 
-    /// The configuration with the servers that names stand for.
-    pub(super) fn in_effect(&self, file: &Config) -> Config {
-        discovery::in_effect(file, |name| self.known.get(name).map_or(&[], |known| known.name.servers()))
+    /// The servers that a name stands for, as far as is known.
+    pub(super) fn of(&self, name: &DnsName) -> &[Found] {
+        self.known.get(name).map_or(&[], |known| known.name.servers())
     }
 
     /// Takes note of a lookup; whether the name stands for others than before.
-    fn note(&mut self, looked: Looked, rules: &Dns) -> bool {
+    pub(super) fn note(&mut self, looked: Looked, rules: &Dns) -> bool {
         let Looked { number, of, name, next } = looked;
         // One that was given up may have had its last word on the way.
         let Some(known) = self.known.get_mut(&of).filter(|known| known.number == number) else {
@@ -163,7 +151,7 @@ async fn first_answers(manner: &Manner, names: Vec<DnsName>) -> BTreeMap<DnsName
 }
 
 /// Looks a name up again and again, for the first time after `wait`.
-async fn look_up(looked: Looked, mut wait: Duration, manner: Manner, told: UnboundedSender<Looked>) {
+async fn look_up(looked: Looked, mut wait: Duration, manner: Manner, told: UnboundedSender<News>) {
     let Looked { number, of, mut name, .. } = looked;
     loop {
         sleep(wait).await;
@@ -171,7 +159,7 @@ async fn look_up(looked: Looked, mut wait: Duration, manner: Manner, told: Unbou
         let now = manner.clock.now();
         wait = name.note(answer, &manner.rules, now);
         let looked = Looked { number, of: of.clone(), name: name.clone(), next: now.after(wait) };
-        if told.send(looked).is_err() {
+        if told.send(News::Name(looked)).is_err() {
             return;
         }
     }
@@ -198,67 +186,5 @@ fn report(of: &DnsName, was: Option<&Name>, is: &Name, rules: &Dns) {
             log::warn!("{of}: {why}; its {count} servers stay for {:?}", rules.hold);
         }
         Outcome::Failed | Outcome::Missing => log::warn!("{of} has no servers: {why}"),
-    }
-}
-
-impl Live {
-    /// Waits for the first answers, but not for long: a name that is not known does not keep others from being served.
-    pub(super) async fn find_first(&self, state: &mut State) {
-        state.names.adopt(&state.file, self.clock).await;
-        state.config = state.names.in_effect(&state.file);
-    }
-
-    /// Hears of lookups, for ever.
-    pub(super) async fn mind_names(self: Arc<Self>, mut looked: UnboundedReceiver<Looked>) {
-        loop {
-            let is_settling = self.state.lock().await.names.settling.is_some();
-            let first =
-                if is_settling { timeout(SETTLE_BEAT, looked.recv()).await } else { Ok(looked.recv().await) };
-            let mut state = self.state.lock().await;
-            let State { names, file, .. } = &mut *state;
-            let mut is_news = false;
-            for one in first.into_iter().flatten().chain(std::iter::from_fn(|| looked.try_recv().ok())) {
-                is_news |= names.note(one, &file.dns);
-            }
-            if is_news || names.settling.is_some() {
-                self.go_by_names(&mut state).await;
-            }
-            drop(state);
-            sleep(REST).await;
-        }
-    }
-
-    /// Has everybody go by the servers that names stand for now. Those that have gone are as those that a reload removes;
-    /// where checks decide, only when those that have come were checked.
-    async fn go_by_names(&self, state: &mut State) {
-        let State { names, wards, file, config, .. } = &mut *state;
-        if names
-            .settling
-            .as_ref()
-            .is_some_and(|(until, _)| *until > Instant::now() && wards.first_checks().is_some())
-        {
-            return;
-        }
-        let wanted = names.in_effect(file);
-        let settled = names.settling.take().map(|(_, settled)| settled);
-        let joined = discovery::with_leaving(settled.as_ref().unwrap_or(config), &wanted);
-        let is_joined = joined.is_some();
-        let new = joined.unwrap_or_else(|| wanted.clone());
-        if new == *config {
-            return;
-        }
-        discovery::changes(config, &new).iter().for_each(|line| log::info!("{line}"));
-        *config = new;
-        let before = self.published.current();
-        let (next, events) = self.next_snapshot(state, before.connections.most());
-        if is_joined {
-            let patience = state.wards.first_checks().unwrap_or_default();
-            state.names.settling = Some((Instant::now() + patience, wanted));
-        }
-        let next = Arc::new(next);
-        self.publish(state, Arc::clone(&next)).await;
-        self.act_on(state, events);
-        self.end_removed(&before, &next);
-        self.mind_listening(state).await;
     }
 }

@@ -160,8 +160,8 @@ impl Live {
         notes.iter().chain(&admission::oddities(&new)).for_each(|note| log::warn!("{note}"));
         let was = std::mem::replace(&mut state.sets, sets);
         self.close(state, &sockets.gone).await;
-        state.names.adopt(&new, self.clock).await;
-        let old = std::mem::replace(&mut state.config, state.names.in_effect(&new));
+        state.sources.adopt(&new, self.clock).await;
+        let old = std::mem::replace(&mut state.config, state.sources.in_effect(&new));
         state.file = new;
         state.overrides = overrides;
         let (mut next, events) = self.next_snapshot(state, room.maxconn);
@@ -353,9 +353,20 @@ pub(super) fn kept(overrides: &Overrides, old: &Config, new: &Config) -> Overrid
         let named = || pool.named.iter().find(|one| one.name == given_name(server));
         own.or_else(|| named().map(|one| (one.weight, one.state)))
     };
+    let has_lists = |config: &Config, pool: &str| {
+        config.pools.iter().any(|one| one.name == pool && !one.lists.is_empty())
+    };
     let mut kept = Overrides::new();
     for ((pool, server), over) in overrides {
-        let (Some(was), Some(is)) = (find(old, pool, server), find(new, pool, server)) else { continue };
+        let (was, is) = match (find(old, pool, server), find(new, pool, server)) {
+            (Some(was), Some(is)) => (was, is),
+            (None, None) if has_lists(old, pool) && has_lists(new, pool) => {
+                // Of a server of a list, about which the file says nothing.
+                kept.insert((pool.clone(), server.clone()), *over);
+                continue;
+            }
+            _ => continue,
+        };
         let mut over = *over;
         // What is set of one of several differs from what is set of all, not from the file.
         let is_one = given_name(server) != server;

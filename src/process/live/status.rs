@@ -8,10 +8,10 @@ use super::{Live, State};
 use crate::cause::Cause;
 use crate::config::{DnsName, ServerState};
 use crate::control::check::{Target, Verdict};
-use crate::control::discovery::Outcome;
+use crate::control::discovery::{ListOutcome, Outcome};
 use crate::control::model::{
-    Bytes, Check, Configuration, Health, Histogram, Listener, Name, Paths, Phase, Pool, Process, Server,
-    Status, Worker,
+    Bytes, Check, Configuration, Health, Histogram, List, Listener, Name, Paths, Phase, Pool, Process,
+    Server, Status, Worker,
 };
 use crate::health::STEPS;
 use crate::snapshot::{self, PoolId, ServerId, Snapshot};
@@ -65,6 +65,7 @@ impl Live {
             listeners: listeners(&state, &snapshot),
             pools: pools(&state, &snapshot, now),
             names: names(&state, now.tick),
+            lists: lists(&state, now.tick),
             workers: self.workers(&state),
             closings: state.closings.running.clone(),
         }
@@ -242,7 +243,26 @@ fn names(state: &State, now: Tick) -> Vec<Name> {
             lookups: counts.collect(),
         }
     };
-    state.names.all().map(of).collect()
+    state.sources.names.all().map(of).collect()
+}
+
+fn lists(state: &State, now: Tick) -> Vec<List> {
+    let all = state.sources.lists.all();
+    let of = all.map(|((pool, at), known)| {
+        let (list, last) = (&known.list, known.list.last());
+        let counts = ListOutcome::NAMES.iter().map(|(name, _)| (*name).to_owned()).zip(list.counts());
+        List {
+            pool: pool.clone(),
+            list: at.to_string(),
+            servers: list.servers().len(),
+            left_out: known.left_out,
+            last_result: last.map(|(outcome, _)| outcome.name().to_owned()),
+            reason: last.map(|(_, why)| why.to_owned()).unwrap_or_default(),
+            age_s: list.good_at().map(|at| now.since(at).as_secs()),
+            looks: counts.collect(),
+        }
+    });
+    of.collect()
 }
 
 fn bytes(counts: &[Count; 2]) -> Bytes {

@@ -1,0 +1,126 @@
+//! Where servers come from that do not stand in the configuration file: names, and lists. What has changed is told to
+//! workers by a new snapshot, as after a reload.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::lists::{self, Lists};
+use super::names::{self, Names};
+use super::{Live, State};
+use crate::config::Config;
+use crate::control::discovery;
+use crate::sys::Clock;
+
+/// How often it is looked whether new servers were checked that others wait for.
+const SETTLE_BEAT: Duration = Duration::from_millis(20);
+
+/// How long news may gather until the next snapshot.
+const REST: Duration = Duration::from_millis(50);
+
+/// How long the start, and a reload, wait for names and lists that are new.
+pub(super) const FIRST_MOST: Duration = Duration::from_secs(2);
+
+/// What is known of names and lists.
+pub(super) struct Sources {
+    pub(super) names: Names,
+    pub(super) lists: Lists,
+    /// Servers that are to go stay until others were checked, or until then; what is in effect without them.
+    settling: Option<(Instant, Config)>,
+}
+
+/// Somebody was asked.
+pub(super) enum News {
+    Name(names::Looked),
+    List(lists::Looked),
+}
+
+impl Sources {
+    /// Nothing is known yet; `told` hears of everything.
+    pub(super) fn new(told: UnboundedSender<News>) -> Self {
+        Self { names: Names::new(told.clone()), lists: Lists::new(told), settling: None }
+    }
+
+    /// Asks for what this configuration has, and nothing else. What is new is waited for, but not for long.
+    pub(super) async fn adopt(&mut self, file: &Config, clock: Clock) {
+        self.settling = None;
+        tokio::join!(self.names.adopt(file, clock), self.lists.adopt(file, clock));
+    }
+
+    /// The configuration with the servers that names stand for, and those of lists.
+    pub(super) fn in_effect(&self, file: &Config) -> Config {
+        discovery::in_effect(file, |name| self.names.of(name), |pool, at| self.lists.of(pool, at))
+    }
+
+    /// Takes note of an answer; whether there are other servers than before.
+    fn note(&mut self, news: News, file: &Config) -> bool {
+        match news {
+            News::Name(looked) => self.names.note(looked, &file.dns),
+            News::List(looked) => self.lists.note(looked, file),
+        }
+    }
+}
+
+impl Live {
+    /// Waits for the first answers, but not for long: what is not known does not keep others from being served.
+    pub(super) async fn find_first(&self, state: &mut State) {
+        state.sources.adopt(&state.file, self.clock).await;
+        state.config = state.sources.in_effect(&state.file);
+    }
+
+    /// Hears of names and lists, for ever.
+    pub(super) async fn mind_sources(self: Arc<Self>, mut told: UnboundedReceiver<News>) {
+        loop {
+            let is_settling = self.state.lock().await.sources.settling.is_some();
+            let first =
+                if is_settling { timeout(SETTLE_BEAT, told.recv()).await } else { Ok(told.recv().await) };
+            let mut state = self.state.lock().await;
+            let State { sources, file, .. } = &mut *state;
+            let mut is_news = false;
+            for one in first.into_iter().flatten().chain(std::iter::from_fn(|| told.try_recv().ok())) {
+                is_news |= sources.note(one, file);
+            }
+            if is_news || sources.settling.is_some() {
+                self.go_by_sources(&mut state).await;
+            }
+            drop(state);
+            sleep(REST).await;
+        }
+    }
+
+    /// Has everybody go by the servers that there are now. Those that have gone are as those that a reload removes;
+    /// where checks decide, only when those that have come were checked.
+    async fn go_by_sources(&self, state: &mut State) {
+        let State { sources, wards, file, config, .. } = &mut *state;
+        if sources
+            .settling
+            .as_ref()
+            .is_some_and(|(until, _)| *until > Instant::now() && wards.first_checks().is_some())
+        {
+            return;
+        }
+        let wanted = sources.in_effect(file);
+        let settled = sources.settling.take().map(|(_, settled)| settled);
+        let joined = discovery::with_leaving(settled.as_ref().unwrap_or(config), &wanted);
+        let is_joined = joined.is_some();
+        let new = joined.unwrap_or_else(|| wanted.clone());
+        if new == *config {
+            return;
+        }
+        discovery::changes(config, &new).iter().for_each(|line| log::info!("{line}"));
+        *config = new;
+        let before = self.published.current();
+        let (next, events) = self.next_snapshot(state, before.connections.most());
+        if is_joined {
+            let patience = state.wards.first_checks().unwrap_or_default();
+            state.sources.settling = Some((Instant::now() + patience, wanted));
+        }
+        let next = Arc::new(next);
+        self.publish(state, Arc::clone(&next)).await;
+        self.act_on(state, events);
+        self.end_removed(&before, &next);
+        self.mind_listening(state).await;
+    }
+}
