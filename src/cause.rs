@@ -63,11 +63,17 @@ pub enum Cause {
     QueueTimeout,
     /// It was there for `max_lifetime`.
     MaxLifetime,
+    /// The client's first bytes, which say where it goes or who it is, did not come within `preread`.
+    PrereadTimeout,
+    /// The peer is one of `accept_proxy.from`, and what it sent first is no header of the PROXY protocol.
+    BadProxyHeader,
+    /// The peer is none of `accept_proxy.from`, and `untrusted = "reject"`.
+    UntrustedPeer,
 }
 
 impl Cause {
     /// Each of them, in the order of [`Cause::index`].
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::Done,
         Self::ClientReset,
         Self::ServerReset,
@@ -98,11 +104,20 @@ impl Cause {
         Self::QueueFull,
         Self::QueueTimeout,
         Self::MaxLifetime,
+        Self::PrereadTimeout,
+        Self::BadProxyHeader,
+        Self::UntrustedPeer,
     ];
 
     /// Those of clients that were turned away before a server was looked for.
-    pub const TURNED_AWAY: [Self; 5] =
-        [Self::Maxconn, Self::AccessDenied, Self::SourceConns, Self::SourceRate, Self::ListenerRate];
+    pub const TURNED_AWAY: [Self; 6] = [
+        Self::Maxconn,
+        Self::AccessDenied,
+        Self::SourceConns,
+        Self::SourceRate,
+        Self::ListenerRate,
+        Self::UntrustedPeer,
+    ];
 
     /// Limits that `dry_run` only counts.
     pub const LET_OFF: [Self; 3] = [Self::SourceConns, Self::SourceRate, Self::ListenerRate];
@@ -168,6 +183,9 @@ impl Cause {
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
             Self::MaxLifetime => "max_lifetime",
+            Self::PrereadTimeout => "preread_timeout",
+            Self::BadProxyHeader => "bad_proxy_header",
+            Self::UntrustedPeer => "untrusted_peer",
         }
     }
 
@@ -198,7 +216,12 @@ impl Cause {
             Self::ConnectTimeout => "sC",
             Self::NoSourcePort | Self::NoResources => "RC",
             Self::Maxconn | Self::ListenerRate => "PC",
-            Self::AccessDenied | Self::SourceConns | Self::SourceRate => "PR",
+            Self::AccessDenied
+            | Self::SourceConns
+            | Self::SourceRate
+            | Self::BadProxyHeader
+            | Self::UntrustedPeer => "PR",
+            Self::PrereadTimeout => "cR",
             Self::ClientLeftQueue => "CQ",
             Self::QueueFull => "PQ",
             Self::QueueTimeout => "sQ",

@@ -106,11 +106,17 @@ mod switches {
         QueueKeepsTheGone,
         /// A direction that has nothing left to take is never granted more.
         DryForgotten,
+        /// What was gathered of a client before its server was known is not passed on.
+        HeadForgotten,
+        /// A header that has not come whole is not read on.
+        HeadNotReadOn,
+        /// A server is told twice who its client is.
+        PrefaceTwice,
     }
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 40] = [
+        pub const ALL: [Self; 43] = [
             Self::FullClearsLatch,
             Self::ShortReadBelieved,
             Self::FreedInBatch,
@@ -151,6 +157,9 @@ mod switches {
             Self::QueueForgetsFreedPlace,
             Self::QueueKeepsTheGone,
             Self::DryForgotten,
+            Self::HeadForgotten,
+            Self::HeadNotReadOn,
+            Self::PrefaceTwice,
         ];
     }
 

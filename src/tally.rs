@@ -108,6 +108,24 @@ impl Streak {
     }
 }
 
+/// One for each cause, by [`Cause::index`].
+#[derive(Debug)]
+pub struct PerCause([Count; Cause::ALL.len()]);
+
+impl Default for PerCause {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Count::default()))
+    }
+}
+
+impl std::ops::Deref for PerCause {
+    type Target = [Count];
+
+    fn deref(&self) -> &[Count] {
+        &self.0
+    }
+}
+
 /// A listener's.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -119,7 +137,7 @@ pub struct ListenerTally {
     /// Its clients' paths.
     pub paths: Paths,
     /// Connections that have ended, and clients that were turned away, by [`Cause::index`].
-    pub closed: [Count; Cause::ALL.len()],
+    pub closed: PerCause,
     /// Clients that `dry_run` has let in over a limit, by [`Cause::LET_OFF`].
     pub let_off: [Count; Cause::LET_OFF.len()],
     /// Clients that were let in uncounted, since every place for their source had connections of others.

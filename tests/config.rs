@@ -212,7 +212,6 @@ fn what_is_read_and_not_done_yet_is_refused() {
         ("route", format!("[listener.x]\nbind = [\"127.0.0.1:1\"]\n{route}\n")),
         ("server_speaks_first", format!("{LISTENER}server_speaks_first = true\n")),
         ("max_client_hello", format!("{LISTENER}max_client_hello = \"4KiB\"\n")),
-        ("accept_proxy", format!("{LISTENER}accept_proxy = {{ from = [\"::/0\"] }}\n")),
     ] {
         let errors = Folder::new(&[("proxy.toml", &format!("{lines}{POOL}"))]).errors();
         let is_it = |error: &String| error.contains(&format!("`{key}` in [listener."));

@@ -152,6 +152,23 @@ macro_rules! table {
                 freed_places_go_to_whoever_waits_longest
                 refused_attempt_gives_its_place_back
                 without_a_server_a_client_is_closed_if_that_is_wanted;
+            heads:
+                header_in_one_byte_segments_then_bulk_both_ways
+                header_and_question_are_cut_anywhere
+                bulk_in_one_go_behind_a_header
+                fin_right_behind_the_head
+                client_resets_within_its_header
+                header_has_one_deadline
+                empty_connection_is_closed_without_a_word
+                bad_header_is_reset_and_told_with_its_beginning
+                next_server_gets_all_of_it
+                queue_with_heads
+                untrusted_peer_is_reset_or_its_header_is_payload
+                header_without_addresses_leaves_the_sockets
+                rules_and_limits_are_about_the_told_client
+                servers_are_told_first_who_the_client_is
+                servers_are_told_of_plain_clients
+                heads_over_unix_sockets;
             pace:
                 download_is_held_to_its_rate_and_nothing_is_lost
                 upload_is_held_to_its_rate_and_the_answer_is_not

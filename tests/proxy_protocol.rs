@@ -12,7 +12,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use support::PATIENCE;
-use support::servers::listen;
+use support::gate::{Config, Gate};
+use support::servers::{Server, listen};
 use support::service::{Home, Place, Running, Service, client, installed};
 use tidegate::config::{Address, CheckClose, Kind, Probe, Tcp};
 use tidegate::control::check::{Report, Target, Verdict};
@@ -163,6 +164,127 @@ fn nginx_takes_our_headers_and_we_take_its_own() {
             assert_eq!(told.map(|[source, _]| source), Some(source), "{header:?} became {theirs:?}");
         });
     }
+}
+
+/// Us with headers to servers, and us behind, who read headers and tell the server. `between` starts somebody else at that
+/// address, whose server is the other one.
+fn between_us(version: Version, between: impl FnOnce(Home, Place, SocketAddr) -> Service) {
+    let (behind, home) = (listen("127.0.0.1").unwrap(), Home::new());
+    let place = home.place("127.0.0.1");
+    let send = format!("send_proxy = \"v{}\"", version.number());
+    let last = Config::new("mio")
+        .listener("accept_proxy = { from = [\"127.0.0.1\"] }")
+        .pool(&send)
+        .server(behind.local_addr().unwrap());
+    let last = Gate::start(&last);
+    let _between = between(home, place.clone(), last.address());
+    let first = Gate::start(&Config::new("mio").pool(&send).server(&place));
+    for question in [QUESTION, b""] {
+        let mut client = TcpStream::connect(first.address()).unwrap();
+        let ends = [client.local_addr().unwrap(), first.address()];
+        client.write_all(question).unwrap();
+        let (mut server, _) = behind.accept().unwrap();
+        server.set_read_timeout(Some(PATIENCE)).unwrap();
+        let told = encode(version, Told { addresses: Addresses::between(ends[0], ends[1]), ..Told::LOCAL });
+        let mut seen = vec![0; told.as_bytes().len() + question.len()];
+        server.read_exact(&mut seen).unwrap();
+        assert_eq!(seen, [told.as_bytes(), question].concat(), "{}", seen.escape_ascii());
+        server.write_all(b"answer").unwrap();
+        drop(server);
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"answer");
+        drop(client);
+        let access = last.access(ends[0]);
+        assert_eq!((access.bytes_in, access.bytes_out), (question.len() as u64, 6));
+    }
+}
+
+#[test]
+fn a_chain_through_haproxy_keeps_the_clients_address() {
+    if !installed(&["haproxy"]) {
+        return;
+    }
+    for (version, send) in [(Version::V1, "send-proxy"), (Version::V2, "send-proxy-v2")] {
+        between_us(version, |home, place, next| {
+            let section = format!("listen l\n bind {place} accept-proxy\n server s {next} {send}\n");
+            haproxy(home, place, &section)
+        });
+    }
+}
+
+#[test]
+fn a_chain_through_nginx_keeps_the_clients_address() {
+    if !installed(&["nginx"]) {
+        return;
+    }
+    let (behind, home) = (listen("127.0.0.1").unwrap(), Home::new());
+    let place = home.place("127.0.0.1");
+    let accept = "accept_proxy = { from = [\"127.0.0.1\"], versions = [1] }";
+    let last = Gate::start(&Config::new("mio").listener(accept).server(behind.local_addr().unwrap()));
+    let blocks = format!(
+        "stream {{ server {{ listen {place} proxy_protocol; set_real_ip_from 127.0.0.0/8;
+            proxy_pass {}; proxy_protocol on; }} }}",
+        last.address()
+    );
+    let nginx = nginx(home, place.clone(), &blocks);
+    let first = Gate::start(&Config::new("mio").pool("send_proxy = \"v2\"").server(&place));
+    let mut client = TcpStream::connect(first.address()).unwrap();
+    client.write_all(QUESTION).unwrap();
+    let (mut server, _) = behind.accept().unwrap();
+    let mut seen = vec![0; QUESTION.len()];
+    server.read_exact(&mut seen).unwrap();
+    assert_eq!(seen, QUESTION);
+    drop(server);
+    let address = client.local_addr().unwrap();
+    drop(client);
+    assert_eq!(last.access(address).bytes_in, QUESTION.len() as u64);
+    drop(nginx);
+}
+
+/// Who only looks whether we listen, and HAProxy's own check that says LOCAL, leave no error behind.
+#[test]
+fn checks_of_haproxy_are_no_bad_headers() {
+    if !installed(&["haproxy"]) {
+        return;
+    }
+    let (server, home) = (Server::echo(), Home::new());
+    let gate = Config::new("mio").listener("accept_proxy = { from = [\"127.0.0.1\"] }");
+    let gate = Gate::start(&gate.server(server.address()));
+    let place = home.place("127.0.0.1");
+    let section = format!(
+        "listen l\n bind {place}\n server a {0} check inter 50ms\n \
+         server b {0} send-proxy-v2 check check-send-proxy inter 50ms\n",
+        gate.address()
+    );
+    let _haproxy = haproxy(home, place, &section);
+    let mut accesses = gate.first_accesses(8);
+    accesses.retain(|access| access.server.is_none());
+    assert!(accesses.iter().all(|access| access.cause == "client_left"), "{accesses:?}");
+    assert!(!gate.log_lines().iter().any(|line| line.contains("bad PROXY header")));
+    drop(server);
+}
+
+#[test]
+fn curls_header_tells_who_asks_through_us() {
+    if !installed(&["curl"]) {
+        return;
+    }
+    let listener = listen("127.0.0.1").unwrap();
+    let config = Config::new("mio").listener("accept_proxy = { from = [\"127.0.0.1\"], versions = [1] }");
+    let gate = Gate::start(&config.server(listener.local_addr().unwrap()));
+    let url = format!("http://{}/", gate.address());
+    let curl = Running::start(client("curl").args(["-s", "--haproxy-protocol", &url]));
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut bytes = Vec::new();
+    let mut some = [0; 512];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        let count = stream.read(&mut some).unwrap();
+        bytes.extend_from_slice(&some[..count]);
+    }
+    assert!(bytes.starts_with(b"GET / HTTP/1.1\r\n"), "the header is not passed on");
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi").unwrap();
+    assert_eq!(curl.finish(PATIENCE), "hi");
 }
 
 #[test]

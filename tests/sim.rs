@@ -19,8 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidegate::config::{
-    AcceptBalance, Address, AtMaxconn, Balance, Check, Config, Drain, Listener, OnDown, OnRemoved, Passive,
-    Pool, Process, Retry, Server, ServerState, Timeouts,
+    AcceptBalance, AcceptProxy, Address, AtMaxconn, Balance, Check, Config, Drain, Listener, OnDown,
+    OnRemoved, Passive, Pool, Process, ProxyTlvs, Retry, SendProxy, Server, ServerState, Timeouts, Untrusted,
 };
 use tidegate::engine::sim::{
     Dice, Edge, Level, OneShot, Plan, Signal, SimListener, SimNet, SimRing, SimStream, Summary, Us, WaryEdge,
@@ -30,6 +30,7 @@ use tidegate::engine::uring::{Ring, Uring};
 use tidegate::engine::{Bounds, Engine, Reactor, Selector};
 use tidegate::logging::Recorder;
 use tidegate::mutant::{self, Mutant};
+use tidegate::proxy_header::Versions;
 use tidegate::snapshot::{self, ListenerId, Published, Snapshot};
 use tidegate::tick::Tick;
 use tidegate::worker::{Census, Crew, Mailbox, Setup, Worker};
@@ -94,7 +95,12 @@ fn listener(plan: &Plan, number: usize) -> Listener {
         accept_balance: AcceptBalance::Reuseport,
         maxconn: plan.listener_maxconn.filter(|_| number == 0).and_then(NonZeroU32::new),
         when_no_upstream: tidegate::config::WhenNoUpstream::Rst,
-        accept_proxy: None,
+        accept_proxy: plan.heads.preread.map(|_| AcceptProxy {
+            from: vec!["0.0.0.0/0".parse().expect("all there are")],
+            from_unix: false,
+            versions: Versions::ALL,
+            untrusted: Untrusted::Reject,
+        }),
         routes: Vec::new(),
         server_speaks_first: false,
         max_client_hello: 16 << 10,
@@ -140,6 +146,7 @@ fn configuration(plan: &Plan) -> Config {
             idle: plan.idle.map(wait),
             half_close: plan.half_close.map(wait),
             queue: plan.queue.map(wait),
+            preread: plan.heads.preread.map(wait),
             ..Timeouts::default()
         },
         tcp: tidegate::config::Tcp::default(),
@@ -161,7 +168,7 @@ fn configuration(plan: &Plan) -> Config {
             drain_timeout: None,
             close_rate: 100,
             source: tidegate::config::Source::System,
-            send_proxy: None,
+            send_proxy: plan.heads.greets.map(|version| SendProxy { version, tlvs: ProxyTlvs::default() }),
             timeouts: tidegate::config::OwnTimeouts::default(),
             tcp: tidegate::config::Tcp::default(),
             retry,
@@ -177,6 +184,7 @@ fn run(notice: Notice, seed: u64, bug: Option<Mutant>, readable: bool, zeal: u64
     let mut plan = Plan::draw(&mut dice);
     plan.limit_servers(&mut Dice::new(seed.rotate_left(16)));
     plan.limit_bandwidth(&mut Dice::new(seed.rotate_left(32)));
+    plan.put_in_front(&mut Dice::new(seed.rotate_left(48)));
     if notice == Notice::Lossy {
         plan.lost = dice.pick(&[20, 100, 400]);
     }
@@ -237,6 +245,7 @@ fn play<S: Selector<SimNet>>(net: &SimNet, selector: S, plan: &Plan, config: &Co
     let engine = Reactor::new(selector, net.clone(), Arc::clone(&snapshot), bounds);
     let room = |engine: &Reactor<S, SimNet>| Room {
         none: engine.pool().room(plan.buffer_size) == 0,
+        none_for_heads: engine.pool().head_room(None, 1) == 0,
         leased: engine.pool().out(),
         pipes: engine.pipes_out(),
         left: (0, 0),
@@ -251,6 +260,7 @@ fn complete(net: &SimNet, ring: SimRing, plan: &Plan, config: &Config, at: At) {
     let engine = Uring::new(ring, net.clone(), Arc::clone(&snapshot), bounds, plan.short_read_is_drained);
     let room = |engine: &Uring<SimRing>| Room {
         none: engine.ring().spare() == 0,
+        none_for_heads: engine.pool().head_room(None, 1) == 0,
         leased: engine.pool().out(),
         pipes: 0,
         left: engine.ring().left(),
@@ -262,6 +272,8 @@ fn complete(net: &SimNet, ring: SimRing, plan: &Plan, config: &Config, at: At) {
 struct Room {
     /// No buffer is left: who wants to read has to wait.
     none: bool,
+    /// The same for clients whose server is not known yet.
+    none_for_heads: bool,
     leased: usize,
     pipes: usize,
     /// Buffers of a ring that are out, and operations under way.
@@ -290,7 +302,7 @@ fn work<E: Engine<Socket = SimStream, Listener = SimListener>>(
     let mut worker = Worker::new(setup, engine);
     for turn in 0.. {
         let result = worker.turn(|| Tick(net.with(|world| world.now()) / 1_000));
-        let Room { none, pipes, .. } = room(worker.engine());
+        let Room { none, none_for_heads, pipes, .. } = room(worker.engine());
         let snapshot = published.current();
         let lets_in: Vec<bool> = (0..)
             .zip(&snapshot.listeners)
@@ -298,7 +310,7 @@ fn work<E: Engine<Socket = SimStream, Listener = SimListener>>(
                 operator.is_open(number) && snapshot.connections.has_room() && listener.connections.has_room()
             })
             .collect();
-        net.with(|world| world.observe(none, &lets_in, pipes));
+        net.with(|world| world.observe([none, none_for_heads], &lets_in, pipes));
         let has_room = |server: &snapshot::Server| {
             server.removed.is_none() && server.state == ServerState::Ready && server.connections.has_room()
         };

@@ -31,6 +31,7 @@ pub struct Admission {
     rate: Option<Rate>,
     bucket: Arc<Bucket>,
     dry_run: bool,
+    match_on: config::MatchOn,
 }
 
 /// What one source may have.
@@ -61,7 +62,14 @@ impl Admission {
             rate: limits.rate.map(Rate::evenly),
             bucket: before.map_or_else(Arc::default, |before| Arc::clone(&before.bucket)),
             dry_run: limits.dry_run,
+            match_on: listener.access.match_on,
         }
+    }
+
+    /// Whose address is asked about where a proxy in front tells of another one.
+    #[must_use]
+    pub fn match_on(&self) -> config::MatchOn {
+        self.match_on
     }
 
     /// Whether a client may come in, and where its connection is counted if it is; why not otherwise. `None` is a client

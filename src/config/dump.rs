@@ -164,6 +164,7 @@ impl Lines {
             ("connect_total", own.connect_total),
             ("idle", own.idle),
             ("half_close", own.half_close),
+            ("preread", own.preread),
             ("queue", own.queue),
             ("max_lifetime", own.max_lifetime),
         ] {

@@ -232,6 +232,17 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
         "`half_close` in [defaults.timeouts]",
     ),
     (&["timeout_queue"], "HAProxy", "`queue` in [defaults.timeouts]"),
+    (
+        &[
+            "timeout_client_hs",
+            "inspect_delay",
+            "preread_timeout",
+            "proxy_protocol_timeout",
+            "listener_filters_timeout",
+        ],
+        "HAProxy, nginx and Envoy",
+        "`preread` in [defaults.timeouts]",
+    ),
     (&["timeout"], "HAProxy", "[defaults.timeouts]"),
     (&["max_conns"], "nginx", "`maxconn` in [[pool.NAME.server]]"),
     (&["maxqueue", "max_pending_requests"], "HAProxy and Envoy", "`queue = { max = 1000 }` in [pool.NAME]"),

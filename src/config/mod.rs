@@ -462,6 +462,8 @@ pub struct Timeouts {
     pub half_close: Option<Duration>,
     /// `queue`: a client waits so long, at most, for a server that has room.
     pub queue: Option<Duration>,
+    /// `preread`: all that a client has to say before it is known where it goes, or who it is.
+    pub preread: Option<Duration>,
     /// `max_lifetime`: from then on a connection ends at its first quiet moment.
     pub max_lifetime: Option<Duration>,
     /// `max_lifetime_jitter`: each connection's own `max_lifetime` is shorter by up to this share, 0 to 1.
@@ -476,6 +478,7 @@ impl From<Timeouts> for OwnTimeouts {
             idle,
             half_close,
             queue,
+            preread,
             max_lifetime,
             max_lifetime_jitter: _,
         } = all;
@@ -485,6 +488,7 @@ impl From<Timeouts> for OwnTimeouts {
             idle: Some(idle),
             half_close: Some(half_close),
             queue: Some(queue),
+            preread: Some(preread),
             max_lifetime: Some(max_lifetime),
         }
     }
@@ -506,6 +510,7 @@ impl Timeouts {
             idle: own.idle.unwrap_or(self.idle),
             half_close: own.half_close.unwrap_or(self.half_close),
             queue: own.queue.unwrap_or(self.queue),
+            preread: own.preread.unwrap_or(self.preread),
             max_lifetime: own.max_lifetime.unwrap_or(self.max_lifetime),
             max_lifetime_jitter: self.max_lifetime_jitter,
         }
@@ -513,7 +518,7 @@ impl Timeouts {
 }
 
 /// `[listener.NAME.timeouts]` or `[pool.NAME.timeouts]`: what is set there, instead of `[defaults.timeouts]`. Where both
-/// set one, the pool's holds. A listener sets `idle`, `half_close` and `max_lifetime`, a pool all but that.
+/// set one, the pool's holds. A listener sets `idle`, `half_close`, `preread` and `max_lifetime`, a pool all but the last two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnTimeouts {
     /// `connect`
@@ -526,6 +531,8 @@ pub struct OwnTimeouts {
     pub half_close: Option<Option<Duration>>,
     /// `queue`
     pub queue: Option<Option<Duration>>,
+    /// `preread`
+    pub preread: Option<Option<Duration>>,
     /// `max_lifetime`
     pub max_lifetime: Option<Option<Duration>>,
 }
@@ -538,6 +545,7 @@ impl Default for Timeouts {
             idle: Some(Duration::from_hours(1)),
             half_close: Some(Duration::from_mins(5)),
             queue: Some(Duration::from_secs(10)),
+            preread: Some(Duration::from_secs(5)),
             max_lifetime: None,
             max_lifetime_jitter: 0.1,
         }

@@ -105,7 +105,6 @@ impl Reader {
         self.with(section, key, value, "listener.NAME.accept_proxy", |reader, section| {
             accept = Some(reader.accepting(section));
         });
-        self.not_done_yet(section, "accept_proxy");
         accept
     }
 
@@ -153,9 +152,6 @@ impl Reader {
                 self.problem(self.at(value.span().start), fault);
             }
         }
-        if version.is_some() {
-            self.not_done_yet(section, "send_proxy");
-        }
         version.map(|version| SendProxy { version, tlvs })
     }
 
@@ -200,9 +196,12 @@ fn tlv(value: &DeValue<'_>) -> Parsed<Tlv> {
     if matches!(value, DeValue::String(text) if text == "ssl") {
         let fault =
             Fault::new("\"ssl\" tells of TLS that is terminated here, which this version does not do");
-        return Err(
-            fault.help("leave it out; \"authority\" tells the name in a TLS connection that is passed on")
-        );
+        return Err(fault.help("leave it out"));
+    }
+    if let DeValue::String(text) = value
+        && ["authority", "alpn"].contains(&text.as_ref())
+    {
+        return Err(Fault::not_yet(&format!("{text:?}, which tells of TLS that is passed on,")));
     }
     value::choice(value, &ProxyTlvs::NAMES, &[])
 }

@@ -71,6 +71,7 @@ impl Reader {
                 "idle" => &mut own.idle,
                 "half_close" => &mut own.half_close,
                 "queue" if !is_listeners => &mut own.queue,
+                "preread" if is_listeners || is_all => &mut own.preread,
                 "max_lifetime" if is_listeners || is_all => &mut own.max_lifetime,
                 // It is nobody's own.
                 "max_lifetime_jitter" if is_all => continue,

@@ -172,6 +172,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             idle: Some(seconds(3600)),
             half_close: Some(seconds(300)),
             queue: Some(seconds(10)),
+            preread: Some(seconds(5)),
             max_lifetime: None,
             max_lifetime_jitter: 0.1,
         },
@@ -286,6 +287,7 @@ connect_total = "2s"
 idle = "off"
 half_close = "500ms"
 queue = "3s"
+preread = "700ms"
 max_lifetime = "2h"
 max_lifetime_jitter = 0
 [defaults.tcp]
@@ -303,6 +305,7 @@ same_server_delay = "10ms"
         idle: None,
         half_close: Some(Duration::from_millis(500)),
         queue: Some(Duration::from_secs(3)),
+        preread: Some(Duration::from_millis(700)),
         max_lifetime: Some(Duration::from_hours(2)),
         max_lifetime_jitter: 0.0,
     };
@@ -554,11 +557,6 @@ fn errors_in_defaults() {
         ("[defaults.timeouts]\nidle = \"0s\"", "2:8 \"0s\" is no time at all", "write \"off\" for no limit"),
         ("[defaults.timeouts]\ntimeout_client = \"5s\"", "2:1 unknown key", "here it is `idle`"),
         ("[defaults.timeouts]\n\"timeout client\" = \"5s\"", "2:1 unknown key", "here it is `idle`"),
-        (
-            "[defaults.timeouts]\npreread = \"5s\"",
-            "2:1 `preread` in [defaults.timeouts] is not supported yet",
-            "",
-        ),
         ("[defaults.tcp]\nnodelay = 1", "2:11 expected true or false, found the number 1", ""),
         ("[defaults.tcp]\nkeepalive = true", "2:13 expected \"off\" or a table", "it is on when nothing"),
         (

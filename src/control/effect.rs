@@ -104,6 +104,7 @@ fn settings(old: &Config, new: &Config, out: &mut Vec<String>) {
             ("defaults.timeouts.connect", limit(timeouts.connect), LATER),
             ("defaults.timeouts.connect_total", limit(timeouts.connect_total), LATER),
             ("defaults.timeouts.queue", limit(timeouts.queue), LATER),
+            ("defaults.timeouts.preread", limit(timeouts.preread), LATER),
             ("defaults.timeouts.max_lifetime", limit(timeouts.max_lifetime), TOO),
             ("defaults.timeouts.max_lifetime_jitter", timeouts.max_lifetime_jitter.to_string(), TOO),
             ("defaults.retry.tries", retry.tries.to_string(), ""),

@@ -383,6 +383,8 @@ pub struct Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
+    /// What its client says first is waited for.
+    Inspecting,
     /// It waits for a server that has room.
     Queued,
     /// A server is being reached.
@@ -400,6 +402,7 @@ impl SessionState {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Inspecting => "inspecting",
             Self::Queued => "queued",
             Self::Connecting => "connecting",
             Self::Relaying => "relaying",

@@ -5,12 +5,15 @@
 //! key.
 
 mod drive;
+mod head;
 mod kinds;
 mod pipes;
 mod reactor;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod store;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
 mod threads;
 #[cfg(target_os = "linux")]
 pub mod uring;
@@ -32,7 +35,7 @@ use std::time::Duration;
 
 use crate::config::{self, Address, Keepalive};
 use crate::path::Path;
-use crate::relay::{Dir, End, Fault};
+use crate::relay::{Dir, End, Fault, Side};
 use crate::session::{Order, Sight};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::calls::{self, Call};
@@ -57,6 +60,13 @@ pub enum Event<Socket> {
         listener: ListenerId,
         /// Why.
         fault: Fault,
+    },
+    /// The client's first bytes have come, as many as were asked for or as there will ever be: see [`Engine::head`].
+    Head {
+        /// The connection.
+        key: Key,
+        /// The client has sent FIN behind them.
+        ended: bool,
     },
     /// An attempt to reach a server ended.
     Dialed {
@@ -203,6 +213,24 @@ pub trait Engine: Sized {
         wait: Option<Duration>,
         out: &mut VecDeque<Event<Self::Socket>>,
     ) -> io::Result<()>;
+
+    /// The client's first bytes, as far as they were gathered ([`Order::ReadHead`]) and not skipped. They are relayed
+    /// before all others.
+    fn head<'a>(&self, io: &'a Self::Io) -> &'a [u8];
+
+    /// Drops so many bytes off the front of the head, at most all: they are for nobody.
+    fn skip(&mut self, io: &mut Self::Io, count: usize);
+
+    /// Says something to a peer in front of all that is relayed to it, whole, and counts it as none of that: to a server
+    /// that was reached whose it is, or to a client an answer to its first bytes. `bytes` are few enough for a fresh
+    /// socket, in all.
+    ///
+    /// # Errors
+    /// The fault, when the peer is not there after all; a server's socket is gone then.
+    fn say(&mut self, io: &mut Self::Io, to: Side, bytes: &[u8]) -> Result<(), Fault>;
+
+    /// Where the client has connected to; none over a unix socket.
+    fn local(&self, io: &Self::Io) -> Option<SocketAddr>;
 
     /// How a relay is doing; `None` when none runs.
     fn look(&self, io: &Self::Io) -> Option<Sight>;

@@ -16,6 +16,14 @@ pub(super) enum Store<Pipe> {
 }
 
 impl<Pipe> Store<Pipe> {
+    /// What is held in a buffer.
+    pub(super) fn tail(&self) -> &[u8] {
+        match self {
+            Self::Tail(lease) => lease.bytes(),
+            Self::Empty | Self::Pipe(_) => &[],
+        }
+    }
+
     /// Gives the memory back, with whatever is in it.
     pub(super) fn clear<N: Net<Pipe = Pipe>>(&mut self, pool: &mut Pool, pipes: &mut Pipes<N>) {
         match std::mem::take(self) {

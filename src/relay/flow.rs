@@ -139,6 +139,19 @@ impl Flow {
         self.allowance = 0;
     }
 
+    /// So many bytes were taken before there was a target, one or more.
+    pub(super) fn preload(&mut self, bytes: NonZeroU32) {
+        self.queued = bytes.get();
+        self.spend(bytes);
+    }
+
+    fn spend(&mut self, bytes: NonZeroU32) {
+        if self.allowance != UNLIMITED {
+            let taken = i32::try_from(bytes.get()).unwrap_or(UNLIMITED);
+            self.allowance = self.allowance.saturating_sub(taken);
+        }
+    }
+
     /// So many bytes more may be taken; `None`: as many as there are.
     pub(super) fn grant(&mut self, bytes: Option<u32>) {
         self.asked = false;
@@ -210,10 +223,7 @@ impl Flow {
         match (op, outcome) {
             (Op::Fill, Outcome::Moved(count)) => {
                 self.queued += count.get();
-                if self.allowance != UNLIMITED {
-                    let taken = i32::try_from(count.get()).unwrap_or(UNLIMITED);
-                    self.allowance = self.allowance.saturating_sub(taken);
-                }
+                self.spend(count);
             }
             (Op::Fill, Outcome::Full) => {
                 debug_assert!(self.queued > 0, "full with nothing queued would never be filled again");

@@ -8,6 +8,8 @@ mod tests;
 pub use fault::{Fault, Retry};
 pub use flow::{Flow, Input, Op, OpSet, Outcome, Output};
 
+use std::num::NonZeroU32;
+
 /// One of the two peers of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
@@ -144,6 +146,15 @@ impl Relay {
     pub fn limited(mut self, limited: [bool; 2]) -> Self {
         for dir in Dir::BOTH.into_iter().filter(|dir| limited[dir.index()]) {
             self.flows[dir.index()].limit();
+        }
+        self
+    }
+
+    /// So many of the client's bytes are held already, and are to be given to the server first.
+    #[must_use]
+    pub fn preloaded(mut self, bytes: usize) -> Self {
+        if let Some(bytes) = u32::try_from(bytes).ok().and_then(NonZeroU32::new) {
+            self.flows[Dir::Up.index()].preload(bytes);
         }
         self
     }

@@ -3,18 +3,20 @@
 //! ```text
 //!            picked                connected              ended               closed
 //! (accepted) ------> Dialing ----------------> Relaying ---------> Closing ---------> (gone)
-//!                    |  ^  |                                          ^
-//!                    +--+  +------------------------------------------+
-//!              next server    no server left, the client left, drain
+//!     |        ^     |  ^  |                                          ^
+//!     v        |     +--+  +------------------------------------------+
+//!   Inspecting-+  next server     no server left, the client left, drain
 //! ```
 
 mod dial;
+mod inspect;
 mod pace;
 mod record;
 #[cfg(test)]
 mod tests;
 mod watch;
 
+pub use inspect::{Flaw, Verdict};
 use pace::Pace;
 pub use record::Record;
 pub use watch::Sight;
@@ -31,6 +33,7 @@ use crate::snapshot::{Listener, ListenerId, PoolId, ServerId, Snapshot};
 use crate::tally::Attempt;
 use crate::tick::Tick;
 use dial::{Dial, Next, Wish};
+use inspect::{Destination, Inspector};
 use watch::{Limits, Watch};
 
 /// The first wait for a peer that has not acknowledged everything before it is reset; each is twice the
@@ -44,6 +47,8 @@ const FAILED_REACH: Duration = Duration::from_secs(1);
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
+    /// The client's first bytes were looked at, by [`Session::inspect`].
+    Inspected(Verdict),
     /// An attempt to reach a server ended.
     Dialed(Result<(), Fault>),
     /// The client failed before a server was reached, or has nothing to say and waits in vain.
@@ -77,6 +82,14 @@ pub enum Input {
 /// What it asks of its engine, which answers each with an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
+    /// Gather the client's first bytes, behind those that are there. Answer: [`crate::engine::Event::Head`] with more of
+    /// them than so many, or the client's FIN; [`crate::engine::Event::ClientLeft`] when it fails before.
+    ReadHead {
+        /// In all.
+        more_than: u16,
+        /// No more than so many in all, which is more than the above.
+        max: u16,
+    },
     /// Connect to a server; an attempt that still runs is abandoned. Answer: [`crate::engine::Event::Dialed`].
     Dial {
         /// Which.
@@ -135,6 +148,8 @@ pub struct Context<'a> {
 pub struct Session {
     id: u64,
     client: Option<SocketAddr>,
+    /// Where the client had connected to, if a proxy in front has told.
+    destination: Option<Destination>,
     began: Tick,
     connect_ms: Option<u32>,
     /// How long it waited for a server that has room.
@@ -173,6 +188,8 @@ pub struct Place {
 /// What a session is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doing {
+    /// Its client's first bytes are waited for.
+    Inspecting,
     /// It waits for a server that has room.
     Queued,
     /// A server is being reached.
@@ -185,6 +202,7 @@ pub enum Doing {
 
 #[derive(Debug)]
 enum State {
+    Inspecting(Inspector),
     Dialing(Dial),
     Relaying(Watch, Pace),
     Closing(Closing),
@@ -217,6 +235,7 @@ impl Session {
         let mut session = Self {
             id,
             client,
+            destination: None,
             began: cx.now,
             connect_ms: None,
             queue_ms: 0,
@@ -233,6 +252,9 @@ impl Session {
             counted_paths: [[0; 2]; 2],
             state: State::Dialing(Dial::new(cx.now, cx.snapshot.listener(listener).timeouts.connect_total)),
         };
+        if let Some(order) = session.begin_inspecting(cx) {
+            return (session, order);
+        }
         let order =
             session.dial(cx, false).expect("a server is tried, waited for, or there is none, at once");
         (session, order)
@@ -246,16 +268,12 @@ impl Session {
             self.asked = Some(cause);
         }
         match (&mut self.state, input) {
+            (State::Inspecting(_), Input::Inspected(verdict)) => self.inspected(verdict, cx),
+            (State::Inspecting(_), Input::ClientLeft) => Some(self.give_up(Cause::ClientLeft, cx)),
+            (State::Inspecting(_), Input::Deadline(_)) => Some(self.give_up(Cause::PrereadTimeout, cx)),
             (State::Dialing(dial), Input::Dialed(Ok(()))) if !dial.is_queued() => self.connected(cx),
             (State::Dialing(_), Input::Dialed(Err(fault))) => self.dial_failed(fault, cx),
-            (State::Dialing(dial), Input::Deadline(_)) if dial.is_attempting() => self.dial_timed_out(cx),
-            (State::Dialing(dial), Input::Deadline(_)) if dial.is_queued() => {
-                Some(self.give_up(Cause::QueueTimeout, cx))
-            }
-            (State::Dialing(_), Input::Deadline(_)) => {
-                self.uncount(cx.snapshot);
-                self.dial(cx, false)
-            }
+            (State::Dialing(_), Input::Deadline(_)) => self.dial_due(cx),
             (State::Dialing(dial), Input::Turn) if dial.is_queued() => {
                 let is_first = self.queue_of == cx.snapshot.listener(self.listener).pool;
                 if !is_first {
@@ -273,7 +291,7 @@ impl Session {
                 self.uncount(cx.snapshot);
                 self.dial(cx, false)
             }
-            (State::Dialing(_), Input::Kill(cause)) => Some(self.give_up(cause, cx)),
+            (State::Inspecting(_) | State::Dialing(_), Input::Kill(cause)) => Some(self.give_up(cause, cx)),
             (State::Relaying(_, pace), Input::Dry { dir, owed }) => {
                 if !mutant!(DryForgotten) {
                     let rates = cx.snapshot.listener(self.listener).rates;
@@ -316,6 +334,7 @@ impl Session {
     #[must_use]
     pub fn deadline(&self) -> Option<Tick> {
         match &self.state {
+            State::Inspecting(inspector) => inspector.ends,
             State::Dialing(dial) => dial.deadline(),
             State::Relaying(watch, pace) => watch.next.into_iter().chain(pace.next()).min(),
             State::Closing(closing) => closing.spare.as_ref().map(|spare| spare.look),
@@ -340,7 +359,7 @@ impl Session {
         self.id
     }
 
-    /// The client's address; none for a client of a unix socket.
+    /// The client's address, which a proxy in front may have told; none for a client of a unix socket.
     #[must_use]
     pub fn client(&self) -> Option<SocketAddr> {
         self.client
@@ -356,6 +375,7 @@ impl Session {
     #[must_use]
     pub fn doing(&self) -> Doing {
         match &self.state {
+            State::Inspecting(_) => Doing::Inspecting,
             State::Dialing(dial) if dial.is_queued() => Doing::Queued,
             State::Dialing(_) => Doing::Connecting,
             State::Relaying(..) => Doing::Relaying,
@@ -477,7 +497,7 @@ impl Session {
     pub fn record(&self, worker: u16, now: Tick) -> Record {
         let (cause, moved) = match &self.state {
             State::Closing(closing) => (closing.cause, closing.moved),
-            State::Dialing(_) | State::Relaying(..) => (Cause::Drain, [0; 2]),
+            State::Inspecting(_) | State::Dialing(_) | State::Relaying(..) => (Cause::Drain, [0; 2]),
         };
         Record {
             event: Event::Close,
@@ -519,6 +539,19 @@ impl Session {
             if server.max_fails > 0 && failures >= server.max_fails {
                 cx.snapshot.alarm.ring();
             }
+        }
+        self.uncount(cx.snapshot);
+        self.dial(cx, false)
+    }
+
+    /// An attempt, a wait for the next one, or one in a queue has had its time.
+    fn dial_due(&mut self, cx: Context<'_>) -> Option<Order> {
+        let State::Dialing(dial) = &self.state else { return None };
+        if dial.is_attempting() {
+            return self.dial_timed_out(cx);
+        }
+        if dial.is_queued() {
+            return Some(self.give_up(Cause::QueueTimeout, cx));
         }
         self.uncount(cx.snapshot);
         self.dial(cx, false)

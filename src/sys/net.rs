@@ -122,6 +122,16 @@ pub trait Net {
     /// Writes once.
     fn send(stream: &Self::Stream, bytes: &[u8]) -> Sent;
 
+    /// Writes all of it at once to a socket to which next to nothing was written yet; `follows`: more follows at once, and
+    /// may share a segment with it.
+    ///
+    /// # Errors
+    /// The fault, when the connection is gone already, or has no room for so few bytes.
+    fn send_first(stream: &Self::Stream, bytes: &[u8], follows: bool) -> Result<(), Fault>;
+
+    /// The own address of a socket; none of a unix socket.
+    fn local(stream: &Self::Stream) -> Option<SocketAddr>;
+
     /// A new, empty pipe; `None` when there is none to be had now.
     fn pipe(&self) -> Option<Self::Pipe>;
 
@@ -254,6 +264,19 @@ impl Net for Os {
                 Err(error) => Sent::Failed(fault(&error)),
             };
         }
+    }
+
+    fn send_first(stream: &Stream, bytes: &[u8], follows: bool) -> Result<(), Fault> {
+        match stream.send_now(bytes, follows) {
+            Ok(count) if count == bytes.len() => Ok(()),
+            Ok(_) => Err(Fault::NoMemory),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(Fault::NoMemory),
+            Err(error) => Err(fault(&error)),
+        }
+    }
+
+    fn local(stream: &Stream) -> Option<SocketAddr> {
+        stream.local()
     }
 
     fn pipe(&self) -> Option<Pipe> {

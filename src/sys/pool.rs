@@ -13,6 +13,8 @@ const SPARE_MAX: usize = 4 << 20;
 pub struct Lease {
     bytes: BytesMut,
     class: usize,
+    /// It counts among those of heads.
+    is_head: bool,
 }
 
 impl Lease {
@@ -28,11 +30,22 @@ impl Lease {
     }
 }
 
+/// Bytes of buffers that are given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lent {
+    /// All of them.
+    pub all: usize,
+    /// Those of heads.
+    pub heads: usize,
+}
+
 /// A worker's buffers. Nothing is allocated until a target is slow.
 #[derive(Debug)]
 pub struct Pool {
     free: [Vec<BytesMut>; CLASSES],
     out: usize,
+    /// Bytes of those that are given out for heads.
+    heads: usize,
     /// Bytes of the free ones.
     spare: usize,
     limit: usize,
@@ -44,7 +57,7 @@ impl Pool {
     /// A pool that gives out at most `limit` bytes at a time.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { free: std::array::from_fn(|_| Vec::new()), out: 0, spare: 0, limit, highest: limit }
+        Self { free: std::array::from_fn(|_| Vec::new()), out: 0, heads: 0, spare: 0, limit, highest: limit }
     }
 
     /// Sets another limit; what is out already stays out.
@@ -61,7 +74,39 @@ impl Pool {
         if size(class(most)) <= left {
             return most;
         }
-        (0..CLASSES).map(size).take_while(|size| *size <= left).last().unwrap_or(0).min(most)
+        largest(left).min(most)
+    }
+
+    /// The same for bytes that go behind the `held` ones of a client whose server is not reached yet. All such heads
+    /// together may have half of the limit, or one buffer: those who wait for a server must not keep those from moving
+    /// who have one.
+    #[must_use]
+    pub fn head_room(&self, held: Option<&Lease>, most: usize) -> usize {
+        let (len, own) = held.map_or((0, 0), |lease| (lease.bytes.len(), size(lease.class)));
+        let left = self.limit.saturating_sub(self.out);
+        let left = left.min((self.limit / 2).max(CLASS_MIN).saturating_sub(self.heads));
+        // It gives its own buffer back for the next larger one.
+        largest(left + own).max(own).saturating_sub(len).min(most)
+    }
+
+    /// A buffer with the `held` bytes and `more` behind them, which were read within [`Pool::head_room`].
+    #[must_use]
+    pub fn keep_head(&mut self, held: Option<Lease>, more: &[u8]) -> Lease {
+        let mut lease = match held {
+            Some(mut held) if held.bytes.capacity() - held.bytes.len() >= more.len() => {
+                held.bytes.put_slice(more);
+                return held;
+            }
+            Some(held) => {
+                let whole = [held.bytes(), more].concat();
+                self.give(held);
+                self.keep(&whole)
+            }
+            None => self.keep(more),
+        };
+        lease.is_head = true;
+        self.heads += size(lease.class);
+        lease
     }
 
     /// A buffer that holds a copy of `bytes`, which were read within [`Pool::room`].
@@ -84,13 +129,16 @@ impl Pool {
             }
         };
         buffer.put_slice(bytes);
-        Lease { bytes: buffer, class }
+        Lease { bytes: buffer, class, is_head: false }
     }
 
     /// Takes a buffer back.
     pub fn give(&mut self, lease: Lease) {
-        let Lease { mut bytes, class } = lease;
+        let Lease { mut bytes, class, is_head } = lease;
         self.out -= size(class);
+        if is_head {
+            self.heads -= size(class);
+        }
         bytes.clear();
         // `advance` moved the start of the buffer: what is before it must be won back.
         let most = SPARE_MAX.min(self.limit.saturating_sub(self.out));
@@ -98,6 +146,12 @@ impl Pool {
             self.spare += size(class);
             self.free[class].push(bytes);
         }
+    }
+
+    /// Bytes of the buffers that are given out now.
+    #[must_use]
+    pub fn lent(&self) -> Lent {
+        Lent { all: self.out, heads: self.heads }
     }
 
     /// Bytes of all buffers that are given out now.
@@ -110,6 +164,11 @@ impl Pool {
 /// The smallest class that holds `len` bytes.
 fn class(len: usize) -> usize {
     (0..CLASSES).find(|class| size(*class) >= len).unwrap_or(CLASSES - 1)
+}
+
+/// The largest size that is not above `limit`; 0 where there is none.
+fn largest(limit: usize) -> usize {
+    (0..CLASSES).map(size).take_while(|size| *size <= limit).last().unwrap_or(0)
 }
 
 const fn size(class: usize) -> usize {
@@ -159,6 +218,42 @@ mod tests {
         pool.give(lease);
         assert_eq!(pool.room(256 * 1024), 16 * 1024);
         small.into_iter().for_each(|lease| pool.give(lease));
+    }
+
+    #[test]
+    fn a_head_grows_from_buffer_to_buffer_and_is_counted_once() {
+        let mut pool = Pool::new(64 << 10);
+        let (mut head, mut bytes) = (None, Vec::new());
+        while bytes.len() < 10_000 {
+            let piece = vec![bytes.len() as u8; pool.head_room(head.as_ref(), 700)];
+            bytes.extend_from_slice(&piece);
+            head = Some(pool.keep_head(head.take(), &piece));
+        }
+        let mut head = head.expect("it has grown");
+        assert_eq!((head.bytes(), pool.out(), pool.heads), (&*bytes, 16 << 10, 16 << 10));
+        // What is taken off its front is room that is won back only by copying.
+        head.advance(9_000);
+        let more = [7; 16_000];
+        assert_eq!(pool.head_room(Some(&head), 16_000), (16 << 10) - (bytes.len() - 9_000));
+        let head = pool.keep_head(Some(head), &more[..10_000]);
+        assert_eq!((head.bytes().len(), pool.out()), (bytes.len() - 9_000 + 10_000, 16 << 10));
+        pool.give(head);
+        assert_eq!((pool.out(), pool.heads), (0, 0));
+    }
+
+    #[test]
+    fn heads_have_half_of_the_limit() {
+        let mut pool = Pool::new(16 << 10);
+        let heads = [(); 2].map(|()| pool.keep_head(None, b"GET"));
+        assert_eq!((pool.head_room(None, 100), pool.room(100)), (0, 100));
+        assert_eq!(pool.head_room(Some(&heads[0]), 5_000), 4_096 - 3, "its own buffer is its own");
+        heads.into_iter().for_each(|head| pool.give(head));
+        assert_eq!(pool.head_room(None, 100), 100);
+        let mut tiny = Pool::new(4 << 10);
+        assert_eq!(tiny.head_room(None, 100), 100);
+        let all = tiny.keep(b"relayed");
+        assert_eq!(tiny.head_room(None, 100), 0);
+        tiny.give(all);
     }
 
     #[test]

@@ -106,6 +106,32 @@ impl Stream {
         }
     }
 
+    /// Writes once without waiting, in whatever mode the socket is; `follows`: more follows at once (`MSG_MORE`, send(2),
+    /// where there is that).
+    pub(super) fn send_now(&self, bytes: &[u8], follows: bool) -> io::Result<usize> {
+        #[cfg(unix)]
+        {
+            use rustix::net::{SendFlags, send};
+            let mut flags = SendFlags::DONTWAIT;
+            #[cfg(not(any(target_vendor = "apple")))]
+            flags.insert(SendFlags::NOSIGNAL);
+            #[cfg(target_os = "linux")]
+            flags.set(SendFlags::MORE, follows);
+            let _ = follows;
+            loop {
+                match calls::moving(Call::Sendto, self.number(), || send(self, bytes, flags)) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    sent => return Ok(sent?),
+                }
+            }
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = follows;
+            (&mut &*self).write(bytes)
+        }
+    }
+
     /// Looks at the next byte and leaves it there, without waiting.
     pub(super) fn peek(&self) -> io::Result<usize> {
         #[cfg(unix)]

@@ -386,7 +386,7 @@ fn connections(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
 fn connection_row(it: &Connection) -> (Vec<Span<'static>>, Style) {
     let name = it.state.name();
     let state = match it.state {
-        SessionState::Queued | SessionState::Connecting => name.yellow(),
+        SessionState::Inspecting | SessionState::Queued | SessionState::Connecting => name.yellow(),
         SessionState::Closing => name.dim(),
         SessionState::Relaying | SessionState::HalfClosed => name.into(),
     };

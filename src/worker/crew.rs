@@ -343,8 +343,14 @@ mod tests {
     #[test]
     fn a_connection_is_handed_over_within_its_set_only() {
         let (crew, mailboxes) = Crew::new(2, 3);
-        let client =
-            |socket: u64| Client { listener: ListenerId(0), socket, peer: None, counted: true, place: None };
+        let client = |socket: u64| Client {
+            listener: ListenerId(0),
+            socket,
+            peer: None,
+            counted: true,
+            place: None,
+            is_to_be_told: false,
+        };
         for worker in [0, 4] {
             (0..1_000).for_each(|_| assert!(crew.connections(worker).take()));
         }
@@ -422,7 +428,14 @@ mod tests {
     fn a_worker_alone_in_its_set_keeps_what_it_accepts() {
         let (crew, _mailboxes) = Crew::new(2, 1);
         (0..100).for_each(|_| assert!(crew.connections(0).take()));
-        let client = Client { listener: ListenerId(0), socket: (), peer: None, counted: true, place: None };
+        let client = Client {
+            listener: ListenerId(0),
+            socket: (),
+            peer: None,
+            counted: true,
+            place: None,
+            is_to_be_told: false,
+        };
         assert!(crew.hand_over(0, client, 1).is_some());
     }
 }

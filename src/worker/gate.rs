@@ -23,6 +23,8 @@ pub struct Client<Socket> {
     pub(super) counted: bool,
     /// Where its source counts it.
     pub(super) place: Option<Place>,
+    /// Who it is, a proxy in front tells: rules and limits have to wait for that.
+    pub(super) is_to_be_told: bool,
 }
 
 /// A worker's gate.

@@ -4,6 +4,7 @@
 mod command;
 mod crew;
 mod gate;
+mod heads;
 mod obey;
 mod queue;
 #[cfg(test)]
@@ -17,13 +18,14 @@ pub use timers::Timers;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use crate::admission::Place;
 use crate::balance;
-use crate::config::{self, AcceptBalance, AtMaxconn, TcpInfo};
+use crate::config::{self, AcceptBalance, AtMaxconn, MatchOn, TcpInfo, Untrusted};
 use crate::engine::{Engine, Event, Slots};
 use crate::logging::Recorder;
 use crate::path::Path;
@@ -109,6 +111,8 @@ struct Conn<Io> {
     armed: Option<Tick>,
     /// Where its source counts it.
     place: Option<Place>,
+    /// As [`Client::is_to_be_told`].
+    is_to_be_told: bool,
 }
 
 /// How far a worker's end has come.
@@ -249,10 +253,13 @@ impl<E: Engine> Worker<E> {
         while let Some(event) = self.events.pop_front() {
             match event {
                 Event::Accepted { listener, socket, peer } => {
-                    self.screen(Client { listener, socket, peer, counted: false, place: None });
+                    let (counted, place, is_to_be_told) = (false, None, false);
+                    self.screen(Client { listener, socket, peer, counted, place, is_to_be_told });
                 }
                 Event::AcceptFailed { listener, fault } => self.accept_failed(listener, fault),
+                Event::Head { key, ended } => self.inspect(key, ended),
                 Event::Dialed { key, result } => {
+                    let result = result.and_then(|()| self.greet(key));
                     self.tell_failure(key, result);
                     self.input(key, Input::Dialed(result));
                 }
@@ -334,6 +341,16 @@ impl<E: Engine> Worker<E> {
     fn screen(&mut self, mut client: Client<E::Socket>) {
         let listener = self.snapshot.listener(client.listener);
         let address = client.peer.map(|peer| peer.ip());
+        if let Some(accept) = &listener.accept_proxy {
+            let trusts = accept.trusts(address);
+            if !trusts && accept.untrusted == Untrusted::Reject {
+                return self.turn_away(client, Cause::UntrustedPeer);
+            }
+            if trusts && listener.admission.match_on() == MatchOn::Client {
+                client.is_to_be_told = true;
+                return self.admit(client);
+            }
+        }
         match listener.admission.enter(address, self.now, &listener.tally) {
             Ok(place) => {
                 client.place = place;
@@ -392,6 +409,15 @@ impl<E: Engine> Worker<E> {
         self.setup.crew.set_waiting(self.setup.number, !self.gate.lobby().is_empty());
     }
 
+    /// Says at most once a second that a client may not come in.
+    fn tell_refusal(&self, listener: ListenerId, peer: Option<SocketAddr>, cause: Cause) {
+        if Cause::TURNED_AWAY.contains(&cause) && self.snapshot.refusals.may_speak(self.now) {
+            let (name, cause) = (&self.snapshot.listener(listener).name, cause.name());
+            let peer = peer.map_or_else(|| "a client".to_owned(), |peer| peer.ip().to_string());
+            log::warn!("listener {name}: turned {peer} away: {cause}; the access log has all of them");
+        }
+    }
+
     /// Resets a client that has no connection yet, and tells of it.
     fn turn_away(&mut self, client: Client<E::Socket>, cause: Cause) {
         let listener = self.snapshot.listener(client.listener);
@@ -402,11 +428,7 @@ impl<E: Engine> Worker<E> {
         self.engine.reject(client.socket);
         self.accepted += 1;
         listener.tally.closed[cause.index()].add(1);
-        if Cause::TURNED_AWAY.contains(&cause) && self.snapshot.refusals.may_speak(self.now) {
-            let (name, cause) = (&listener.name, cause.name());
-            let peer = client.peer.map_or_else(|| "a client".to_owned(), |peer| peer.ip().to_string());
-            log::warn!("listener {name}: turned {peer} away: {cause}; the access log has all of them");
-        }
+        self.tell_refusal(client.listener, client.peer, cause);
         self.setup.recorder.push(Record {
             event: config::Event::Close,
             id: self.id(),
@@ -445,7 +467,7 @@ impl<E: Engine> Worker<E> {
 
     /// Begins the connection of a client that is let in and counted.
     fn open(&mut self, client: Client<E::Socket>) {
-        let Client { listener, socket, peer, place, .. } = client;
+        let Client { listener, socket, peer, place, is_to_be_told, .. } = client;
         let key = self.table.vacant().expect("the table holds as many as the process may have");
         let mut io = match self.engine.open(key, socket, self.snapshot.listener(listener).keepalive) {
             Ok(io) => io,
@@ -465,11 +487,15 @@ impl<E: Engine> Worker<E> {
         let context = Context { now: self.now, snapshot: &self.snapshot };
         let (session, order) = Session::new(self.id(), listener, peer, context);
         self.engine.order(key, &mut io, order, &mut self.events);
-        let mut conn = Conn { session, io, armed: None, place };
+        let mut conn = Conn { session, io, armed: None, place, is_to_be_told };
         Self::arm(&mut self.timers, key, &mut conn);
         let (id, held) = (conn.session.id(), Held::by(&conn.session));
         self.table.insert(key, conn);
         self.follow(key, id, Held::NOTHING, held);
+        if is_to_be_told && !matches!(order, Order::ReadHead { .. }) {
+            // A reload has come in between.
+            self.admit_late(key);
+        }
         if self.has_closed() {
             self.input(key, Input::Leave(Cause::Drain, self.now));
         }

@@ -102,7 +102,11 @@ impl Engine for Puppet {
         self.orders.push(order);
         assert!(self.orders.len() < ORDERS_MAX, "it turns in circles: {order:?}");
         match order {
-            Order::Dial { .. } | Order::Queue | Order::Relay { .. } | Order::Grant { .. } => {}
+            Order::ReadHead { .. }
+            | Order::Dial { .. }
+            | Order::Queue
+            | Order::Relay { .. }
+            | Order::Grant { .. } => {}
             Order::Stop(end) => out.push_back(Event::Ended { key, end, moved: [1, 2], unsent: false }),
             Order::Reset { spare: Some(_) } if self.delivering => {}
             Order::Close | Order::Dismiss { .. } | Order::Reset { .. } => {
@@ -118,6 +122,20 @@ impl Engine for Puppet {
         _: &mut VecDeque<Event<TcpStream>>,
     ) -> io::Result<()> {
         if self.fails { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
+    }
+
+    fn head<'a>(&self, _: &'a TcpStream) -> &'a [u8] {
+        &[]
+    }
+
+    fn skip(&mut self, _: &mut TcpStream, _: usize) {}
+
+    fn say(&mut self, _: &mut TcpStream, _: Side, _: &[u8]) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn local(&self, _: &TcpStream) -> Option<SocketAddr> {
+        None
     }
 
     fn look(&self, _: &TcpStream) -> Option<Sight> {

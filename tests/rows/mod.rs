@@ -6,6 +6,7 @@ pub(crate) mod balance;
 pub(crate) mod bytes;
 pub(crate) mod dialing;
 pub(crate) mod drain;
+pub(crate) mod heads;
 pub(crate) mod leaks;
 pub(crate) mod leaving;
 pub(crate) mod limits;

@@ -245,9 +245,19 @@ impl Peer {
     /// Receives exactly these bytes, which are none of the pattern.
     pub(crate) fn receive_text(&mut self, text: &[u8]) {
         let mut seen = vec![0; text.len()];
-        (&self.stream).read_exact(&mut seen).expect("all bytes of the text arrive");
+        self.receive_raw(&mut seen);
         assert_eq!(seen, text);
         self.incoming.bytes += text.len() as u64;
+    }
+
+    /// Fills `buffer` with bytes that are none of the pattern, and do not count.
+    pub(crate) fn receive_raw(&mut self, buffer: &mut [u8]) {
+        (&self.stream).read_exact(buffer).expect("all bytes of the text arrive");
+    }
+
+    /// Sends bytes that are none of the pattern.
+    pub(crate) fn say(&self, bytes: &[u8]) -> io::Result<()> {
+        (&self.stream).write_all(bytes)
     }
 
     /// Receives until the other side ends it.

@@ -122,16 +122,19 @@ fn some_logs() -> impl Strategy<Value = (Log, Access)> {
 
 fn some_defaults() -> impl Strategy<Value = (Timeouts, Tcp, Retry)> {
     let limit = || option::of(some_duration());
-    let limits = (limit(), limit(), limit(), limit(), limit(), limit(), 0.0..=1.0_f64);
+    let limits = (limit(), limit(), limit(), limit(), limit(), limit(), limit(), 0.0..=1.0_f64);
     let timeouts = limits.prop_map(
-        |(connect, connect_total, idle, half_close, queue, max_lifetime, max_lifetime_jitter)| Timeouts {
-            connect,
-            connect_total,
-            idle,
-            half_close,
-            queue,
-            max_lifetime,
-            max_lifetime_jitter,
+        |(connect, connect_total, idle, half_close, queue, preread, max_lifetime, max_lifetime_jitter)| {
+            Timeouts {
+                connect,
+                connect_total,
+                idle,
+                half_close,
+                queue,
+                preread,
+                max_lifetime,
+                max_lifetime_jitter,
+            }
         },
     );
     let seconds = || (1..=32767_u64).prop_map(Duration::from_secs);
@@ -189,6 +192,7 @@ fn some_own_timeouts() -> impl Strategy<Value = OwnTimeouts> {
             idle,
             half_close,
             queue,
+            preread: None,
             max_lifetime: None,
         },
     )
@@ -302,8 +306,8 @@ fn some_way() -> impl Strategy<Value = Way> {
 }
 
 fn some_send_proxy() -> impl Strategy<Value = Option<SendProxy>> {
-    let tlvs = any::<[bool; 4]>().prop_map(|[authority, alpn, unique_id, crc32c]| {
-        let tlvs = ProxyTlvs { authority, alpn, unique_id, crc32c };
+    let tlvs = any::<[bool; 2]>().prop_map(|[unique_id, crc32c]| {
+        let tlvs = ProxyTlvs { unique_id, crc32c, ..ProxyTlvs::default() };
         Some(SendProxy { version: Version::V2, tlvs })
     });
     let v1 = SendProxy { version: Version::V1, tlvs: ProxyTlvs::default() };
@@ -498,6 +502,7 @@ fn some_config() -> impl Strategy<Value = Config> {
                 connect: None,
                 connect_total: None,
                 queue: None,
+                preread: one.timeouts.half_close,
                 max_lifetime: one.timeouts.idle,
                 ..one.timeouts
             },
@@ -606,6 +611,7 @@ connect = "5s"
 connect_total = "10s"
 idle = "1h"
 half_close = "5m"
+preread = "5s"
 queue = "10s"
 max_lifetime = "off"
 max_lifetime_jitter = 0.1

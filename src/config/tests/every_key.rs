@@ -32,14 +32,14 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         log.access.format log.access.template log.access.events log.access.update_every log.access.skip_empty \
         log.access.sample metrics.per_server metrics.tcp_info metrics.tcp_info_sample_every dns.resolvers dns.ttl_min dns.ttl_max \
         dns.hold dns.timeout dns.tries dns.prefer defaults.timeouts defaults.tcp defaults.retry defaults.timeouts.connect \
-        defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close defaults.timeouts.queue defaults.timeouts.max_lifetime defaults.timeouts.max_lifetime_jitter \
+        defaults.timeouts.connect_total defaults.timeouts.idle defaults.timeouts.half_close defaults.timeouts.preread defaults.timeouts.queue defaults.timeouts.max_lifetime defaults.timeouts.max_lifetime_jitter \
         defaults.tcp.nodelay defaults.tcp.keepalive defaults.tcp.dead_peer defaults.tcp.user_timeout defaults.tcp.rst_on_error defaults.tcp.congestion \
         defaults.tcp.rcvbuf defaults.tcp.sndbuf defaults.tcp.dscp defaults.tcp.mark defaults.tcp.interface \
         defaults.tcp.keepalive.idle \
         defaults.tcp.keepalive.interval defaults.tcp.keepalive.count defaults.retry.tries \
         defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.engine listener.NAME.backlog listener.NAME.accept_balance \
         listener.NAME.maxconn listener.NAME.at_maxconn listener.NAME.when_no_upstream listener.NAME.server_speaks_first listener.NAME.accept_proxy listener.NAME.max_client_hello listener.NAME.access listener.NAME.limits listener.NAME.route listener.NAME.timeouts listener.NAME.tcp \
-        listener.NAME.timeouts.idle listener.NAME.timeouts.half_close listener.NAME.timeouts.max_lifetime listener.NAME.accept_proxy.from listener.NAME.accept_proxy.versions \
+        listener.NAME.timeouts.idle listener.NAME.timeouts.half_close listener.NAME.timeouts.preread listener.NAME.timeouts.max_lifetime listener.NAME.accept_proxy.from listener.NAME.accept_proxy.versions \
         listener.NAME.accept_proxy.untrusted listener.NAME.access.default \
         listener.NAME.access.rules listener.NAME.access.match_on listener.NAME.limits.per_source_conns \
         listener.NAME.limits.per_source_rate listener.NAME.limits.rate listener.NAME.limits.ipv6_prefix \

@@ -29,7 +29,9 @@ impl<N: Net> Io<N> {
             },
         };
         match &self.phase {
-            Phase::Queued => Want { read: side == Side::Client && !socket.read.is_ready(), write: false },
+            Phase::Heading(_) | Phase::Queued => {
+                Want { read: side == Side::Client && !socket.read.is_ready(), write: false }
+            }
             Phase::Dialing => Want { read: false, write: side == Side::Server },
             Phase::Relaying(relay) => {
                 let parked = |dir, op| relay.flow(dir).parked().has(op);
@@ -72,6 +74,10 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         match &mut io.phase {
             // Its turn comes all the same.
             Phase::Resting | Phase::Queued => io.phase = Phase::Resting,
+            Phase::Heading(_) => {
+                io.phase = Phase::Resting;
+                out.push_back(Event::ClientLeft { key });
+            }
             Phase::Dialing => {
                 io.phase = Phase::Resting;
                 self.abandon(io);

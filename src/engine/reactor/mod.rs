@@ -17,6 +17,7 @@ mod by_poll;
 mod by_select;
 #[cfg(target_os = "linux")]
 mod by_sigio;
+mod heading;
 mod latch;
 mod selector;
 #[cfg(all(test, target_os = "linux"))]
@@ -38,10 +39,11 @@ pub use selector::{Readiness, Report, Selector, Source, Trigger, Want};
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::head::Wanted;
 use super::pipes::Pipes;
 use super::{Engine, Event, Order, Pace, Sight, Slots, drive, leg};
 use crate::config::Keepalive;
@@ -129,6 +131,8 @@ impl<N: Net> Io<N> {
 enum Phase {
     /// The worker decides what comes next.
     Resting,
+    /// The client's first bytes are gathered.
+    Heading(Wanted),
     /// The client waits until it is told where to go: it is told of if it leaves.
     Queued,
     /// A connect is on its way.
@@ -213,7 +217,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         else {
             return;
         };
-        let before = self.workshop.pool.out();
+        let before = self.workshop.pool.lent();
         let sockets = [client, server];
         let mut wire = Wire::new::<S>(sockets, transits, &mut self.workshop, &self.net);
         let pace = drive(relay, &mut wire, FILLS_PER_TURN);
@@ -231,7 +235,8 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
             }
             Pace::Ended(end) => self.ended(key, io, end, out),
         }
-        if self.workshop.pool.out() < before {
+        let now = self.workshop.pool.lent();
+        if now.all < before.all || now.heads < before.heads {
             self.feed();
         }
     }
@@ -311,6 +316,8 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
             socket.asked = None;
         }
         match &mut io.phase {
+            Phase::Heading(_) if mutant!(HeadNotReadOn) => {}
+            Phase::Heading(_) => self.gather(key, io, out),
             Phase::Queued => Self::look_whether_left(key, io, out),
             Phase::Resting | Phase::Dialing => self.report_dialing(key, io, side, report.error, out),
             Phase::Relaying(_) => {
@@ -356,6 +363,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
             (Side::Client, server)
                 if error
                     && (is_dialing || server.is_none())
+                    && io.transits[0].store.tail().is_empty()
                     && N::failure_before_relay(&io.client.stream).is_some() =>
             {
                 io.phase = Phase::Resting;
@@ -367,6 +375,10 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
 
     /// Whoever has sent bytes has a claim to an answer, whatever it did then, and needs not be looked at any more.
     fn look_whether_left(key: Key, io: &mut Io<N>, out: &mut VecDeque<Event<N::Stream>>) {
+        if !io.transits[0].store.tail().is_empty() {
+            io.phase = Phase::Resting;
+            return;
+        }
         if !io.client.read.is_ready() {
             return;
         }
@@ -607,9 +619,17 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
                 io.phase = Phase::Queued;
                 Self::look_whether_left(key, io, out);
             }
+            Order::ReadHead { more_than, max } => {
+                io.phase = Phase::Heading(Wanted { more_than, max });
+                self.gather(key, io, out);
+            }
             Order::Relay { limited } => {
+                if mutant!(HeadForgotten) {
+                    io.transits[0].clear(&mut self.workshop);
+                }
                 let room = u32::try_from(self.workshop.scratch.len()).expect("configuration limits it");
-                io.phase = Phase::Relaying(Relay::new(room).limited(limited));
+                let head = io.transits[0].store.tail().len();
+                io.phase = Phase::Relaying(Relay::new(room).limited(limited).preloaded(head));
                 self.pump(key, io, out);
                 // What was reported before had to wait for this.
                 for side in [Side::Client, Side::Server] {
@@ -675,11 +695,35 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
                 (io.queued, io.starved) = (false, false);
                 resume(io);
                 self.pump(key, io, out);
+                self.gather(key, io, out);
                 self.ask(key, io, out);
             }
         }
         self.accept(out);
         Ok(())
+    }
+
+    fn head<'a>(&self, io: &'a Io<N>) -> &'a [u8] {
+        io.transits[0].store.tail()
+    }
+
+    fn skip(&mut self, io: &mut Io<N>, count: usize) {
+        self.forget(io, count);
+    }
+
+    fn say(&mut self, io: &mut Io<N>, to: Side, bytes: &[u8]) -> Result<(), Fault> {
+        let is_server = to == Side::Server;
+        let Some(stream) = io.stream(to) else { return Err(Fault::Closed) };
+        let said = N::send_first(stream, bytes, is_server && !self.head(io).is_empty());
+        said.inspect_err(|_| {
+            if is_server {
+                self.abandon(io);
+            }
+        })
+    }
+
+    fn local(&self, io: &Io<N>) -> Option<SocketAddr> {
+        N::local(&io.client.stream)
     }
 
     fn look(&self, io: &Io<N>) -> Option<Sight> {

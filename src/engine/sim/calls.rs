@@ -1,7 +1,7 @@
 //! The calls of the simulated kernel, as Linux answers them.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
 use super::kernel::{OURS, PEER, Role, World, bits};
@@ -50,7 +50,7 @@ impl World {
             }
         }
         for (offset, place) in (read..).zip(&mut buffer[..most as usize]) {
-            *place = byte(conn, offset);
+            *place = self.byte(conn, offset);
         }
         self.conns[conn].ends[OURS].read += most;
         self.law_taken(conn, most);
@@ -96,6 +96,7 @@ impl World {
             self.laws.fail(format!("#{conn} was sent bytes of nobody"));
             return;
         };
+        let offset = self.source_offset(conn, source, offset);
         let right = (offset..).zip(bytes).all(|(offset, sent)| *sent == byte(source, offset));
         let known = self.conns[source].ends[OURS].read >= offset + bytes.len() as u64;
         if !right || !known {
@@ -150,7 +151,7 @@ impl World {
         self.descriptors += 1;
         self.conns[conn].owned = true;
         self.conns[conn].laws.proven = true;
-        Accepted::Client(conn, Some(SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), conn as u16))))
+        Accepted::Client(conn, Some(Self::peer(conn)))
     }
 
     pub(super) fn dial(&mut self, to: SocketAddr) -> Result<(usize, bool), Fault> {

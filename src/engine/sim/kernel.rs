@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
+use super::heads::Lead;
 use super::law::{Laws, Limits, SETTLED};
 use super::pipe::PipeState;
 use super::plan::{Dice, Ending, MS, Manner, Plan, Us};
@@ -129,6 +130,7 @@ pub(super) struct Conn {
     pub(super) role: Role,
     pub(super) ends: [End; 2],
     pub(super) script: Script,
+    pub(super) lead: Lead,
     latency: Us,
     pub(super) established: bool,
     /// The program has a descriptor for it.
@@ -309,6 +311,8 @@ impl World {
         let peer = End::new(room(&mut self.dice), room(&mut self.dice));
         let latency = self.dice.between(0, self.plan.latency);
         let script = Script::draw(&self.plan, &mut self.dice, role);
+        let lead = self.draw_lead(role, self.conns.len());
+        let script = script.behind(lead.bytes.len() as u64);
         let mut urgent = Vec::new();
         if self.dice.chance(self.plan.urgent) && script.total > 0 {
             urgent.extend((0..6).map(|_| self.dice.between(0, script.total - 1)));
@@ -317,6 +321,7 @@ impl World {
             role,
             ends: [ours, peer],
             script,
+            lead,
             latency,
             established: false,
             owned: false,

@@ -8,7 +8,7 @@ use crate::engine::Trigger;
 
 /// How late anything may be that is due at once: listeners rest for 50 ms, looks at a spared peer are
 /// 250 ms apart.
-const LATE: Us = 600 * MS;
+pub(super) const LATE: Us = 600 * MS;
 /// What was granted and not taken, and what has grown since, may be taken at once: so much time's worth. The next comes in so
 /// much.
 const PACE_BURST: Us = 250 * MS;
@@ -35,6 +35,8 @@ pub(super) struct Laws {
     pub(super) all_gone_at: Option<Us>,
     /// No buffer is left: who wants to read has to wait.
     no_room: bool,
+    /// The same for those whose server is not known yet.
+    pub(super) no_head_room: bool,
     /// The activity at the last turn, and the turns without any since then.
     last_activity: u64,
     idle_since: Us,
@@ -142,10 +144,10 @@ impl Laws {
 }
 
 impl World {
-    /// What the program has left after a turn: whether a buffer is, and for which listeners a client
-    /// could be let in. `pipes` have been given to connections.
-    pub fn observe(&mut self, no_room: bool, lets_in: &[bool], pipes: usize) {
-        self.laws.no_room = no_room;
+    /// What the program has left after a turn: whether a buffer is, for relays and for heads, and for which listeners a
+    /// client could be let in. `pipes` have been given to connections.
+    pub fn observe(&mut self, [no_room, no_head_room]: [bool; 2], lets_in: &[bool], pipes: usize) {
+        (self.laws.no_room, self.laws.no_head_room) = (no_room, no_head_room);
         let filled = self.filled_pipes();
         if pipes != filled {
             self.laws.fail(format!("connections have {pipes} pipes, but {filled} have bytes in them"));
@@ -341,10 +343,10 @@ impl World {
 
     /// Whether everything that the other peer sent, and its end, was given to this one.
     fn is_whole(&self, conn: usize) -> bool {
-        self.other(conn).is_some_and(|source| {
-            let source = &self.conns[source];
+        self.other(conn).is_some_and(|number| {
+            let source = &self.conns[number];
             (source.laws.eof || source.laws.spliced_end)
-                && self.conns[conn].ends[OURS].accepted == source.ends[OURS].arrived
+                && self.payload_given(conn) == self.payload_arrived(number)
         })
     }
 
@@ -357,13 +359,13 @@ impl World {
 
     /// Whether a timeout is over for this pair, and nothing that came was kept back from this peer.
     fn is_idle_end(&self, conn: usize) -> bool {
-        let Some(source) = self.other(conn) else { return false };
-        let (source, target) = (&self.conns[source], &self.conns[conn]);
+        let Some(number) = self.other(conn) else { return false };
+        let (source, target) = (&self.conns[number], &self.conns[conn]);
         let unharmed = source.laws.fault_at.is_none() && target.laws.fault_at.is_none();
-        let (input, given) = (&source.ends[OURS], target.ends[OURS].accepted);
+        let given = self.payload_given(conn);
         // What comes while the timeout is acted upon comes too late.
-        let too_late = given == input.read && self.now < source.laws.fresh_at + EARLY;
-        self.is_timed_out(conn) && unharmed && (given == input.arrived || too_late)
+        let too_late = given == self.payload_read(number) && self.now < source.laws.fresh_at + EARLY;
+        self.is_timed_out(conn) && unharmed && (given == self.payload_arrived(number) || too_late)
     }
 
     fn is_asked(&self, conn: usize) -> bool {
@@ -424,11 +426,17 @@ impl World {
         let failed = pair.dial_failed || self.laws.dial_failed_at.is_some_and(|at| at >= pair.began);
         let waits = self.plan.server_maxconn.is_some();
         let end = &it.ends[OURS];
-        let has_left = it.laws.eof && end.arrived == 0;
+        let has_left = it.laws.eof && self.payload_arrived(conn) == 0;
         let turned_away = waits
             && (over(self.plan.queue) || has_left || (self.plan.queue_max as usize) < self.plan.clients);
-        let fair = failed || turned_away || over(self.tightest.connect) || over(self.tightest.connect_total);
+        let head_late = self.is_heading(conn) && (over(self.plan.heads.preread) || it.laws.eof);
+        let fair = failed
+            || turned_away
+            || head_late
+            || over(self.tightest.connect)
+            || over(self.tightest.connect_total);
         match (it.linger, fair) {
+            (false, _) if it.laws.eof && end.arrived == 0 => None,
             (false, _) => Some("got a FIN although no server was reached"),
             (true, false) => Some("was reset although no attempt had failed"),
             (true, true) => None,
@@ -446,7 +454,7 @@ impl World {
             return Some("was reset without a reason");
         }
         let end = &it.ends[OURS];
-        if end.accepted < source.ends[OURS].arrived {
+        if self.payload_given(conn) < self.payload_arrived(other) {
             return Some("was reset before it was sent all that the failed peer had sent");
         }
         (end.acked < end.accepted).then_some("was reset before it got what was on its way")
@@ -501,6 +509,9 @@ impl World {
         if !client.owned || client.laws.pair != Some(number) || pair.asked {
             return None;
         }
+        if let Some(left) = self.head_left_to_do(pair.client, pair.began) {
+            return Some(left);
+        }
         let server = pair.server.filter(|server| self.conns[*server].owned)?;
         let both = [pair.client, server];
         if !self.conns[server].laws.proven {
@@ -536,7 +547,7 @@ impl World {
             return None;
         }
         let broken = from.laws.fault_at.is_some();
-        let held = input.read - output.accepted;
+        let held = self.payload_read(source) - self.payload_given(target);
         let ends = (input.fin_arrived && !from.laws.eof) || (input.error.is_some() && !broken);
         if held > 0 {
             return (!to.no_space)

@@ -8,6 +8,7 @@
 //! Selectors of each kind stand on it: edge-triggered, level-triggered, one-shot, and one that loses reports.
 
 mod calls;
+mod heads;
 mod kernel;
 mod law;
 mod pipe;
@@ -19,7 +20,7 @@ mod trace;
 
 pub use kernel::{Signal, Summary, World};
 pub use law::Limits;
-pub use plan::{Dice, Ending, MS, Manner, Plan, Us};
+pub use plan::{Dice, Ending, Heads, MS, Manner, Plan, Us};
 #[cfg(target_os = "linux")]
 pub use ring::SimRing;
 
@@ -252,6 +253,14 @@ impl Net for SimNet {
 
     fn dialed(stream: &SimStream) -> Result<bool, Fault> {
         stream.call(World::dialed)
+    }
+
+    fn send_first(stream: &SimStream, bytes: &[u8], _: bool) -> Result<(), Fault> {
+        stream.call(|world, conn| world.send_first(conn, bytes))
+    }
+
+    fn local(_: &SimStream) -> Option<SocketAddr> {
+        Some(World::front())
     }
 
     fn peek(stream: &SimStream) -> Peeked {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 
-use super::calls::{byte, count};
+use super::calls::count;
 use super::kernel::{OURS, PEER, World};
 use crate::sys::WouldBlock;
 use crate::sys::net::Sent;
@@ -71,7 +71,7 @@ impl World {
         for _ in 0..self.plan.pipe_slots {
             let long = self.dice.between(1, self.plan.segment).min(read + most - at);
             if long > 0 {
-                let segment = (at..at + long).map(|offset| byte(conn, offset)).collect();
+                let segment = (at..at + long).map(|offset| self.byte(conn, offset)).collect();
                 self.pipes[pipe].segments.push_back(segment);
                 at += long;
             }

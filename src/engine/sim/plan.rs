@@ -3,6 +3,8 @@
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
+use crate::proxy_header::Version;
+
 /// Virtual time, in microseconds since the beginning of a run.
 pub type Us = u64;
 
@@ -168,8 +170,19 @@ pub struct Plan {
     pub queue_max: u32,
     /// For how long.
     pub queue: Option<Us>,
+    /// Headers in front of bytes.
+    pub heads: Heads,
     /// Bytes a second that a connection may take from its client, and from its server.
     pub rates: [Option<u64>; 2],
+}
+
+/// Headers of the PROXY protocol.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heads {
+    /// Clients have one in front, which must come within so much time.
+    pub preread: Option<Us>,
+    /// Servers are told who a client is.
+    pub greets: Option<Version>,
 }
 
 impl Plan {
@@ -250,8 +263,15 @@ impl Plan {
             server_maxconn: None,
             queue_max: 0,
             queue: None,
+            heads: Heads::default(),
             rates: [None; 2],
         }
+    }
+
+    /// Headers in front of bytes, in some runs.
+    pub fn put_in_front(&mut self, dice: &mut Dice) {
+        self.heads.preread = dice.chance(250).then(|| dice.between(300, 3_000) * MS);
+        self.heads.greets = dice.chance(250).then(|| dice.pick(&Version::BOTH));
     }
 
     /// Servers with a limit, in some runs.

@@ -43,6 +43,8 @@ pub(super) struct Script {
     pauses: u64,
     /// It sends FIN only after the other's.
     waits_for_fin: bool,
+    /// Bytes in front, which it sends at once.
+    lead: u64,
     rude: Option<(Rude, Moment)>,
     /// When it has had enough; as long as it is not connected, how long it is ready to wait.
     pub(super) patience: Us,
@@ -77,6 +79,7 @@ impl Script {
                 .then(|| (dice.size(plan.volume), dice.between(0, 2_500 * MS))),
             pauses: plan.pauses,
             waits_for_fin: dice.chance(200),
+            lead: 0,
             rude: dice.chance(plan.rude).then_some((rude, moment)),
             patience: plan.patience,
             next_send: 0,
@@ -87,6 +90,11 @@ impl Script {
 }
 
 impl Script {
+    /// The same with so many bytes in front.
+    pub(super) fn behind(self, lead: u64) -> Self {
+        Self { total: self.total + lead, lead, ..self }
+    }
+
     /// When it looks at the time to leave rudely.
     pub(super) fn alarm(&self) -> Option<Us> {
         match self.rude {
@@ -212,6 +220,7 @@ impl World {
             Start::After(bytes) => end.read >= bytes || has_fin,
             Start::AfterFin => has_fin,
         };
+        let started = started || end.accepted < script.lead;
         let most = (script.total - end.accepted).min(script.send_chunk).min(end.free());
         if !started || end.dead || now < script.next_send || most == 0 {
             return;

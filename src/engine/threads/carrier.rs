@@ -1,10 +1,10 @@
 //! The thread that carries one direction of a connection.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, MutexGuard};
 use std::thread;
 
+use super::budget::{Budget, Loan};
 use crate::relay::{Dir, Fault, Op, OpSet, Outcome, Relay, Side};
 use crate::sys::net::{self, Received, Sent, Stream};
 use crate::sys::{Net, Os};
@@ -23,34 +23,6 @@ const SMALL: usize = 4 << 10;
 /// Starts a thread with a small stack.
 pub(super) fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name("relay".to_owned()).stack_size(STACK).spawn(work).map(drop)
-}
-
-/// Bytes of buffers that a worker's connections may have together.
-#[derive(Debug)]
-pub(super) struct Budget {
-    out: AtomicUsize,
-    most: AtomicUsize,
-}
-
-impl Budget {
-    pub(super) fn new(bytes: usize) -> Self {
-        Self { out: AtomicUsize::new(0), most: AtomicUsize::new(bytes) }
-    }
-
-    /// Sets another limit; what is out already stays out.
-    pub(super) fn set(&self, bytes: usize) {
-        self.most.store(bytes, Ordering::Relaxed);
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let most = self.most.load(Ordering::Relaxed);
-        let take = |out: usize| out.checked_add(bytes).filter(|out| *out <= most);
-        self.out.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
-    }
-
-    fn give(&self, bytes: usize) {
-        self.out.fetch_sub(bytes, Ordering::Relaxed);
-    }
 }
 
 /// What the two threads of a connection and its worker share.
@@ -187,11 +159,13 @@ impl Shared {
 /// The buffer of one direction: small, or of full size as long as much comes at a time.
 struct Buffer<'a> {
     small: [u8; SMALL],
-    large: Option<Box<[u8]>>,
+    large: Option<Loan>,
     shared: &'a Shared,
     /// Where the bytes of the last read are, and how many of them are left.
     in_large: bool,
     left: std::ops::Range<usize>,
+    /// The large one is a head's, which is not read into.
+    is_head: bool,
 }
 
 impl Buffer<'_> {
@@ -199,10 +173,13 @@ impl Buffer<'_> {
     /// without waiting, and given back as soon as there is nothing. `None` when nothing has come for a while.
     fn fill(&mut self, source: &Stream, most: u32) -> Option<Outcome> {
         let most = most as usize;
+        if std::mem::take(&mut self.is_head) {
+            self.large = None;
+        }
         if let Some(large) = &mut self.large {
-            let room = large.len().min(most);
-            match net::recv_now(source, &mut large[..room]) {
-                Received::Nothing(_) => self.shrink(),
+            let room = large.bytes.len().min(most);
+            match net::recv_now(source, &mut large.bytes[..room]) {
+                Received::Nothing(_) => self.large = None,
                 received => return self.filled(&received, true),
             }
         }
@@ -228,21 +205,15 @@ impl Buffer<'_> {
 
     fn grow(&mut self) {
         let size = self.shared.buffer_size as usize;
-        if size > SMALL && self.shared.budget.take(size) {
-            self.large = Some(vec![0; size].into_boxed_slice());
-        }
-    }
-
-    fn shrink(&mut self) {
-        if let Some(large) = self.large.take() {
-            self.shared.budget.give(large.len());
+        if size > SMALL {
+            self.large = Loan::zeros(size, &self.shared.budget);
         }
     }
 
     /// Waits until the target takes some of what was read; `None` when it has taken nothing for a while.
     fn drain(&mut self, target: &Stream) -> Option<Outcome> {
         let bytes = match &self.large {
-            Some(large) if self.in_large => &large[self.left.clone()],
+            Some(large) if self.in_large => &large.bytes[self.left.clone()],
             _ => &self.small[self.left.clone()],
         };
         Some(match net::send_waiting(target, bytes) {
@@ -256,17 +227,12 @@ impl Buffer<'_> {
     }
 }
 
-impl Drop for Buffer<'_> {
-    fn drop(&mut self) {
-        self.shrink();
-    }
-}
-
-/// Carries one direction to its end; `true` is that the relay has ended by it. `dry` is told of a direction in which
+/// Carries one direction to its end, the `head` first; `true` is that the relay has ended by it. `dry` is told of a direction in which
 /// nothing more is taken before it is granted, and how many bytes were taken beyond what was.
-pub(super) fn carry(shared: &Shared, dir: Dir, dry: &impl Fn(Dir, u32)) -> bool {
+pub(super) fn carry(shared: &Shared, dir: Dir, head: Option<Loan>, dry: &impl Fn(Dir, u32)) -> bool {
     let [source, target] = [dir.source(), dir.target()].map(|side| &*shared.streams[side as usize]);
-    let mut buffer = Buffer { small: [0; SMALL], large: None, shared, in_large: false, left: 0..0 };
+    let left = 0..head.as_ref().map_or(0, |head| head.bytes.len());
+    let mut buffer = Buffer { small: [0; SMALL], large: head, shared, in_large: true, left, is_head: true };
     // A socket that refuses this is found out by the first write.
     let _ = net::limit_writes(target);
     while let Some((op, most)) = shared.next(dir, dry) {
@@ -297,6 +263,7 @@ mod tests {
     use std::num::NonZeroU32;
     use std::time::Duration;
 
+    use super::super::Post;
     use super::*;
     use crate::relay::End;
 
@@ -313,7 +280,10 @@ mod tests {
         let (client, ours) = pair();
         let (_server, to_server) = pair();
         let relay = Relay::new(4_096);
-        let shared = Shared::new([Arc::clone(&ours), to_server], relay, 4_096, Arc::new(Budget::new(0)));
+        let poll = mio::Poll::new().expect("a descriptor");
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).expect("another one"));
+        let budget = Arc::new(Budget::new(0, Post { messages: std::sync::mpsc::channel().0, waker }));
+        let shared = Shared::new([Arc::clone(&ours), to_server], relay, 4_096, budget);
         let next = |dir| shared.next(dir, &|_, _| {}).map(|(op, _)| op);
         let bytes = Outcome::Moved(NonZeroU32::MIN);
         assert_eq!((next(Dir::Down), next(Dir::Up)), (Some(Op::Fill), Some(Op::Fill)));

@@ -8,17 +8,20 @@
 //! A relay stands behind a lock that only the two threads of its connection and the worker take, for as long as
 //! it takes to count; nobody holds it in a call that waits.
 
+mod budget;
 mod carrier;
+mod heading;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use super::head::Wanted;
 use super::reactor::{Listening, take, vacant};
 use super::{Bounds, Engine, Event, Order, Sight, Slots, leg};
 use crate::config::{Address, Keepalive};
@@ -29,7 +32,8 @@ use crate::sys::calls::{self, Call};
 use crate::sys::net::{self, Listener, Peeked, Stream};
 use crate::sys::{Net, Os};
 use crate::table::Key;
-use carrier::{Budget, Shared};
+use budget::{Budget, Loan};
+use carrier::Shared;
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 1024;
@@ -50,6 +54,8 @@ enum Message {
     Ended { key: Key },
     /// A thread of the connection is over.
     Halted { key: Key },
+    /// Memory was given back that heads may wait for.
+    Room,
 }
 
 /// How the threads of a worker's connections reach it.
@@ -84,6 +90,8 @@ pub struct Threads {
     listeners: Vec<Option<Listening<Os>>>,
     /// The listener that is asked first in this turn.
     first_listener: usize,
+    /// Connections whose heads wait for memory.
+    starved: Vec<Key>,
 }
 
 /// What is kept for a connection.
@@ -91,6 +99,8 @@ pub struct Threads {
 pub struct Io {
     client: Arc<Stream>,
     server: Option<Arc<Stream>>,
+    /// What was gathered of the client's first bytes.
+    head: Option<Loan>,
     phase: Phase,
     /// Counts attempts to connect, so that a late answer is told from one that is waited for.
     attempt: u32,
@@ -111,6 +121,8 @@ impl Io {
 enum Phase {
     /// The worker decides what comes next.
     Resting,
+    /// The client's first bytes are gathered; what comes is told of once there was nothing.
+    Heading { wanted: Wanted, is_watched: bool },
     /// The client waits until it is told where to go: it is told of if it leaves.
     Queued,
     /// A thread connects.
@@ -130,16 +142,18 @@ impl Threads {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), Token(Key::reserved(u32::MAX).token(false)))?);
         let (messages, received) = channel();
+        let post = Post { messages, waker: Arc::clone(&waker) };
         let engine = Self {
             poll,
             events: Events::with_capacity(EVENTS),
             messages: received,
-            post: Post { messages, waker: Arc::clone(&waker) },
+            budget: Arc::new(Budget::new(bounds.budget, post.clone())),
+            post,
             snapshot,
             buffer_size: bounds.buffer_size,
-            budget: Arc::new(Budget::new(bounds.budget)),
             listeners: Vec::new(),
             first_listener: 0,
+            starved: Vec::new(),
         };
         Ok((engine, waker))
     }
@@ -158,6 +172,9 @@ impl Threads {
     /// looked at any more.
     fn queue(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event<Stream>>) {
         self.abandon(io);
+        if io.head.is_some() {
+            return;
+        }
         // It may come between the first look and when it is watched.
         for is_watched in [false, true] {
             match Os::peek(&io.client) {
@@ -265,14 +282,15 @@ impl Threads {
         let Some(server) = &io.server else { return };
         let room = u32::try_from(self.buffer_size).expect("configuration limits it");
         let streams = [Arc::clone(&io.client), Arc::clone(server)];
-        let relay = Relay::new(room).limited(limited);
+        let relay = Relay::new(room).limited(limited).preloaded(self.head(io).len());
         let shared = Arc::new(Shared::new(streams, relay, room, Arc::clone(&self.budget)));
         io.phase = Phase::Relaying(Arc::clone(&shared));
         for dir in Dir::BOTH {
             let (shared, post) = (Arc::clone(&shared), self.post.clone());
+            let head = if dir == Dir::Up { io.head.take() } else { None };
             let carry = move || {
                 let dry = |dir, owed| post.send(Message::Dry { key, dir, owed });
-                if carrier::carry(&shared, dir, &dry) {
+                if carrier::carry(&shared, dir, head, &dry) {
                     post.send(Message::Ended { key });
                 }
                 drop(shared);
@@ -326,6 +344,7 @@ impl Threads {
             self.abandon(io);
         }
         io.phase = Phase::Closing;
+        io.head = None;
         if io.threads == 0 {
             out.push_back(Event::Closed { key });
         }
@@ -335,7 +354,15 @@ impl Threads {
         let (Message::Dialed { key, .. }
         | Message::Dry { key, .. }
         | Message::Ended { key }
-        | Message::Halted { key }) = message;
+        | Message::Halted { key }) = message
+        else {
+            for key in std::mem::take(&mut self.starved) {
+                if let Some(io) = slots.io(key) {
+                    self.gather(key, io, out);
+                }
+            }
+            return;
+        };
         let Some(io) = slots.io(key) else { return };
         match message {
             Message::Dialed { attempt, result, .. } => {
@@ -355,6 +382,7 @@ impl Threads {
                     out.push_back(Event::Closed { key });
                 }
             }
+            Message::Room => {}
         }
     }
 
@@ -374,10 +402,13 @@ impl Threads {
             io.phase = Phase::Resting;
             return self.queue(key, io, out);
         }
+        if matches!(io.phase, Phase::Heading { .. }) && side == Side::Client {
+            return self.gather(key, io, out);
+        }
         let is_before =
             matches!(io.phase, Phase::Dialing) || (matches!(io.phase, Phase::Resting) && io.server.is_none());
         if is_before && side == Side::Client {
-            if Os::failure_before_relay(&io.client).is_some() {
+            if io.head.is_none() && Os::failure_before_relay(&io.client).is_some() {
                 self.abandon(io);
                 out.push_back(Event::ClientLeft { key });
             }
@@ -470,7 +501,14 @@ impl Engine for Threads {
         watched
             .and_then(|()| net::set_blocking(&client).map_err(|fault| io::Error::other(fault.to_string())))
             .inspect_err(|_| Os::reset_on_close(&client))?;
-        Ok(Io { client: Arc::new(client), server: None, phase: Phase::Resting, attempt: 0, threads: 0 })
+        Ok(Io {
+            client: Arc::new(client),
+            server: None,
+            head: None,
+            phase: Phase::Resting,
+            attempt: 0,
+            threads: 0,
+        })
     }
 
     fn reject(&mut self, client: Stream) {
@@ -480,6 +518,10 @@ impl Engine for Threads {
     fn order(&mut self, key: Key, io: &mut Io, order: Order, out: &mut VecDeque<Event<Stream>>) {
         match order {
             Order::Dial { to, from } => self.dial(key, io, (to, from), out),
+            Order::ReadHead { more_than, max } => {
+                io.phase = Phase::Heading { wanted: Wanted { more_than, max }, is_watched: false };
+                self.gather(key, io, out);
+            }
             Order::Queue => self.queue(key, io, out),
             Order::Relay { limited } => self.relay(key, io, limited, out),
             Order::Grant { dir, bytes } => {
@@ -535,6 +577,34 @@ impl Engine for Threads {
         }
         self.accept(out);
         Ok(())
+    }
+
+    fn head<'a>(&self, io: &'a Io) -> &'a [u8] {
+        io.head.as_ref().map_or(&[], |head| &head.bytes)
+    }
+
+    fn skip(&mut self, io: &mut Io, count: usize) {
+        if let Some(head) = &mut io.head {
+            head.bytes.drain(..count);
+            if head.bytes.is_empty() {
+                io.head = None;
+            }
+        }
+    }
+
+    fn say(&mut self, io: &mut Io, to: Side, bytes: &[u8]) -> Result<(), Fault> {
+        let is_server = to == Side::Server;
+        let Some(stream) = io.stream(to) else { return Err(Fault::Closed) };
+        let said = Os::send_first(stream, bytes, is_server && io.head.is_some());
+        said.inspect_err(|_| {
+            if is_server {
+                io.server = None;
+            }
+        })
+    }
+
+    fn local(&self, io: &Io) -> Option<SocketAddr> {
+        Os::local(&io.client)
     }
 
     fn look(&self, io: &Io) -> Option<Sight> {

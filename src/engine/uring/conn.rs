@@ -3,9 +3,10 @@
 use super::flight::{Chunk, Flights, Id, Owner, Parcel, Part, Payload};
 use super::kernel::PIECES_MAX;
 use super::ring::Ring;
+use crate::engine::head::Wanted;
 use crate::engine::{Attempt, Port};
 use crate::relay::{Dir, Op, Outcome, Relay, Side};
-use crate::sys::{Net, Pool};
+use crate::sys::{Lease, Net, Pool};
 use crate::table::Key;
 
 /// A connection's sockets, and what is under way for them.
@@ -13,10 +14,12 @@ use crate::table::Key;
 pub struct Io<N: Net> {
     pub(super) client: N::Stream,
     pub(super) server: Option<N::Stream>,
+    /// What was gathered of the client's first bytes.
+    pub(super) head: Option<Lease>,
     pub(super) lanes: [Lane; 2],
     /// By [`Side`].
     pub(super) watches: [Watch; 2],
-    /// Waits for a client's bytes or its end while it is queued.
+    /// Waits for a client's bytes or its end while its first ones are gathered, or it is queued.
     pub(super) patience: Option<Id>,
     pub(super) phase: Phase,
     /// Operations under way.
@@ -31,6 +34,8 @@ pub struct Io<N: Net> {
 pub(super) enum Phase {
     /// The worker decides what comes next.
     Resting,
+    /// The client's first bytes are gathered.
+    Heading(Wanted),
     /// The client waits until it is told where to go: it is told of if it leaves.
     Queued,
     /// A connect is under way.

@@ -10,6 +10,7 @@
 
 mod conn;
 mod flight;
+mod heading;
 mod kernel;
 mod provided;
 mod ring;
@@ -23,18 +24,19 @@ pub use ring::{Answer, Completion, Ring};
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::head::{self, Wanted};
 use super::reactor::{take, vacant};
 use super::{Bounds, Engine, Event, Order, Pace, Sight, Slots, drive, leg};
 use crate::config::{Address, Keepalive};
 use crate::path::Path;
 use crate::relay::{Dir, End, Fault, Output, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
-use crate::sys::Net;
 use crate::sys::net::{Accepted, Peeked};
+use crate::sys::{Lease, Net};
 use crate::table::Key;
 use conn::{Lane, Phase, Receive, Watch, Wire, Works};
 use flight::{Owner, Part, Payload};
@@ -60,6 +62,8 @@ pub struct Uring<R: Ring = Kernel> {
     dirty: Vec<Key>,
     /// Connections that wait for a buffer, the longest first.
     starved: VecDeque<(Key, Dir)>,
+    /// Connections whose heads wait for a buffer of the pool.
+    starved_heads: Vec<Key>,
     /// Connections with a socket that nobody reads: since this turn, and since the one before. Most of them are
     /// gone or read again by the next, the others are watched then.
     doubtful: [Vec<Key>; 2],
@@ -85,9 +89,9 @@ struct Accept {
     cancelled: bool,
 }
 
-/// The ring's own buffers are a part of the budget; one read fits beside them, however small it is.
+/// The ring's own buffers are a part of the budget; one read, and one head, fit beside them, however small it is.
 fn beside_ring(budget: usize, ring: usize, read: usize) -> usize {
-    budget.saturating_sub(ring).max(read)
+    budget.saturating_sub(ring).max(read).max(head::PIECE)
 }
 
 impl<R: Ring> Uring<R> {
@@ -104,6 +108,7 @@ impl<R: Ring> Uring<R> {
             listeners: Vec::new(),
             dirty: Vec::new(),
             starved: VecDeque::new(),
+            starved_heads: Vec::new(),
             doubtful: [Vec::new(), Vec::new()],
             early: Vec::new(),
         }
@@ -129,19 +134,27 @@ impl<R: Ring> Uring<R> {
         self.abandon(io);
         io.server = None;
         io.phase = Phase::Resting;
+        if io.head.is_some() {
+            return;
+        }
         match R::Net::peek(&io.client) {
             Peeked::Nothing(_) => {
                 io.phase = Phase::Queued;
-                if io.patience.is_none() {
-                    let owner = Owner::Connection(key, Part::Patience);
-                    let id = self.works.flights.insert(owner, Payload::Nothing);
-                    self.works.ring.await_input(&io.client, id);
-                    io.patience = Some(id);
-                    io.flying += 1;
-                }
+                self.await_input(key, io);
             }
             Peeked::Bytes => {}
             Peeked::End => out.push_back(Event::ClientLeft { key }),
+        }
+    }
+
+    /// Is told once when the client has sent something, or has ended.
+    fn await_input(&mut self, key: Key, io: &mut Io<R::Net>) {
+        if io.patience.is_none() {
+            let owner = Owner::Connection(key, Part::Patience);
+            let id = self.works.flights.insert(owner, Payload::Nothing);
+            self.works.ring.await_input(&io.client, id);
+            io.patience = Some(id);
+            io.flying += 1;
         }
     }
 
@@ -260,7 +273,7 @@ impl<R: Ring> Uring<R> {
         let quiet = match io.phase {
             Phase::Dialing(_) => is_quiet(Side::Client),
             Phase::Relaying(_) => is_quiet(Side::Client) || is_quiet(Side::Server),
-            Phase::Resting | Phase::Queued | Phase::Closing => false,
+            Phase::Resting | Phase::Heading(_) | Phase::Queued | Phase::Closing => false,
         };
         if quiet && !mem::replace(&mut io.doubtful, true) {
             self.doubtful[0].push(key);
@@ -281,6 +294,9 @@ impl<R: Ring> Uring<R> {
 
     /// Ends what a relay has under way, and forgets what it holds.
     fn rest(&mut self, io: &mut Io<R::Net>) {
+        if let Some(head) = io.head.take() {
+            self.works.pool.give(head);
+        }
         for lane in &mut io.lanes {
             match lane.receive {
                 Receive::On(id) => {
@@ -446,6 +462,7 @@ impl<R: Ring> Engine for Uring<R> {
         Ok(Io {
             client,
             server: None,
+            head: None,
             lanes: [Lane::new(), Lane::new()],
             watches: [Watch::No; 2],
             patience: None,
@@ -464,8 +481,15 @@ impl<R: Ring> Engine for Uring<R> {
         match order {
             Order::Dial { to, from } => self.dial(key, io, (to, from), out),
             Order::Queue => self.queue(key, io, out),
+            Order::ReadHead { more_than, max } => {
+                io.phase = Phase::Heading(Wanted { more_than, max });
+                self.gather(key, io, out);
+            }
             Order::Relay { limited } => {
-                io.phase = Phase::Relaying(Relay::new(self.works.read_size).limited(limited));
+                let head = self.head(io).len();
+                let relay = Relay::new(self.works.read_size).limited(limited).preloaded(head);
+                io.lanes[0].queue.extend(io.head.take().map(Chunk::Kept));
+                io.phase = Phase::Relaying(relay);
                 self.pump(key, io, out);
             }
             Order::Grant { dir, bytes } => {
@@ -520,8 +544,10 @@ impl<R: Ring> Engine for Uring<R> {
     ) -> io::Result<()> {
         self.tend_listeners();
         self.feed(slots);
+        self.feed_heads(slots, out);
         self.watch_doubtful(slots);
-        let follows = !self.dirty.is_empty()
+        let follows = !out.is_empty()
+            || !self.dirty.is_empty()
             || !self.early.is_empty()
             || !self.doubtful[1].is_empty()
             || self.something_follows(slots);
@@ -541,6 +567,36 @@ impl<R: Ring> Engine for Uring<R> {
             }
         }
         Ok(())
+    }
+
+    fn head<'a>(&self, io: &'a Self::Io) -> &'a [u8] {
+        io.head.as_ref().map_or(&[], Lease::bytes)
+    }
+
+    fn skip(&mut self, io: &mut Self::Io, count: usize) {
+        if let Some(mut head) = io.head.take() {
+            head.advance(count);
+            if head.bytes().is_empty() {
+                self.works.pool.give(head);
+            } else {
+                io.head = Some(head);
+            }
+        }
+    }
+
+    fn say(&mut self, io: &mut Self::Io, to: Side, bytes: &[u8]) -> Result<(), Fault> {
+        let is_server = to == Side::Server;
+        let Some(stream) = io.stream(to) else { return Err(Fault::Closed) };
+        let said = R::Net::send_first(stream, bytes, is_server && io.head.is_some());
+        said.inspect_err(|_| {
+            if is_server {
+                io.server = None;
+            }
+        })
+    }
+
+    fn local(&self, io: &Self::Io) -> Option<SocketAddr> {
+        R::Net::local(&io.client)
     }
 
     fn look(&self, io: &Self::Io) -> Option<Sight> {

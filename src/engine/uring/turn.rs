@@ -69,8 +69,10 @@ impl<R: Ring> Uring<R> {
             }
             Part::Patience => {
                 io.patience = None;
-                if matches!(io.phase, Phase::Queued) {
-                    self.queue(key, io, out);
+                match io.phase {
+                    Phase::Queued => self.queue(key, io, out),
+                    Phase::Heading(_) => self.gather(key, io, out),
+                    _ => {}
                 }
             }
             Part::Connect => self.connected(key, io, &answer, out),
@@ -262,7 +264,11 @@ impl<R: Ring> Uring<R> {
             }
             let is_before = matches!(io.phase, Phase::Dialing(_))
                 || (matches!(io.phase, Phase::Resting) && io.server.is_none());
-            if is_before && side == Side::Client && R::Net::failure_before_relay(&io.client).is_some() {
+            if is_before
+                && side == Side::Client
+                && io.head.is_none()
+                && R::Net::failure_before_relay(&io.client).is_some()
+            {
                 io.watches[side as usize] = Watch::Told;
                 self.abandon(io);
                 out.push_back(Event::ClientLeft { key });
@@ -309,7 +315,7 @@ impl<R: Ring> Uring<R> {
             let sides: &[Side] = match io.phase {
                 Phase::Dialing(_) => &[Side::Client],
                 Phase::Relaying(_) => &[Side::Client, Side::Server],
-                Phase::Resting | Phase::Queued | Phase::Closing => &[],
+                Phase::Resting | Phase::Heading(_) | Phase::Queued | Phase::Closing => &[],
             };
             for side in sides.iter().filter(|_| !mutant!(StalledNotWatched)) {
                 let reads = matches!(io.lanes[side.outbound().index()].receive, Receive::On(_));

@@ -133,6 +133,7 @@ fn shown(snapshot: &Snapshot, row: &Row, worker: u16, engine: &str) -> Connectio
         pool: snapshot.pool(pool).name.to_string(),
         server: server.map(|server| server.name.to_string()),
         state: match row.doing {
+            Doing::Inspecting => SessionState::Inspecting,
             Doing::Queued => SessionState::Queued,
             Doing::Connecting => SessionState::Connecting,
             Doing::Relaying if row.half_closed => SessionState::HalfClosed,

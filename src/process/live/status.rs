@@ -110,7 +110,7 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
             accepted: one.tally.accepted.get(),
             bytes: bytes(&one.tally.bytes),
             paths: paths(&one.tally.paths),
-            closed: by_name(Cause::ALL.into_iter().map(Cause::name).zip(&one.tally.closed)),
+            closed: by_name(Cause::ALL.into_iter().map(Cause::name).zip(one.tally.closed.iter())),
             let_off: by_name(Cause::LET_OFF.into_iter().map(Cause::name).zip(&one.tally.let_off)),
             untracked: one.tally.untracked.get(),
             shut: !is_gone && state.shut.has(&one.name),

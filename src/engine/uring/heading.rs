@@ -1,0 +1,42 @@
+//! A client's first bytes, before it is known where they go. They are few, and read by plain calls.
+
+use std::collections::VecDeque;
+
+use super::conn::{Io, Phase};
+use super::ring::Ring;
+use super::{StreamOf, Uring};
+use crate::engine::head::{self, Gathered};
+use crate::engine::{Event, Slots};
+use crate::table::Key;
+
+impl<R: Ring> Uring<R> {
+    /// Reads more of a head, if that is what is wanted, until there is enough or nothing.
+    pub(super) fn gather(&mut self, key: Key, io: &mut Io<R::Net>, out: &mut VecDeque<Event<StreamOf<R>>>) {
+        let Phase::Heading(wanted) = io.phase else { return };
+        match head::gather::<R::Net>(&io.client, &mut io.head, wanted, &mut self.works.pool, false) {
+            Gathered::Enough { ended, .. } => {
+                io.phase = Phase::Resting;
+                out.push_back(Event::Head { key, ended });
+            }
+            Gathered::Waits(_) => self.await_input(key, io),
+            Gathered::Starved => self.starved_heads.push(key),
+            Gathered::Failed => {
+                io.phase = Phase::Resting;
+                out.push_back(Event::ClientLeft { key });
+            }
+        }
+    }
+
+    /// Buffers may have come back, which happens in a worker's turns only: those who wait for one try again.
+    pub(super) fn feed_heads(
+        &mut self,
+        slots: &mut impl Slots<Io<R::Net>>,
+        out: &mut VecDeque<Event<StreamOf<R>>>,
+    ) {
+        for key in std::mem::take(&mut self.starved_heads) {
+            if let Some(io) = slots.io(key) {
+                self.gather(key, io, out);
+            }
+        }
+    }
+}

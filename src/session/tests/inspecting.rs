@@ -1,0 +1,115 @@
+//! What is made of a client's first bytes, before its server is picked.
+
+use super::*;
+use crate::proxy_header::{Addresses, Told, Version, Versions, encode};
+
+const CLIENT: &str = "203.0.113.7:40001";
+const FRONT: &str = "198.51.100.1:443";
+
+/// A life of a client whose proxy in front is believed; it has half a second for its header.
+fn inspected() -> Life {
+    let mut config = config(&[1, 1]);
+    config.timeouts.preread = Some(ms(500));
+    config.listeners[0].accept_proxy = Some(config::AcceptProxy {
+        from: vec!["127.0.0.0/8".parse().expect("a network")],
+        from_unix: false,
+        versions: Versions::ALL,
+        untrusted: config::Untrusted::Reject,
+    });
+    let life = Life::new(&config);
+    assert_eq!(life.first, Order::ReadHead { more_than: 0, max: 4096 });
+    assert_eq!((life.session.doing(), life.deadline()), (Doing::Inspecting, Some(501)));
+    life
+}
+
+fn header(version: Version) -> Vec<u8> {
+    let [client, front] = [CLIENT, FRONT].map(|address| address.parse().expect("an address"));
+    let told = Told { addresses: Addresses::between(client, front), ..Told::LOCAL };
+    encode(version, told).as_bytes().to_vec()
+}
+
+impl Life {
+    /// What the engine has gathered.
+    fn head(&mut self, tick: u64, head: &[u8], ended: bool) -> (usize, Option<Order>) {
+        let (used, verdict) = self.session.inspect(head, ended).expect("it looks at what comes first");
+        (used, self.at(tick, Input::Inspected(verdict)))
+    }
+}
+
+#[test]
+fn a_header_is_read_on_until_it_is_whole_and_tells_who_the_client_is() {
+    for version in Version::BOTH {
+        let (mut life, header) = (inspected(), header(version));
+        for cut in 1..header.len() {
+            let more = Order::ReadHead { more_than: u16::try_from(cut).unwrap(), max: 4096 };
+            assert_eq!(life.head(400, &header[..cut], false), (0, Some(more)));
+        }
+        assert_eq!(life.deadline(), Some(501), "one for all of it");
+        let whole = [header.as_slice(), b"question"].concat();
+        assert_eq!(life.head(450, &whole, false), (header.len(), dial(0)));
+        assert_eq!(life.session.client(), CLIENT.parse().ok());
+        let [client, front] = [CLIENT, FRONT].map(|address| address.parse().expect("an address"));
+        assert_eq!(life.session.addresses(|| None), Addresses::between(client, front));
+        // Attempts have all of their own time.
+        assert_eq!(life.deadline(), Some(450 + 5_001));
+        assert_eq!(life.session.inspect(b"question", true), None, "what follows is not looked at");
+        assert_eq!(life.refused(460), dial(1));
+        assert_eq!(life.at(470, Input::Dialed(Ok(()))), Some(RELAY));
+        assert_eq!((life.record().client, life.record().connect_ms), (CLIENT.parse().ok(), Some(470)));
+    }
+}
+
+#[test]
+fn a_header_without_addresses_leaves_those_of_the_socket() {
+    let mut life = inspected();
+    let peer = life.session.client();
+    assert_eq!(life.head(1, b"PROXY UNKNOWN\r\n", true), (15, dial(0)));
+    assert_eq!(life.session.client(), peer);
+    let local = FRONT.parse().expect("an address");
+    let told = life.session.addresses(|| Some(local));
+    assert_eq!(told, Addresses::between(peer.expect("it has one"), local));
+}
+
+#[test]
+fn wrong_first_bytes_end_a_life_each_with_its_cause() {
+    let reset = Some(Order::Reset { spare: None });
+    for (head, ended, cause, order) in [
+        (b"GET".as_slice(), false, Cause::BadProxyHeader, reset),
+        (b"PROXY TCP4", true, Cause::BadProxyHeader, reset),
+        (b"", true, Cause::ClientLeft, Some(Order::Dismiss { peer: Side::Client })),
+    ] {
+        let mut life = inspected();
+        assert_eq!(life.head(7, head, ended), (0, order), "{head:?}");
+        assert_eq!((life.record().cause, life.record().tries), (Some(cause), 0));
+        assert_eq!((life.deadline(), life.session.server()), (None, None));
+    }
+    for (input, cause) in [
+        (Input::Deadline(None), Cause::PrereadTimeout),
+        (Input::ClientLeft, Cause::ClientLeft),
+        (Input::Kill(Cause::AccessDenied), Cause::AccessDenied),
+    ] {
+        let mut life = inspected();
+        assert_eq!(life.at(501, input), reset);
+        assert_eq!(life.record().cause, Some(cause));
+    }
+}
+
+#[test]
+fn what_is_not_about_first_bytes_comes_too_early() {
+    let mut life = inspected();
+    for input in [Input::Turn, Input::Dialed(Ok(())), Input::Leave(Cause::Drain, Tick(3))] {
+        assert_eq!(life.at(5, input), None);
+    }
+    assert_eq!(life.session.doing(), Doing::Inspecting);
+    // Asked to leave, it goes on until it can: at its first quiet moment.
+    assert_eq!(life.head(6, &header(Version::V2), false), (28, dial(0)));
+}
+
+#[test]
+fn a_peer_that_is_not_believed_and_a_listener_that_reads_none_are_not_asked() {
+    let mut config = config(&[1]);
+    let accept = inspected().snapshot.listener(ListenerId(0)).accept_proxy.clone().expect("it is set");
+    let from = vec!["10.0.0.0/8".parse().expect("a network")];
+    config.listeners[0].accept_proxy = Some(config::AcceptProxy { from, ..(*accept).clone() });
+    assert_eq!(Life::new(&config).first, dial(0).expect("a server"));
+}
