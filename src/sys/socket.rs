@@ -112,11 +112,12 @@ impl Stream {
         #[cfg(unix)]
         {
             use rustix::net::{SendFlags, send};
-            let mut flags = SendFlags::DONTWAIT;
-            #[cfg(not(any(target_vendor = "apple")))]
-            flags.insert(SendFlags::NOSIGNAL);
+            let flags = SendFlags::DONTWAIT;
+            #[cfg(not(target_vendor = "apple"))]
+            let flags = flags | SendFlags::NOSIGNAL;
             #[cfg(target_os = "linux")]
-            flags.set(SendFlags::MORE, follows);
+            let flags = if follows { flags | SendFlags::MORE } else { flags };
+            #[cfg(not(target_os = "linux"))]
             let _ = follows;
             loop {
                 match calls::moving(Call::Sendto, self.number(), || send(self, bytes, flags)) {
