@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::balance::{Balancer, BySource, Pick};
-use crate::config::{self, Config, ListAt, Listener, Origin, ServerState, WhenNoUpstream};
+use crate::cause::Cause;
+use crate::config::{self, AtMaxconn, Config, ListAt, Listener, Origin, ServerState, WhenNoUpstream};
 use crate::control::model::{Access, ExplainedServer, Explanation, Outcome, Question, Refusal, RefusalKind};
-use crate::snapshot::{Health, Pool, Server, ServerId, Snapshot};
+use crate::snapshot::{Health, ListenerId, Pool, Server, ServerId, Snapshot};
 use crate::tick::Tick;
 
 /// Draws from which it is told how often each server is chosen where chance decides.
@@ -40,8 +41,9 @@ pub fn explain(
     let members: Vec<(ServerId, &Server)> =
         snapshot.members(known.pool).filter(|(_, server)| server.removed.is_none()).collect();
     let draws = draws(pool, snapshot, question.source, now);
+    let away = turned_away(listener, snapshot, id, &access, question.source, now);
     let pick = match pick(pool, snapshot, question.source, now) {
-        _ if !access.allowed => Pick::None,
+        _ if away.is_some() => Pick::None,
         // Whoever waits already comes first.
         Pick::Server(_) if pool.queue.count() > 0 => Pick::Full,
         pick => pick,
@@ -50,13 +52,7 @@ pub fn explain(
         Pick::Server(id) => Some(id),
         Pick::Full | Pick::None => None,
     };
-    let outcome = match pick {
-        _ if !access.allowed => Outcome::Denied,
-        Pick::Server(_) => Outcome::Server,
-        Pick::Full if pool.queue.count() < pool.queue.most() => Outcome::Queued,
-        Pick::Full => Outcome::QueueFull,
-        Pick::None => Outcome::NoServer,
-    };
+    let (outcome, then) = away.unwrap_or_else(|| picked(pick, listener, pool, question.source.is_some()));
     let scene = Scene { pool, source: question.source, now, chosen, draws: &draws };
     let servers = members.iter().map(|(id, server)| ExplainedServer {
         name: server.name.to_string(),
@@ -80,7 +76,7 @@ pub fn explain(
         serving: pool.choice.serving,
         outcome,
         server: chosen.map(|id| snapshot.server(id).name.to_string()),
-        then: then(outcome, listener, pool, question.source.is_some()),
+        then,
         servers,
     })
 }
@@ -156,6 +152,38 @@ fn access(listener: &Listener, source: Option<IpAddr>) -> Access {
     }
 }
 
+/// What becomes of a client that no server is picked for, if so.
+fn turned_away(
+    listener: &Listener,
+    snapshot: &Snapshot,
+    id: ListenerId,
+    access: &Access,
+    source: Option<IpAddr>,
+    now: Tick,
+) -> Option<(Outcome, String)> {
+    if !access.allowed {
+        return Some((Outcome::Denied, "is reset: [access] does not let it in".to_owned()));
+    }
+    let known = snapshot.listener(id);
+    let full = match () {
+        () if !snapshot.connections.has_room() => Some("process.maxconn"),
+        () if !known.connections.has_room() => Some("the listener's maxconn"),
+        () if !known.admission.has_token(now) => Some("the listener's rate"),
+        () => None,
+    };
+    match (full, listener.at_maxconn) {
+        (Some(full), AtMaxconn::Wait) => {
+            Some((Outcome::Waits, format!("waits to be accepted: {full} is reached")))
+        }
+        (Some(full), AtMaxconn::Reject) => Some((Outcome::Limited, format!("is reset: {full} is reached"))),
+        (None, _) => {
+            let limit = source.and_then(|source| known.admission.refusal(source, now))?;
+            let name = if limit == Cause::SourceConns { "per_source_conns" } else { "per_source_rate" };
+            Some((Outcome::Limited, format!("is reset: its source is at {name}")))
+        }
+    }
+}
+
 /// The pick that would be made, on a copy of what it would change.
 fn pick(pool: &Pool, snapshot: &Snapshot, source: Option<IpAddr>, now: Tick) -> Pick {
     pool.choice.clone().pick(&[], now.0, source, &snapshot.loads(now))
@@ -183,24 +211,25 @@ fn percent(draws: u64) -> u32 {
     u32::try_from((draws * 100 + DRAWS / 2) / DRAWS).unwrap_or(100)
 }
 
-/// What a client meets then, in words.
-fn then(outcome: Outcome, listener: &Listener, pool: &Pool, has_address: bool) -> String {
+/// What becomes of a client by a pick.
+fn picked(pick: Pick, listener: &Listener, pool: &Pool, has_address: bool) -> (Outcome, String) {
     let ends = match listener.when_no_upstream {
         WhenNoUpstream::Rst | WhenNoUpstream::StopListening => "is reset",
         WhenNoUpstream::Close => "is closed",
     };
-    match outcome {
-        Outcome::Server => "is connected to it; if that fails, to another one".to_owned(),
-        Outcome::Denied => "is reset: [access] does not let it in".to_owned(),
-        Outcome::Queued => format!(
-            "waits for a server that has room, behind {} others, for as long as the timeout `queue` says",
-            pool.queue.count()
-        ),
-        Outcome::QueueFull => format!("{ends}: every server is full, and so is the queue"),
-        Outcome::NoServer if has_address && listener.when_no_upstream == WhenNoUpstream::StopListening => {
-            "meets a port that refuses: nobody serves its pool (when_no_upstream)".to_owned()
+    let others = pool.queue.count();
+    match pick {
+        Pick::Server(_) => (Outcome::Server, "is connected to it; if that fails, to another one".to_owned()),
+        Pick::Full if others < pool.queue.most() => {
+            let then = format!("waits for a server that has room, behind {others} others");
+            (Outcome::Queued, then + ", for as long as the timeout `queue` says")
         }
-        Outcome::NoServer => format!("{ends}: no server takes connections (when_no_upstream)"),
+        Pick::Full => (Outcome::QueueFull, format!("{ends}: every server is full, and so is the queue")),
+        Pick::None if has_address && listener.when_no_upstream == WhenNoUpstream::StopListening => {
+            let then = "meets a port that refuses: nobody serves its pool (when_no_upstream)";
+            (Outcome::NoServer, then.to_owned())
+        }
+        Pick::None => (Outcome::NoServer, format!("{ends}: no server takes connections (when_no_upstream)")),
     }
 }
 

@@ -54,6 +54,7 @@ macro_rules! table {
                 ending:
                     kill_by_server
                     kill_by_source_age_and_number
+                    kill_finds_the_idle_at_the_first_look
                     kill_reaches_who_is_on_the_way
                     rebalance_evens_out_and_takes_the_idle_first;
             }

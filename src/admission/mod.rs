@@ -96,16 +96,21 @@ impl Admission {
             tally.untracked.add(1);
         }
         let Some(over) = over else { return Ok(place) };
-        let cause = match over {
-            Over::Conns => Cause::SourceConns,
-            Over::Rate => Cause::SourceRate,
-        };
+        let cause = over.cause();
         if self.dry_run {
             tally.let_off(cause);
             return Ok(place);
         }
         self.leave(place);
         Err(cause)
+    }
+
+    /// The limit by which [`Admission::enter`] would turn away a client that the rules let in; nothing is counted.
+    #[must_use]
+    pub fn refusal(&self, client: IpAddr, now: Tick) -> Option<Cause> {
+        let sources = self.sources.as_ref().filter(|_| !self.dry_run)?;
+        let over = sources.over(Source::of(client, self.ipv6_prefix), self.source, now)?;
+        Some(over.cause())
     }
 
     /// A connection has ended, or a client was turned away: the end of what [`Admission::enter`] began.

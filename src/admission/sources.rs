@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::SourceLimits;
 use super::rate::{Rate, moment};
+use crate::cause::Cause;
 use crate::tick::Tick;
 
 /// The table. A source is known by 40 bits of a hash that nobody outside can foresee, and may stand in any of the eight
@@ -61,6 +62,15 @@ pub enum Over {
     Rate,
 }
 
+impl Over {
+    pub(super) fn cause(self) -> Cause {
+        match self {
+            Self::Conns => Cause::SourceConns,
+            Self::Rate => Cause::SourceRate,
+        }
+    }
+}
+
 /// Which source an address belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Source(u128);
@@ -113,6 +123,20 @@ impl Sources {
     pub fn give(&self, place: Place) {
         let before = self.slot(place).holder.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before & COUNT > 0, "given more often than taken");
+    }
+
+    /// Which limit one more connection of `source` would be over.
+    #[must_use]
+    pub fn over(&self, source: Source, limits: SourceLimits, now: Tick) -> Option<Over> {
+        let name = self.name(source);
+        let is_over = |most: NonZeroU32| self.held_by(name, None) >= u64::from(most.get());
+        let own = self.slots(name).find(|(_, slot)| slot.holds(name.tag));
+        let is_spent = |rate: Rate| own.is_some_and(|(_, slot)| !slot.has_token(name.tag, rate, now));
+        match (limits.conns, limits.rate) {
+            (Some(most), _) if is_over(most) => Some(Over::Conns),
+            (_, Some(rate)) if is_spent(rate) => Some(Over::Rate),
+            _ => None,
+        }
     }
 
     /// Connections of a source.
@@ -200,13 +224,21 @@ impl Slot {
     }
 
     fn spend(&self, tag: u64, rate: Rate, now: Tick) -> bool {
-        let mark = tag << MOMENT_BITS;
-        let next = |held: u64| {
-            let full = if held & !MOMENT == mark { held & MOMENT } else { 0 };
-            rate.spend(full, now).map(|full| mark | full & MOMENT)
-        };
+        let next = |held| spent(held, tag, rate, now);
         self.bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
     }
+
+    /// Whether [`Slot::spend`] would succeed now.
+    fn has_token(&self, tag: u64, rate: Rate, now: Tick) -> bool {
+        spent(self.bucket.load(Ordering::Relaxed), tag, rate, now).is_some()
+    }
+}
+
+/// What a slot's bucket is after a token of the source was taken; `None` when it has none.
+fn spent(held: u64, tag: u64, rate: Rate, now: Tick) -> Option<u64> {
+    let mark = tag << MOMENT_BITS;
+    let full = if held & !MOMENT == mark { held & MOMENT } else { 0 };
+    rate.spend(full, now).map(|full| mark | full & MOMENT)
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ pub(super) struct Where {
 /// The configuration of the process that is asked.
 #[derive(Debug, Args)]
 pub(super) struct Whose {
-    /// The configuration of the running process, which names its control socket
-    #[arg(short, long = "config", value_name = "FILE", global = true)]
+    /// The configuration of the running process, which names its control socket; nothing else of it is read
+    #[arg(short, long = "config", value_name = "FILE", global = true, conflicts_with = "socket")]
     config: Option<PathBuf>,
     #[command(flatten)]
     place: Where,
@@ -32,13 +32,12 @@ pub(super) struct Whose {
 impl Whose {
     /// Whom to ask; the exit code, when the configuration has errors.
     pub(super) fn client(&self) -> anyhow::Result<Result<Client, ExitCode>> {
-        let socket = match (&self.place.socket, &self.config) {
-            (Some(socket), _) => socket.clone(),
-            (None, Some(file)) => match config::load(file) {
+        let socket = match &self.config {
+            Some(file) => match config::load(file) {
                 Ok(config) => named(file, config.admin)?,
                 Err(report) => return Ok(Err(super::refuse(&report))),
             },
-            (None, None) => usual(),
+            None => self.place.socket.clone().unwrap_or_else(usual),
         };
         client(&socket).map(Ok)
     }

@@ -209,7 +209,7 @@ fn lists(all: &[List]) -> Vec<Vec<String>> {
 
 fn checks(pools: &[Pool]) -> Vec<Vec<String>> {
     let mut lines =
-        vec![heads(&["CHECK OF", "KIND", "AT", "LAST", ">TOOK", ">PASSED", ">FAILED", "REASON", "RECEIVED"])];
+        vec![heads(&["CHECK OF", "KIND", "AT", "LAST", ">MEAN", ">PASSED", ">FAILED", "REASON", "RECEIVED"])];
     let all = pools.iter().flat_map(|pool| pool.servers.iter().map(move |server| (pool, server)));
     for (pool, server, check) in all.filter_map(|(pool, it)| Some((pool, it, it.check.as_ref()?))) {
         let count = |result: &str| check.results.get(result).copied().unwrap_or(0).to_string();

@@ -575,6 +575,10 @@ pub enum Outcome {
     Server,
     /// No rule lets it in.
     Denied,
+    /// A limit turns it away.
+    Limited,
+    /// It is not accepted yet: it waits until the listener or the process has room.
+    Waits,
     /// Every server is full, and it waits.
     Queued,
     /// Every server is full, and so is the queue.

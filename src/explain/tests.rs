@@ -189,3 +189,35 @@ fn a_newcomer_stands_behind_those_who_wait_and_a_port_that_is_shut_refuses() {
     let told = ask(&config, &Snapshot::new(&config, 100), "web");
     assert!(told.then.contains("a port that refuses"), "{}", told.then);
 }
+
+#[test]
+fn who_is_over_a_limit_is_turned_away_or_waits() {
+    let per_source = "[listener.web.limits]\nper_source_conns = 2";
+    let rate = "[listener.web.limits]\nper_source_rate = { rate = \"1/s\", burst = 2 }";
+    let client: IpAddr = "192.0.2.1".parse().expect("an address");
+    for (listener, ends, outcome, said) in [
+        (per_source, false, Outcome::Limited, "per_source_conns"),
+        (rate, true, Outcome::Limited, "per_source_rate"),
+        ("maxconn = 2", false, Outcome::Waits, "the listener's maxconn"),
+        ("maxconn = 2\nat_maxconn = \"reject\"", false, Outcome::Limited, "is reset: the listener's maxconn"),
+    ] {
+        let config = config("", listener);
+        let snapshot = Snapshot::new(&config, 100);
+        let known = &snapshot.listeners[0];
+        let ask = || {
+            explain(&config, &snapshot, &question("web", "192.0.2.1"), Tick(0), |_, _| None).expect("told")
+        };
+        for _ in 0..2 {
+            assert_eq!(ask().outcome, Outcome::Server, "{listener}");
+            assert!(known.connections.take());
+            let place = known.admission.enter(Some(client), Tick(0), &known.tally).expect("let in");
+            if ends {
+                known.admission.leave(place);
+                known.connections.give();
+            }
+        }
+        let told = ask();
+        assert_eq!((told.outcome, told.server), (outcome, None), "{listener}");
+        assert!(told.then.contains(said), "{}", told.then);
+    }
+}

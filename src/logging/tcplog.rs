@@ -1,5 +1,6 @@
 //! The line of HAProxy's `option tcplog`, for what was made to read those:
-//! `%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq` ("TCP log format" in its manual).
+//! `%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq` ("TCP log format" in its manual). Places in queues
+//! (`%sq/%bq`) are not kept, and told as 0.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -57,6 +58,7 @@ impl Tcplog {
         let pool = &self.names.pool(pool).name;
         let (server, queue_ms) = match record.server {
             Some(id) => (&*self.names.server(id).name, i64::from(record.queue_ms)),
+            None if record.queue_ms > 0 => ("<NOSRV>", i64::from(record.queue_ms)),
             None => ("<NOSRV>", -1),
         };
         let connect_ms = record.connect_ms.map_or(-1, |ms| i64::from(ms.saturating_sub(record.queue_ms)));

@@ -480,12 +480,6 @@ impl Session {
         }
     }
 
-    /// Whether its relay is known to have been quiet for a while: since it was last looked at.
-    #[must_use]
-    pub fn is_idle(&self, now: Tick, sight: Sight) -> bool {
-        matches!(&self.state, State::Relaying(watch, _) if watch.is_idle(now, sight.progress))
-    }
-
     /// What there is to tell of it, now that its server is reached.
     #[must_use]
     pub fn opened(&self, worker: u16, now: Tick) -> Record {

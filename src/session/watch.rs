@@ -11,9 +11,6 @@ use crate::tick::Tick;
 const QUIET_AFTER_ANSWER: Duration = Duration::from_millis(200);
 const QUIET_AFTER_QUESTION: Duration = Duration::from_secs(2);
 
-/// A relay that was quiet for less time is busy: nearly everyone makes a pause now and then.
-const IDLE: Duration = Duration::from_secs(1);
-
 /// What can be seen of a running relay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sight {
@@ -118,11 +115,6 @@ impl Watch {
     /// Looks at `at` at the latest.
     pub(super) fn look_by(&mut self, at: Tick) {
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
-    }
-
-    /// Whether nothing has happened since the last look, which is long enough ago to mean something.
-    pub(super) fn is_idle(&self, now: Tick, progress: Progress) -> bool {
-        self.seen == progress && self.since.after(IDLE) <= now
     }
 
     fn quiet_at(&self, last: Option<Dir>) -> Tick {
@@ -261,16 +253,6 @@ mod tests {
             assert!(later > at);
             assert_eq!(look(later, seen).0, Some(End::Drained));
         }
-    }
-
-    #[test]
-    fn idle_is_what_was_quiet_for_a_while() {
-        let limits = limits(60_000, 60_000);
-        let mut watch = Watch::new(Tick(0), limits);
-        assert_eq!(watch.look(Tick(5_000), sight(moved(7)), limits, None), None);
-        assert!(!watch.is_idle(Tick(5_001), moved(7)), "it was seen to move just now");
-        assert!(watch.is_idle(Tick(6_002), moved(7)));
-        assert!(!watch.is_idle(Tick(9_000), moved(8)));
     }
 
     #[test]

@@ -610,25 +610,24 @@ impl<E: Engine> Worker<E> {
         false
     }
 
-    /// Accepts no more, and has the connections leave evenly over the time that is set for it, those that
-    /// are idle first.
+    /// Accepts no more, and has the connections leave evenly over the time that is set for it, those first that are idle for the
+    /// longest time.
     fn close_listeners(&mut self, hard_stop: Option<Tick>) {
         self.close_those(&|_, _| true);
         self.setup.crew.stop_listening();
         self.drain = Drain::Leaving(hard_stop);
-        let mut leaving: Vec<(bool, Key)> = Vec::with_capacity(self.table.len());
-        for key in self.table.keys() {
-            let Some(conn) = self.table.get_mut(key) else { continue };
-            let is_idle =
-                self.engine.look(&conn.io).is_some_and(|sight| conn.session.is_idle(self.now, sight));
-            leaving.push((is_idle, key));
-        }
+        let mut leaving = self.table.keys();
         if self.snapshot.drain.idle_first {
-            leaving.sort_by_key(|(is_idle, _)| !is_idle);
+            let quiet_since = |row: Row| row.quiet_since;
+            // Who has no server yet comes last.
+            leaving.sort_by_cached_key(|key| {
+                let since = self.row(*key, Ask::Paths).and_then(quiet_since);
+                (since.is_none(), since)
+            });
         }
         let count = leaving.len() as u64;
         let spread_ms = u64::try_from(self.snapshot.drain.spread.as_millis()).unwrap_or(u64::MAX);
-        for (place, (_, key)) in (0..).zip(leaving) {
+        for (place, key) in (0..).zip(leaving) {
             // Somewhere in its share of the time, so that clients do not come back in step.
             let jitter = balance::random(place) % 1_000;
             let wait_ms = spread_ms.saturating_mul(place * 1_000 + jitter) / (count * 1_000);

@@ -161,14 +161,15 @@ impl<E: Engine> Worker<E> {
         self.settle();
     }
 
-    /// Some connections as they are now. Their bytes are counted on this occasion.
+    /// Some connections as they are now.
     fn list(&mut self, from: u32, ask: Ask) -> Listing {
         let (keys, next) = self.table.keys_from(from, list_most(ask));
         let rows = keys.into_iter().filter_map(|key| self.row(key, ask)).collect();
         Listing { rows, next }
     }
 
-    fn row(&mut self, key: Key, ask: Ask) -> Option<Row> {
+    /// A connection as it is now. Its bytes are counted on this occasion.
+    pub(super) fn row(&mut self, key: Key, ask: Ask) -> Option<Row> {
         let Conn { session, io, .. } = self.table.get_mut(key)?;
         let sight = self.engine.look(io);
         let paths = if ask == Ask::Nothing { [None; 2] } else { self.engine.paths(io) };

@@ -71,6 +71,18 @@ pub(crate) fn kill_by_source_age_and_number(engine: &str) {
     killed(&run, young);
 }
 
+/// Nobody has looked at them before: since when they are idle is known all the same.
+pub(crate) fn kill_finds_the_idle_at_the_first_look(engine: &str) {
+    let pair = Pair::start();
+    let run = Run::start(&pair.both(engine));
+    let [quiet, mut busy] = [run.session(), run.session()];
+    thread::sleep(Duration::from_millis(1_200));
+    goes_on(&mut busy);
+    run.ctl(&["kill", "--idle-for", "1s"]).well();
+    killed(&run, quiet);
+    goes_on(&mut busy);
+}
+
 /// After a server was added, half of what the old one has leaves, those first that are idle.
 pub(crate) fn rebalance_evens_out_and_takes_the_idle_first(engine: &str) {
     let pair = Pair::start();

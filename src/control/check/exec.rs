@@ -31,7 +31,7 @@ pub(super) async fn run(argv: &[String], addr: &Address, limit: Duration) -> (Op
         Ok(started) => started,
         Err(error) => {
             let error: std::io::Error = error;
-            return (Some(Err(Trouble::Said(format!("{}: {error}", argv[0])))), Vec::new());
+            return (Some(Err(Trouble::Here(format!("{}: {error}", argv[0])))), Vec::new());
         }
     };
     // It goes before the child, which is reaped only then: the number of the group is still its own.

@@ -75,6 +75,8 @@ enum Trouble {
     Io(io::Error),
     /// What the server said, or did not.
     Said(String),
+    /// Something is missing here.
+    Here(String),
 }
 
 impl From<io::Error> for Trouble {
@@ -156,6 +158,7 @@ fn report(found: Option<Found>, received: Vec<u8>, took: Duration, limit: Durati
     let (verdict, reason) = match found {
         Some(Ok(reason)) => (Verdict::Passed, reason),
         Some(Err(Trouble::Said(reason))) => (Verdict::Failed, reason),
+        Some(Err(Trouble::Here(reason))) => (Verdict::Unable, reason),
         Some(Err(Trouble::Io(error))) => why(&error),
         None => (Verdict::Failed, format!("no answer within {limit:?}")),
     };

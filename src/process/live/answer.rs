@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::list::known_server;
+use super::list::{Found, known_server};
 use super::{Live, State, silence};
 use crate::config::{self, ServerState};
 use crate::control::model::{
@@ -33,9 +33,13 @@ impl Control for Live {
         with_paths: bool,
     ) -> Result<(Vec<Connection>, Option<Cursor>), Refusal> {
         let selection = self.select(filter).await?;
-        let ask = if with_paths { Ask::Paths } else { Ask::Nothing };
-        let (found, next) = self.piece(&selection, after.unwrap_or_default(), ask).await;
-        Ok((found.into_iter().map(|found| found.connection).collect(), next))
+        // Only the kernel knows since when one is idle that nobody has looked at yet.
+        let (found, next) = self.piece(&selection, after.unwrap_or_default(), Ask::Paths).await;
+        let shown = |found: Found| match with_paths {
+            true => found.connection,
+            false => Connection { client_path: None, server_path: None, ..found.connection },
+        };
+        Ok((found.into_iter().map(shown).collect(), next))
     }
 
     async fn set_state(&self, pool: &str, server: &str, to: ServerState) -> Result<Changed, Refusal> {

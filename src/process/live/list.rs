@@ -54,7 +54,7 @@ impl Live {
     pub(super) async fn find(&self, selection: &Selection) -> Vec<Found> {
         let (mut all, mut next) = (Vec::new(), Some(Cursor::default()));
         while let Some(at) = next {
-            let (found, following) = self.piece(selection, at, Ask::Nothing).await;
+            let (found, following) = self.piece(selection, at, Ask::Paths).await;
             all.extend(found);
             next = following;
         }
