@@ -212,9 +212,9 @@ fn a_program_decides_by_its_exit_code() {
     let (health, check) = found(address, &argv(&bad));
     assert_eq!((health, check.reason.as_str()), (Health::Down, "exit status: 3"));
     let (health, check) = found(address, &argv("/no/such/program"));
-    // That the program is not there says nothing of the server.
-    assert!(health == Health::Up && check.reason.contains("No such file"), "{check:?}");
-    assert_eq!(check.last_result.as_deref(), Some("unable"));
+    // That the program is not there says nothing of the server, of which nothing was known before.
+    assert_eq!((health, check.last_result.as_deref()), (Health::Down, Some("unable")));
+    assert!(check.reason.contains("No such file"), "{check:?}");
 }
 
 /// A program that does not end is killed with all that it has started.
