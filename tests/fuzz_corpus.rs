@@ -6,6 +6,8 @@ mod header;
 mod hello;
 #[path = "support/reread.rs"]
 mod reread;
+#[path = "support/server_list.rs"]
+mod server_list;
 #[path = "support/trace.rs"]
 mod trace;
 
@@ -41,6 +43,15 @@ fn client_hellos() {
     });
     println!("{whole} hellos, {others} other texts");
     assert!(whole >= 8 && others >= 8, "{whole} and {others}: where is the corpus?");
+}
+
+#[test]
+fn server_lists() {
+    let [taken, refused] = [true, false].map(|wanted| {
+        replay("server_list", server_list::check).into_iter().filter(|taken| *taken == wanted).count()
+    });
+    println!("{taken} lists, {refused} other texts");
+    assert!(taken >= 8 && refused >= 8, "{taken} and {refused}: where is the corpus?");
 }
 
 /// Plays every file of a corpus; says what came of each. The name of the last one is printed by a test that fails.

@@ -15,12 +15,45 @@ use super::value::{self, Fault, Parsed};
 pub enum ListAt {
     /// `servers_file`: a whole path.
     File(PathBuf),
+    /// `servers_url`: at a web server.
+    Url(ListUrl),
+}
+
+/// `http://HOST:PORT/TARGET`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListUrl {
+    /// Who is asked: an address, or a name that is looked up as `[dns]` says.
+    pub host: ListHost,
+    /// The path and, behind `?`, the query, as they are sent.
+    pub target: String,
+}
+
+/// The host and port of a URL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ListHost {
+    /// An address.
+    At(SocketAddr),
+    /// A name with its port.
+    Named(DnsName),
+}
+
+impl fmt::Display for ListHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(addr) => addr.fmt(f),
+            Self::Named(name) => name.fmt(f),
+        }
+    }
 }
 
 impl fmt::Display for ListAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "servers_file {}", path.display()),
+            Self::Url(ListUrl { host, target }) => {
+                let path = target.split('?').next().unwrap_or_default();
+                write!(f, "servers_url http://{host}{path}")
+            }
         }
     }
 }
@@ -31,6 +64,7 @@ impl ListAt {
     pub fn key(&self) -> &'static str {
         match self {
             Self::File(_) => "servers_file",
+            Self::Url(_) => "servers_url",
         }
     }
 
@@ -39,6 +73,7 @@ impl ListAt {
     pub fn value(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
+            Self::Url(ListUrl { host, target }) => format!("http://{host}{target}"),
         }
     }
 }
@@ -61,6 +96,41 @@ pub(super) fn file(value: &DeValue<'_>) -> Parsed<Option<ListAt>> {
         return Err(fault.help("write the whole path, from \"/\" on"));
     }
     Ok(Some(ListAt::File(path)))
+}
+
+/// `servers_url`; `None` where it is empty.
+pub(super) fn url(value: &DeValue<'_>) -> Parsed<Option<ListAt>> {
+    const EXAMPLE: &str = "write one such as \"http://10.0.0.5:8080/servers\"";
+    let text = value::text(value)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |why: &str| Fault::new(format!("`servers_url` {why}")).help(EXAMPLE);
+    if text.starts_with("https:") {
+        let fault = Fault::not_yet("`servers_url` with https");
+        return Err(fault.help("fetch the list by another program, and name its file in `servers_file`"));
+    }
+    let uri: hyper::Uri = text.parse().map_err(|error| wrong(&format!("is no URL: {error}")))?;
+    let Some(authority) = uri.authority().filter(|_| uri.scheme_str() == Some("http")) else {
+        return Err(wrong("does not begin with \"http://\" and a host"));
+    };
+    if authority.as_str().contains('@') {
+        return Err(wrong("has a user's name in front of its host, which is not sent"));
+    }
+    let port = match authority.port() {
+        Some(port) => port.as_u16(),
+        None if authority.as_str().ends_with(':') => return Err(wrong("has no port behind its `:`")),
+        None => 80,
+    };
+    let host = format!("{}:{port}", authority.host());
+    let host = match (host.parse::<SocketAddr>(), DnsName::read(&host)) {
+        _ if port == 0 => return Err(wrong("has port 0")),
+        (Ok(addr), _) => ListHost::At(addr),
+        (_, Some(Ok(name @ DnsName::Host(..)))) => ListHost::Named(name),
+        _ => return Err(wrong(&format!("has no host: {:?} is none", authority.host()))),
+    };
+    let target = uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
+    Ok(Some(ListAt::Url(ListUrl { host, target })))
 }
 
 /// `servers_poll`

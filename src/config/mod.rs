@@ -43,7 +43,7 @@ pub use dump::{dump, duration_text};
 pub use engine::EngineKind;
 pub use health::{Check, CheckClose, Initial, Kind, LONGEST_TIMEOUT, OnDown, Passive, Probe, Step};
 pub use listener::{AcceptBalance, AtMaxconn, Listener, WhenNoUpstream};
-pub use lists::{ListAt, address_in_list, check_name};
+pub use lists::{ListAt, ListHost, ListUrl, address_in_list, check_name};
 pub use pool::{OnRemoved, Origin, Pool, Server, ServerState, Source, given_name};
 pub use proxy::{AcceptProxy, ProxyTlvs, SendProxy, Untrusted};
 pub use report::{Place, Problem, Report};

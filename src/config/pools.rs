@@ -230,6 +230,9 @@ impl Reader {
                 "servers_file" => {
                     pool.lists.extend(self.take(value, lists::file).flatten());
                 }
+                "servers_url" => {
+                    pool.lists.extend(self.take(value, lists::url).flatten());
+                }
                 "servers_poll" => self.set(&mut pool.servers_poll, value, lists::poll),
                 "source" => pool.source = self.source(value),
                 "send_proxy" | "proxy_tlvs" => {}
@@ -248,9 +251,10 @@ impl Reader {
         if let Some(at) = section.keys.get("source").map(|value| self.at(value.span().start)) {
             self.check_source(at, &pool);
         }
+        pool.lists.sort_unstable();
         let is_empty =
             |value: &Value<'_>| matches!(value.get_ref(), DeValue::String(text) if text.is_empty());
-        if section.keys.get("servers_file").is_none_or(is_empty) {
+        if ["servers_file", "servers_url"].iter().all(|key| section.keys.get(*key).is_none_or(is_empty)) {
             let help =
                 format!("write [[{}.server]] with a `name` and an `addr`, or `servers_file`", section.path);
             self.require(section, "server", &help);

@@ -154,8 +154,8 @@ pub struct Server {
     pub name: String,
     /// Where it listens.
     pub address: String,
-    /// Who says that there is this server: `file`, `dns` and the name that it is an address of, or `servers_file` and
-    /// the list that it stands in.
+    /// Who says that there is this server: `file`, `dns` and the name that it is an address of, or `servers_file` or
+    /// `servers_url` and the list that it stands in.
     pub origin: String,
     /// What it is set to.
     pub state: ServerState,

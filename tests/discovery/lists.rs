@@ -44,17 +44,17 @@ impl Sheet {
     }
 }
 
-fn toml(servers: &[SocketAddr]) -> String {
+pub(crate) fn toml(servers: &[SocketAddr]) -> String {
     servers.iter().map(|at| format!("[[server]]\nname = \"s{}\"\naddr = \"{at}\"\n", at.ip())).collect()
 }
 
-fn json(servers: &[SocketAddr]) -> String {
+pub(crate) fn json(servers: &[SocketAddr]) -> String {
     let all: Vec<String> =
         servers.iter().map(|at| format!("{{\"name\": \"s{}\", \"addr\": \"{at}\"}}", at.ip())).collect();
     format!("[{}]\n", all.join(", "))
 }
 
-fn name(at: SocketAddr) -> String {
+pub(crate) fn name(at: SocketAddr) -> String {
     format!("s{}@{at}", at.ip())
 }
 

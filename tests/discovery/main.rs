@@ -14,3 +14,4 @@ mod support;
 mod liar;
 mod lists;
 mod real;
+mod web;

@@ -4,8 +4,9 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::super::{
-    Action, Address, Dns, Drain, Event, Keepalive, ListAt, Log, Metrics, NamePattern, OnDown, Origin, Prefer,
-    ProxyTlvs, Rate, Resolver, Rule, SendProxy, Server, ServerState, Splice, TcpInfo, Timeouts, Uring, parse,
+    Action, Address, Dns, Drain, Event, Keepalive, ListAt, ListHost, ListUrl, Log, Metrics, NamePattern,
+    OnDown, Origin, Prefer, ProxyTlvs, Rate, Resolver, Rule, SendProxy, Server, ServerState, Splice, TcpInfo,
+    Timeouts, Uring, parse,
 };
 use super::*;
 use crate::client_hello::ServerName;
@@ -300,8 +301,13 @@ fn some_way() -> impl Strategy<Value = Way> {
     ];
     let tcp = some_defaults().prop_map(|(_, tcp, _)| tcp);
     let file = option::of("/[ -.0-~]{1,50}".prop_map(|path| ListAt::File(path.into())));
+    let url = (1..=u16::MAX, "/[a-z]{0,9}(\\?[a-z$={}]{0,9})?").prop_map(|(port, target)| {
+        let host = ListHost::Named(DnsName::Host("list.example".to_owned(), port));
+        ListAt::Url(ListUrl { host, target })
+    });
+    let file = (file, option::of(url));
     let poll = (100..100_000_u64).prop_map(Duration::from_millis);
-    let lists = (file.prop_map(|file| file.into_iter().collect()), poll);
+    let lists = (file.prop_map(|(file, url)| file.into_iter().chain(url).collect()), poll);
     ((source, some_send_proxy()), lists, some_own_timeouts(), tcp.boxed(), some_retry())
 }
 

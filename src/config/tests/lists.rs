@@ -13,6 +13,18 @@ fn a_list_stands_beside_servers_or_instead_of_them() {
     assert!(pool_of.servers.is_empty() && pool_of.named.is_empty());
     assert_eq!(pool_of.lists, [ListAt::File("/run/web.json".into())]);
     assert_eq!(pool_of.servers_poll, Duration::from_millis(500));
+    let both = good(&pool("servers_url = \"http://db.example/pg?x=1\"\nservers_file = \"/run/web.json\""));
+    let told: Vec<String> = both.pools[0].lists.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["servers_file /run/web.json", "servers_url http://db.example:80/pg"]);
+    for (url, written) in [
+        ("http://10.0.0.5:8080", "http://10.0.0.5:8080/"),
+        ("http://[fd00::5]:1/a", "http://[fd00::5]:1/a"),
+        ("http://h.example:8080?a=b", "http://h.example:8080/?a=b"),
+        ("http://h/%7e#x", "http://h:80/%7e"),
+    ] {
+        let config = good(&pool(&format!("servers_url = \"{url}\"")));
+        assert_eq!(config.pools[0].lists[0].value(), written);
+    }
     let server = "server = [{ name = \"a\", addr = \"10.0.0.1:1\", backup = true }]";
     // Those of the list may be none of backup.
     good(&pool(&format!("{server}\nservers_file = \"/run/web.json\"")));
@@ -25,6 +37,14 @@ fn errors_in_lists() {
     for (keys, said) in [
         ("servers_file = \"\"", "[pool.p] has no `server`"),
         ("servers_file = \"web.json\"", "\"web.json\" depends on where this program is started"),
+        ("servers_url = \"https://h/x\"", "`servers_url` with https is not supported yet"),
+        ("servers_url = \"h:80/x\"", "`servers_url` is no URL"),
+        ("servers_url = \"ftp://h/x\"", "`servers_url` does not begin with \"http://\" and a host"),
+        ("servers_url = \"http://u:p@h/x\"", "`servers_url` has a user's name"),
+        ("servers_url = \"http://h:0/x\"", "`servers_url` has port 0"),
+        ("servers_url = \"http://h:/x\"", "`servers_url` has no port behind its `:`"),
+        ("servers_url = \"http://1.2.3/x\"", "`servers_url` has no host"),
+        ("servers_url = \"http://h /x\"", "`servers_url` is no URL"),
         ("servers_file = \"/run/\"", "\"/run/\" is not the path of a file"),
         (
             "servers_file = \"/run/x\"\nservers_poll = \"99ms\"",

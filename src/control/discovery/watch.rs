@@ -1,15 +1,28 @@
 //! Looking at lists again and again.
 
 mod file;
+mod url;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Look;
+use tokio::sync::Semaphore;
+
+use super::ask::Asker;
+use super::{Look, parse};
 use crate::config::ListAt;
 use file::File;
+use url::Url;
 
 /// The longest that a file is not looked at.
 const FILE_REST: Duration = Duration::from_secs(1);
+
+/// Web servers that are asked at a time; the others wait for their turn. Their descriptors are of those that the process
+/// keeps free.
+const AT_A_TIME: usize = 8;
+
+/// What of its text is told of something that is no list, in bytes.
+const SAMPLE: usize = 64;
 
 /// Who looks at a list, and remembers what was there.
 pub struct Watcher {
@@ -19,15 +32,34 @@ pub struct Watcher {
 
 enum Source {
     File(File),
+    Url(Url),
+}
+
+/// What those who look at lists have in common.
+#[derive(Clone)]
+pub struct Means {
+    asker: Arc<Result<Asker, String>>,
+    turns: Arc<Semaphore>,
+}
+
+impl Means {
+    /// Hosts of URLs are looked up by `asker`.
+    #[must_use]
+    pub fn new(asker: Arc<Result<Asker, String>>) -> Self {
+        Self { asker, turns: Arc::new(Semaphore::new(AT_A_TIME)) }
+    }
 }
 
 impl Watcher {
     /// Has not looked yet; will rest for `poll` between two looks, or for less.
     #[must_use]
-    pub fn new(at: &ListAt, poll: Duration) -> Self {
+    pub fn new(at: &ListAt, poll: Duration, means: &Means) -> Self {
         match at {
             ListAt::File(path) => {
                 Self { source: Source::File(File::new(path.clone())), rest: poll.min(FILE_REST) }
+            }
+            ListAt::Url(at) => {
+                Self { source: Source::Url(Url::new(at.clone(), poll, means.clone())), rest: poll }
             }
         }
     }
@@ -36,12 +68,47 @@ impl Watcher {
     pub async fn look(&mut self) -> Look {
         match &mut self.source {
             Source::File(file) => file.look().await,
+            Source::Url(url) => url.look().await,
         }
     }
 
-    /// How long to wait until the next look.
+    /// How long to wait until the next look, a tenth more or less, as `random` says: not everybody asks at the same moment.
     #[must_use]
-    pub fn rest(&self) -> Duration {
-        self.rest
+    pub fn rest(&self, random: u64) -> Duration {
+        let thousandths = 900 + u32::try_from(random % 201).unwrap_or(0);
+        self.rest * thousandths / 1000
     }
+}
+
+/// The bytes that were there the last time, and what came of them: the same bytes mean the same.
+#[derive(Default)]
+struct Seen(Option<(Vec<u8>, Look)>);
+
+impl Seen {
+    fn bytes(&self) -> Option<&[u8]> {
+        self.0.as_ref().map(|(bytes, _)| bytes.as_slice())
+    }
+
+    fn judge(&mut self, bytes: Vec<u8>) -> Look {
+        match &self.0 {
+            Some((before, Look::Taken(_))) if *before == bytes => Look::Same,
+            Some((before, look)) if *before == bytes => look.clone(),
+            _ => {
+                let look =
+                    parse(&bytes).map_or_else(|error| Look::Refused(with_sample(error, &bytes)), Look::Taken);
+                self.0 = Some((bytes, look.clone()));
+                look
+            }
+        }
+    }
+}
+
+/// An error with the beginning of the text that it is about.
+fn with_sample(error: String, bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return error;
+    }
+    let sample = &bytes[..bytes.len().min(SAMPLE)];
+    let more = if bytes.len() > SAMPLE { "…" } else { "" };
+    format!("{error}; it begins with \"{}{more}\"", sample.escape_ascii())
 }

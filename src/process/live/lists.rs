@@ -1,6 +1,7 @@
 //! Lists of servers that stand elsewhere, looked at again and again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -8,8 +9,10 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::sources::{FIRST_MOST, News};
+use crate::balance;
 use crate::config::{Config, ListAt};
-use crate::control::discovery::watch::Watcher;
+use crate::control::discovery::ask::Asker;
+use crate::control::discovery::watch::{Means, Watcher};
 use crate::control::discovery::{List, ListOutcome, Listed, Look, members};
 use crate::sys::Clock;
 use crate::tick::Tick;
@@ -55,23 +58,24 @@ impl Lists {
 
     /// Looks at the lists of this configuration, and at no others. What is known stays known; lists that are new are waited
     /// for, but not for long.
-    pub(super) async fn adopt(&mut self, file: &Config, clock: Clock) {
+    pub(super) async fn adopt(&mut self, file: &Config, clock: Clock, asker: &Arc<Result<Asker, String>>) {
         let mut before = std::mem::take(&mut self.known);
         before.values().for_each(|known| known.task.abort());
         let all = file.pools.iter().flat_map(|pool| {
             pool.lists.iter().map(|at| ((pool.name.clone(), at.clone()), pool.servers_poll))
         });
         let all: BTreeMap<Key, Duration> = all.collect();
+        let means = Means::new(Arc::clone(asker));
         let new = all.iter().filter(|(key, _)| !before.contains_key(*key));
-        let new = new.map(|(key, poll)| (key.clone(), Watcher::new(&key.1, *poll)));
+        let new = new.map(|(key, poll)| (key.clone(), Watcher::new(&key.1, *poll, &means)));
         let mut first = first_looks(new.collect()).await;
         for (key, poll) in all {
             self.begun += 1;
             let (watcher, look) = match first.remove(&key) {
                 Some((watcher, look)) => (watcher, Some(look)),
-                None => (Watcher::new(&key.1, poll), None),
+                None => (Watcher::new(&key.1, poll, &means), None),
             };
-            let wait = if look.is_some() { watcher.rest() } else { Duration::ZERO };
+            let wait = if look.is_some() { watcher.rest(random(self.begun, clock)) } else { Duration::ZERO };
             let watch = watch(watcher, wait, self.begun, key.clone(), clock, self.told.clone());
             let task = tokio::spawn(watch).abort_handle();
             let (list, told) = before.remove(&key).map(|known| (known.list, known.told)).unwrap_or_default();
@@ -177,10 +181,15 @@ async fn watch(
     loop {
         sleep(wait).await;
         let look = watcher.look().await;
-        wait = watcher.rest();
+        wait = watcher.rest(random(number, clock));
         let looked = Looked { number, key: key.clone(), look, at: clock.now() };
         if told.send(News::List(looked)).is_err() {
             return;
         }
     }
+}
+
+/// Another number on each host, at each moment, for each watch.
+fn random(number: u64, clock: Clock) -> u64 {
+    balance::random(clock.wall_ms().unsigned_abs() ^ (number << 48))
 }

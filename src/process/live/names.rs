@@ -72,7 +72,7 @@ impl Names {
 
     /// Looks up the names of this configuration, and no others. What is known stays known; names that are new are waited
     /// for, but not for long.
-    pub(super) async fn adopt(&mut self, file: &Config, clock: Clock) {
+    pub(super) async fn adopt(&mut self, file: &Config, clock: Clock, asker: &Arc<Result<Asker, String>>) {
         let mut before = std::mem::take(&mut self.known);
         before.values().for_each(|known| known.task.abort());
         let all = file.pools.iter().flat_map(|pool| &pool.named).map(|server| &server.addr);
@@ -81,14 +81,11 @@ impl Names {
             return;
         }
         let manner = Manner {
-            asker: Arc::new(Asker::new(&file.dns)),
+            asker: Arc::clone(asker),
             turns: Arc::new(Semaphore::new(AT_A_TIME)),
             rules: file.dns.clone(),
             clock,
         };
-        if let Err(error) = &*manner.asker {
-            log::error!("names cannot be looked up until the next reload: {error}");
-        }
         let new = all.iter().filter(|name| !before.contains_key(**name)).map(|name| (*name).clone());
         let mut first = first_answers(&manner, new.collect()).await;
         for of in all {

@@ -10,8 +10,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::lists::{self, Lists};
 use super::names::{self, Names};
 use super::{Live, State};
-use crate::config::Config;
+use crate::config::{Config, ListAt, ListHost, ListUrl};
 use crate::control::discovery;
+use crate::control::discovery::ask::Asker;
 use crate::sys::Clock;
 
 /// How often it is looked whether new servers were checked that others wait for.
@@ -46,7 +47,8 @@ impl Sources {
     /// Asks for what this configuration has, and nothing else. What is new is waited for, but not for long.
     pub(super) async fn adopt(&mut self, file: &Config, clock: Clock) {
         self.settling = None;
-        tokio::join!(self.names.adopt(file, clock), self.lists.adopt(file, clock));
+        let asker = Arc::new(asker(file));
+        tokio::join!(self.names.adopt(file, clock, &asker), self.lists.adopt(file, clock, &asker));
     }
 
     /// The configuration with the servers that names stand for, and those of lists.
@@ -61,6 +63,17 @@ impl Sources {
             News::List(looked) => self.lists.note(looked, file),
         }
     }
+}
+
+/// Who looks names up, if there are any.
+fn asker(file: &Config) -> Result<Asker, String> {
+    let has_name = |at: &ListAt| matches!(at, ListAt::Url(ListUrl { host: ListHost::Named(_), .. }));
+    if !file.pools.iter().any(|pool| !pool.named.is_empty() || pool.lists.iter().any(has_name)) {
+        return Err("there was no name to look up".to_owned());
+    }
+    Asker::new(&file.dns).inspect_err(|error| {
+        log::error!("names cannot be looked up until the next reload: {error}");
+    })
 }
 
 impl Live {

@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::super::{LARGEST_LIST, Look, parse};
+use super::super::{LARGEST_LIST, Look};
+use super::Seen;
 
 /// A file that has changed is taken when it is the same after so long: somebody may be writing.
 const SETTLES: Duration = Duration::from_millis(50);
@@ -78,28 +79,13 @@ impl File {
 }
 
 fn read_when_asked(path: &Path, asked: &Receiver<oneshot::Sender<Look>>) {
-    let mut seen: Option<(Vec<u8>, Look)> = None;
+    let mut seen = Seen::default();
     while let Ok(reply) = asked.recv() {
-        let look = match read_settled(path, seen.as_ref().map(|(bytes, _)| bytes.as_slice())) {
+        let look = match read_settled(path, seen.bytes()) {
+            Ok(bytes) => seen.judge(bytes),
             Err(error) => Look::Failed(error.to_string()),
-            Ok(bytes) => match &seen {
-                Some((before, look)) if *before == bytes => again(look),
-                _ => {
-                    let look = parse(&bytes).map_or_else(Look::Refused, Look::Taken);
-                    seen = Some((bytes, look.clone()));
-                    look
-                }
-            },
         };
         let _ = reply.send(look);
-    }
-}
-
-/// The same bytes mean the same.
-fn again(look: &Look) -> Look {
-    match look {
-        Look::Taken(_) => Look::Same,
-        other => other.clone(),
     }
 }
 
