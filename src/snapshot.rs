@@ -7,9 +7,9 @@
 mod choice;
 mod overrides;
 mod queue;
+mod sources;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -30,6 +30,7 @@ use crate::tick::Tick;
 pub use choice::{Choice, Serving};
 pub use overrides::{Override, Overrides, override_of};
 pub use queue::Queue;
+pub use sources::{DrySources, Local};
 
 /// How long the id of something that was removed is not given to anything else once its last connection has ended: log
 /// records with it may be on their way.
@@ -169,6 +170,8 @@ pub struct Server {
     pub max_fails: u32,
     /// Its connections, in all workers, those that are being made included, and its `maxconn`.
     pub connections: Limit,
+    /// Source addresses that have no port left towards it.
+    pub dry: Arc<DrySources>,
     /// What is counted for it.
     pub tally: Arc<ServerTally>,
     /// As a listener's.
@@ -507,17 +510,6 @@ impl Snapshot {
         index.and_then(dense).map(PoolId)
     }
 
-    /// The source addresses of a pool that a server of it can be reached from.
-    pub fn sources(&self, server: ServerId) -> impl Iterator<Item = IpAddr> + Clone {
-        let server = self.server(server);
-        let all: &[IpAddr] = match &self.pool(server.pool).source {
-            config::Source::Addresses(all) => all,
-            config::Source::System | config::Source::Client => &[],
-        };
-        let to = server.addr.ip();
-        all.iter().copied().filter(move |from| to.is_some_and(|to| to.is_ipv4() == from.is_ipv4()))
-    }
-
     /// What a pick is told of the servers.
     #[must_use]
     pub fn loads(&self, now: Tick) -> Now<'_> {
@@ -732,6 +724,7 @@ impl Server {
             reach: (of.balance == config::Balance::LeastTime).then(Arc::default),
             max_fails: of.passive.max_fails,
             connections: Limit::new(server.maxconn.map_or(u32::MAX, NonZeroU32::get)),
+            dry: Arc::default(),
             tally: Arc::default(),
             removed: None,
         }
@@ -745,6 +738,7 @@ fn put_server(all: &mut Vec<Server>, index: usize, mut server: Server) -> Server
     if let Some(own) = all.get(index).filter(is_own) {
         let connections = own.connections.with_most(server.connections.most());
         (server.connections, server.tally) = (connections, Arc::clone(&own.tally));
+        server.dry = Arc::clone(&own.dry);
         // What was known of one that comes back has faded, and says that it is near.
         let is_used = |one: &Server| one.health == Health::Up && one.state == ServerState::Ready;
         if server.reach.is_some() && own.reach.is_some() && (is_used(own) || !is_used(&server)) {

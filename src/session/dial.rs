@@ -3,7 +3,7 @@
 use super::Cause;
 use crate::balance::{Pick, TRIED_MAX};
 use crate::relay::{Fault, Retry};
-use crate::snapshot::{PoolId, ServerId, Snapshot};
+use crate::snapshot::{Local, PoolId, ServerId, Snapshot};
 use crate::tick::Tick;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,8 +19,10 @@ pub(super) struct Dial {
     tried_count: u8,
     /// Attempts that reached a server or failed to; those that have to be made again are none.
     attempts: u8,
-    /// Source addresses that have no port left towards the server that was tried last, which is tried from another one.
-    dry: u8,
+    /// The place of the address that the last attempt came from ([`Local::place`]).
+    from: u8,
+    /// The bits of addresses that have no port left towards the server that was tried last, which is tried from another one.
+    dry: u32,
     /// How the last attempt failed.
     fault: Option<Fault>,
     phase: Phase,
@@ -58,8 +60,8 @@ pub(super) struct Wish {
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Try this server, which counts the connection already, from the address whose turn it is: so many were tried before.
-    Dial(ServerId, u8),
+    /// Try this server, which counts the connection already, from this address.
+    Dial(ServerId, Option<IpAddr>),
     /// Wait for the deadline.
     Wait,
     /// Wait for a server that has room, in the queue, which counts the connection already.
@@ -75,6 +77,7 @@ impl Dial {
             tried: [ServerId(0); TRIED_MAX],
             tried_count: 0,
             attempts: 0,
+            from: 0,
             dry: 0,
             fault: None,
             phase: Phase::Waiting(now),
@@ -110,13 +113,13 @@ impl Dial {
         self.phase = Phase::Waiting(now);
     }
 
-    /// The attempt on `server`, which can be reached from so many addresses, failed. [`Dial::next`] is due.
-    pub(super) fn failed(&mut self, server: ServerId, fault: Fault, sources: usize, now: Tick) {
+    /// The attempt on `server` failed. [`Dial::next`] is due.
+    pub(super) fn failed(&mut self, server: ServerId, fault: Fault, snapshot: &Snapshot, now: Tick) {
         self.fault = Some(fault);
-        if fault == Fault::NoPorts && usize::from(self.dry) + 1 < sources {
-            // The server was not asked.
+        if fault == Fault::NoPorts {
+            // The server was not asked, and is tried from another address as long as there is one.
+            self.dry |= snapshot.ran_dry(server, self.from, now);
             self.attempts -= 1;
-            self.dry += 1;
             self.phase = Phase::Waiting(now);
             return;
         }
@@ -126,16 +129,18 @@ impl Dial {
                 self.attempts -= 1;
                 self.phase = Phase::Waiting(now.after(SHORTAGE_WAIT));
             }
-            Retry::Next => {
-                if usize::from(self.tried_count) == TRIED_MAX {
-                    self.tried.rotate_left(1);
-                    self.tried_count -= 1;
-                }
-                self.tried[usize::from(self.tried_count)] = server;
-                self.tried_count += 1;
-                self.phase = Phase::Waiting(now);
-            }
+            Retry::Next => self.pass_over(server, now),
         }
+    }
+
+    fn pass_over(&mut self, server: ServerId, now: Tick) {
+        if usize::from(self.tried_count) == TRIED_MAX {
+            self.tried.rotate_left(1);
+            self.tried_count -= 1;
+        }
+        self.tried[usize::from(self.tried_count)] = server;
+        self.tried_count += 1;
+        self.phase = Phase::Waiting(now);
     }
 
     /// The attempt that runs is given up, for no fault of its server. [`Dial::next`] is due.
@@ -163,16 +168,26 @@ impl Dial {
         }
         let tried = &self.tried[..usize::from(self.tried_count)];
         let seed = wish.id ^ (u64::from(self.attempts) << 56);
-        let again = wish.last.filter(|_| self.dry > 0);
+        let again = wish.last.filter(|_| self.dry != 0);
         match take(again, tried, seed, wish, snapshot, now) {
             Pick::Server(server) => {
-                let attempt_ends = pool.connect.map(|limit| now.after(limit));
                 self.attempts += 1;
                 if again != Some(server) {
                     self.dry = 0;
                 }
+                let dry = std::mem::take(&mut self.dry);
+                let Some(Local { address, place }) =
+                    snapshot.source(server, (wish.id, wish.client), dry, now)
+                else {
+                    snapshot.server(server).connections.give();
+                    self.fault = Some(Fault::NoPorts);
+                    self.pass_over(server, now);
+                    return self.next(wish, snapshot, now);
+                };
+                (self.from, self.dry) = (place, dry);
+                let attempt_ends = pool.connect.map(|limit| now.after(limit));
                 self.phase = Phase::Attempting(attempt_ends.into_iter().chain(self.total_ends).min());
-                Next::Dial(server, self.dry)
+                Next::Dial(server, address)
             }
             Pick::Full if was_queued => Next::Wait,
             Pick::None if tried.is_empty() => Next::GiveUp(self.cause()),

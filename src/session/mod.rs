@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use crate::balance;
 pub use crate::cause::Cause;
-use crate::config::{Event, Source, WhenNoUpstream};
+use crate::config::{Event, WhenNoUpstream};
 use crate::path::Path;
 use crate::relay::{Dir, End, Fault, Progress, Side};
 use crate::snapshot::{Listener, ListenerId, PoolId, ServerId, Snapshot};
@@ -98,7 +98,7 @@ pub enum Order {
         from: Option<IpAddr>,
     },
     /// Wait for the next order; an attempt that still runs is abandoned. Answer: [`crate::engine::Event::ClientLeft`]
-    /// as soon as the client has failed or sent FIN, with nothing of its left to deliver; else none.
+    /// as soon as the client has failed, or has sent FIN with nothing of its left to deliver; else none.
     Queue,
     /// Move bytes both ways. Answer: [`crate::engine::Event::Ended`].
     Relay {
@@ -255,8 +255,8 @@ impl Session {
         if let Some(order) = session.begin_inspecting(cx) {
             return (session, order);
         }
-        let order =
-            session.dial(cx, false).expect("a server is tried, waited for, or there is none, at once");
+        // Who waits because no server can be reached from here now is told of if it leaves.
+        let order = session.dial(cx, false).unwrap_or(Order::Queue);
         (session, order)
     }
 
@@ -520,7 +520,7 @@ impl Session {
         if !dial.is_attempting() {
             return None;
         }
-        dial.failed(server, fault, cx.snapshot.sources(server).count(), cx.now);
+        dial.failed(server, fault, cx.snapshot, cx.now);
         let server = cx.snapshot.server(server);
         server.tally.attempts[Attempt::from(Err(fault)) as usize].add(1);
         if fault.is_of_server() {
@@ -574,12 +574,12 @@ impl Session {
         let was_queued = dial.is_queued();
         let next = dial.next(wish, cx.snapshot, cx.now);
         self.tries = dial.attempts();
+        if was_queued && (next == Next::Queue || !dial.is_queued()) {
+            self.left_queue(cx);
+            cx.snapshot.pool(self.queue_of).queue.waits.add(self.queue_ms.into());
+        }
         match next {
-            Next::Dial(server, turn) => {
-                if was_queued {
-                    self.left_queue(cx);
-                    cx.snapshot.pool(self.queue_of).queue.waits.add(self.queue_ms.into());
-                }
+            Next::Dial(server, from) => {
                 if let Some(before) = self.server.filter(|before| *before != server) {
                     cx.snapshot.server(before).tally.redispatched.add(1);
                     self.redispatched = true;
@@ -587,7 +587,7 @@ impl Session {
                 }
                 self.tried_at = cx.now;
                 (self.server, self.counted) = (Some(server), true);
-                Some(Order::Dial { to: server, from: self.source(server, turn, cx.snapshot) })
+                Some(Order::Dial { to: server, from })
             }
             Next::Wait => None,
             Next::Queue => {
@@ -596,18 +596,6 @@ impl Session {
             }
             Next::GiveUp(cause) => Some(self.give_up(cause, cx)),
         }
-    }
-
-    /// Where the attempt comes from that is the `turn`-th, from 0, at this server. Each connection begins with another
-    /// one of the addresses.
-    fn source(&self, server: ServerId, turn: u8, snapshot: &Snapshot) -> Option<IpAddr> {
-        let pool = snapshot.pool(snapshot.server(server).pool);
-        if pool.source == Source::Client {
-            return self.client.map(|client| client.ip());
-        }
-        let mut sources = snapshot.sources(server);
-        let count = sources.clone().count() as u64;
-        sources.nth((self.id.wrapping_add(turn.into()).checked_rem(count)?) as usize)
     }
 
     /// It waits in no queue any more, if it did.

@@ -3,13 +3,14 @@
 mod closing;
 mod inspecting;
 mod queueing;
+mod sources;
 
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{self, AtMaxconn, Balance, Config};
+use crate::config::{self, AtMaxconn, Balance, Config, Source};
 use crate::relay::Progress;
 
 const PORT: u16 = 9000;

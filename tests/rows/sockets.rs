@@ -1,5 +1,6 @@
 //! Where connections to servers come from, and options of their sockets.
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
@@ -84,10 +85,34 @@ pub(crate) fn ports_run_out_at_one_source_after_the_other(engine: &'static str) 
     }
     let access = gate.first_accesses(1).remove(0);
     assert_eq!((access.cause.as_str(), access.closer.as_str()), ("no_source_port", "proxy"));
+    failed_connects_are_rare(&link, &gate);
     // Those that were there go on.
     let mut first = held.into_iter().next().expect("sixteen");
     first.finish();
     assert!(first.hears_nothing_for(Duration::from_millis(50)));
+}
+
+/// Twenty one after the other that get no port either: no server is tried a second time within 0.1 s. The line of one that tried
+/// nothing names no server.
+fn failed_connects_are_rare(link: &Link, gate: &Gate) {
+    for _ in 0..20 {
+        if let Ok(client) = link.far(|| TcpStream::connect(gate.address())) {
+            Peer::client(client).receive_to_end();
+        }
+    }
+    let mut tried: HashMap<String, Vec<[i64; 2]>> = HashMap::new();
+    for access in gate.first_accesses(21).split_off(1) {
+        assert_eq!((access.cause.as_str(), access.tries), ("no_source_port", 2));
+        let ended: jiff::Timestamp = access.ts.parse().unwrap();
+        let ended = ended.as_millisecond();
+        if let Some(server) = access.server {
+            tried.entry(server).or_default().push([ended - access.duration_ms as i64, ended]);
+        }
+    }
+    for (server, mut times) in tried {
+        times.sort_unstable();
+        assert!(times.windows(2).all(|pair| pair[1][1] - pair[0][0] >= 99), "{server}: {times:?}");
+    }
 }
 
 /// The server sees the client's address, which only the program's host knows the way to.

@@ -169,6 +169,7 @@ pub(crate) struct Gate {
 /// One line of the access log, in JSON.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Access {
+    pub(crate) ts: String,
     pub(crate) id: String,
     pub(crate) listener: String,
     pub(crate) client: String,

@@ -489,7 +489,11 @@ impl World {
             manner => manner,
         };
         if manner == Manner::Refuses && self.dice.chance(300) {
-            return Err(self.dice.pick(&[Fault::Refused, Fault::Unreachable, Fault::NoPorts]));
+            let fault = self.dice.pick(&[Fault::Refused, Fault::Unreachable, Fault::NoPorts]);
+            if fault == Fault::NoPorts {
+                self.laws.no_ports_at = Some(self.now);
+            }
+            return Err(fault);
         }
         let conn = self.connection(Role::Server);
         let slow = if self.dice.chance(100) { self.dice.between(0, 300 * MS) } else { 0 };

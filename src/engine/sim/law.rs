@@ -15,6 +15,9 @@ const PACE_BURST: Us = 250 * MS;
 const PACE_STEP: Us = 40 * MS;
 /// How early a timer may be: its worker looks at the clock once a turn, and a turn takes time.
 const EARLY: Us = 20 * MS;
+
+/// How long servers may be passed over because there was no source port towards them.
+const DRY: Us = 100 * MS + EARLY;
 /// How long after both peers are gone everything must be over.
 pub(super) const SETTLED: Us = 40_000 * MS;
 
@@ -30,6 +33,8 @@ pub(super) struct Laws {
     pub(super) pairs: Vec<Pair>,
     keys: HashMap<usize, usize>,
     pub(super) dial_failed_at: Option<Us>,
+    /// No source port was left: whoever comes next knows that for [`DRY`].
+    pub(super) no_ports_at: Option<Us>,
     pub(super) drained_at: Option<Us>,
     pub(super) stopped: bool,
     pub(super) all_gone_at: Option<Us>,
@@ -424,6 +429,7 @@ impl World {
         let pair = &self.laws.pairs[it.laws.pair?];
         let over = |limit: Option<Us>| limit.is_some_and(|limit| pair.began + limit <= self.now + EARLY);
         let failed = pair.dial_failed || self.laws.dial_failed_at.is_some_and(|at| at >= pair.began);
+        let passed_over = self.laws.no_ports_at.is_some_and(|at| at + DRY >= pair.began);
         let waits = self.plan.server_maxconn.is_some();
         let end = &it.ends[OURS];
         let has_left = it.laws.eof && self.payload_arrived(conn) == 0;
@@ -431,6 +437,7 @@ impl World {
             && (over(self.plan.queue) || has_left || (self.plan.queue_max as usize) < self.plan.clients);
         let head_late = self.is_heading(conn) && (over(self.plan.heads.preread) || it.laws.eof);
         let fair = failed
+            || passed_over
             || turned_away
             || head_late
             || over(self.tightest.connect)
