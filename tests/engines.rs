@@ -145,6 +145,7 @@ macro_rules! table {
                 another_server_with_room_is_used
                 client_that_closes_leaves_the_queue
                 client_that_resets_leaves_the_queue
+                client_that_sends_and_resets_leaves_the_queue
                 half_closed_client_with_a_question_is_served
                 full_queue_turns_away
                 without_a_queue_nobody_waits

@@ -104,6 +104,27 @@ pub(crate) fn client_that_resets_leaves_the_queue(engine: &'static str) {
     assert_eq!(server.accepted(), 2, "who has left gets no server");
 }
 
+/// One whose bytes were there when it began to wait, and one that sends later: nobody would read the answer.
+pub(crate) fn client_that_sends_and_resets_leaves_the_queue(engine: &'static str) {
+    let server = Server::echo();
+    let (gate, first) = taken(Config::new(engine), &server);
+    let mut clients = [gate.connect(), gate.connect()];
+    clients[0].send(100);
+    thread::sleep(MOMENT / 3);
+    clients[1].send(100);
+    thread::sleep(MOMENT / 3);
+    for client in clients {
+        let address = client.address();
+        client.wait_until_delivered();
+        client.abort();
+        let access = gate.access(address);
+        assert_eq!((access.cause.as_str(), access.hap_ts.as_str()), ("client_left", "CQ"));
+    }
+    drop(first);
+    gate.connect().echoed();
+    assert_eq!(server.accepted(), 2, "who has left gets no server");
+}
+
 /// It cannot be told from one that closed, and has a claim to its answer.
 pub(crate) fn half_closed_client_with_a_question_is_served(engine: &'static str) {
     let server = Server::echo();

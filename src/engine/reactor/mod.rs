@@ -373,22 +373,25 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         }
     }
 
-    /// Whoever has sent bytes has a claim to an answer, whatever it did then, and needs not be looked at any more.
+    /// Whoever has sent bytes has a claim to an answer, although it may have closed then; but not if it has failed.
     fn look_whether_left(key: Key, io: &mut Io<N>, out: &mut VecDeque<Event<N::Stream>>) {
-        if !io.transits[0].store.tail().is_empty() {
+        let client = &mut io.client;
+        let has_failed = std::mem::take(&mut client.error) && N::pending_error(&client.stream).is_some();
+        let has_sent = !io.transits[0].store.tail().is_empty();
+        let has_left = has_failed
+            || !has_sent
+                && client.read.is_ready()
+                && match N::peek(&client.stream) {
+                    Peeked::Nothing(proof) => {
+                        client.read.clear(proof);
+                        false
+                    }
+                    Peeked::Bytes => false,
+                    Peeked::End => true,
+                };
+        if has_left {
             io.phase = Phase::Resting;
-            return;
-        }
-        if !io.client.read.is_ready() {
-            return;
-        }
-        match N::peek(&io.client.stream) {
-            Peeked::Nothing(proof) => io.client.read.clear(proof),
-            Peeked::Bytes => io.phase = Phase::Resting,
-            Peeked::End => {
-                io.phase = Phase::Resting;
-                out.push_back(Event::ClientLeft { key });
-            }
+            out.push_back(Event::ClientLeft { key });
         }
     }
 

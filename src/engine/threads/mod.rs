@@ -168,19 +168,19 @@ impl Threads {
         Ok(())
     }
 
-    /// Has the client wait. Whoever has sent bytes has a claim to an answer, whatever it did then, and needs not be
-    /// looked at any more.
+    /// Has the client wait. Whoever has sent bytes has a claim to an answer, although it may have closed then; but not if it has
+    /// failed, which is told where sockets that nobody reads are watched.
     fn queue(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event<Stream>>) {
         self.abandon(io);
         if io.head.is_some() {
-            return;
+            return io.phase = Phase::Queued;
         }
         // It may come between the first look and when it is watched.
         for is_watched in [false, true] {
             match Os::peek(&io.client) {
                 Peeked::Nothing(_) if is_watched => io.phase = Phase::Queued,
                 Peeked::Nothing(_) => self.watch_input(key, io, true),
-                Peeked::Bytes => return,
+                Peeked::Bytes => return io.phase = Phase::Queued,
                 Peeked::End => return out.push_back(Event::ClientLeft { key }),
             }
         }
@@ -400,6 +400,9 @@ impl Threads {
         if matches!(io.phase, Phase::Queued) && side == Side::Client {
             self.watch_input(key, io, false);
             io.phase = Phase::Resting;
+            if Os::pending_error(&io.client).is_some() {
+                return out.push_back(Event::ClientLeft { key });
+            }
             return self.queue(key, io, out);
         }
         if matches!(io.phase, Phase::Heading { .. }) && side == Side::Client {

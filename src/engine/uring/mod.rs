@@ -128,21 +128,23 @@ impl<R: Ring> Uring<R> {
         &self.works.pool
     }
 
-    /// Has the client wait. Whoever has sent bytes has a claim to an answer, whatever it did then, and needs not be
-    /// looked at any more.
+    /// Has the client wait. Whoever has sent bytes has a claim to an answer, although it may have closed then; but not if it has
+    /// failed.
     pub(super) fn queue(&mut self, key: Key, io: &mut Io<R::Net>, out: &mut VecDeque<Event<StreamOf<R>>>) {
         self.abandon(io);
         io.server = None;
         io.phase = Phase::Resting;
-        if io.head.is_some() {
-            return;
-        }
-        match R::Net::peek(&io.client) {
+        let seen = if io.head.is_some() { Peeked::Bytes } else { R::Net::peek(&io.client) };
+        match seen {
             Peeked::Nothing(_) => {
                 io.phase = Phase::Queued;
                 self.await_input(key, io);
             }
-            Peeked::Bytes => {}
+            Peeked::Bytes => {
+                io.phase = Phase::Queued;
+                self.doubt(key, io);
+                self.look_for_failure(key, io, out);
+            }
             Peeked::End => out.push_back(Event::ClientLeft { key }),
         }
     }
@@ -271,9 +273,9 @@ impl<R: Ring> Uring<R> {
         let reads = |dir: Dir| matches!(io.lanes[dir.index()].receive, Receive::On(_));
         let is_quiet = |side: Side| !reads(side.outbound()) && io.watches[side as usize] == Watch::No;
         let quiet = match io.phase {
-            Phase::Dialing(_) => is_quiet(Side::Client),
+            Phase::Queued | Phase::Dialing(_) => is_quiet(Side::Client),
             Phase::Relaying(_) => is_quiet(Side::Client) || is_quiet(Side::Server),
-            Phase::Resting | Phase::Heading(_) | Phase::Queued | Phase::Closing => false,
+            Phase::Resting | Phase::Heading(_) | Phase::Closing => false,
         };
         if quiet && !mem::replace(&mut io.doubtful, true) {
             self.doubtful[0].push(key);

@@ -264,11 +264,15 @@ impl<R: Ring> Uring<R> {
             }
             let is_before = matches!(io.phase, Phase::Dialing(_))
                 || (matches!(io.phase, Phase::Resting) && io.server.is_none());
-            if is_before
-                && side == Side::Client
-                && io.head.is_none()
-                && R::Net::failure_before_relay(&io.client).is_some()
-            {
+            let failure = match io.phase {
+                // Nobody would read the answer to what it has sent.
+                Phase::Queued if side == Side::Client => R::Net::pending_error(&io.client),
+                _ if is_before && side == Side::Client && io.head.is_none() => {
+                    R::Net::failure_before_relay(&io.client)
+                }
+                _ => None,
+            };
+            if failure.is_some() {
                 io.watches[side as usize] = Watch::Told;
                 self.abandon(io);
                 out.push_back(Event::ClientLeft { key });
@@ -313,9 +317,9 @@ impl<R: Ring> Uring<R> {
             let Some(io) = slots.io(key) else { continue };
             io.doubtful = false;
             let sides: &[Side] = match io.phase {
-                Phase::Dialing(_) => &[Side::Client],
+                Phase::Queued | Phase::Dialing(_) => &[Side::Client],
                 Phase::Relaying(_) => &[Side::Client, Side::Server],
-                Phase::Resting | Phase::Heading(_) | Phase::Queued | Phase::Closing => &[],
+                Phase::Resting | Phase::Heading(_) | Phase::Closing => &[],
             };
             for side in sides.iter().filter(|_| !mutant!(StalledNotWatched)) {
                 let reads = matches!(io.lanes[side.outbound().index()].receive, Receive::On(_));
