@@ -248,11 +248,11 @@ mod tests {
         }
     }
 
-    /// Until `ready`, at most 10 s.
+    /// Until `ready`, at most a minute, of which a busy machine may give little.
     fn wait_until(ready: impl Fn() -> bool) {
         let start = Instant::now();
         while !ready() {
-            assert!(start.elapsed() < Duration::from_secs(10), "it never came");
+            assert!(start.elapsed() < Duration::from_secs(60), "it never came");
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -280,13 +280,18 @@ mod tests {
         let idle = Running::shell("exec sleep 60");
         let pids = [[busy.0.id()], [idle.0.id()]];
         wait_until(|| Usage::of(&pids[0]).unwrap().cpu_user > 0.05);
+        // What it takes to become `sleep` is no sleep yet.
+        wait_until(|| {
+            fs::read_to_string(format!("/proc/{}/stat", pids[1][0])).unwrap().contains("(sleep) S")
+        });
         let before = pids.map(|pid| Usage::of(&pid).unwrap());
         wait_until(|| {
             let used = Usage::of(&pids[0]).unwrap().since(&before[0]);
             used.cpu_user + used.cpu_system > 0.3
         });
         let [busy, idle] = [0, 1].map(|which| Usage::of(&pids[which]).unwrap().since(&before[which]));
-        assert!(busy.cpu_user > 10.0 * busy.cpu_system, "{busy:?}");
+        // A tick counts for whatever it meets, which on a busy machine is often enough the kernel.
+        assert!(busy.cpu_user > busy.cpu_system, "{busy:?}");
         assert!(idle.cpu_user + idle.cpu_system < 0.01, "{idle:?}");
         let both = Usage::of(&[pids[0][0], pids[1][0]]).unwrap();
         assert!(both.cpu_user >= busy.cpu_user && both.switches.len() > idle.switches.len(), "{both:?}");
