@@ -67,6 +67,7 @@ fn moved(well: bool, mut status: Status, elapsed: Duration) -> Status {
         listener.accepted += ms;
         listener.bytes.up += 100 * ms;
         *listener.closed.get_mut("done").unwrap() += ms;
+        listener.let_off.entry("source_rate".to_owned()).or_default();
         *listener.closed.entry("connect_refused".to_owned()).or_default() += if well { 0 } else { ms };
     }
     for server in status.pools.iter_mut().flat_map(|pool| &mut pool.servers) {
