@@ -414,8 +414,12 @@ fn misused(what: &str) -> ExitCode {
 
 fn all_well(file: &Path, config: &Config) -> String {
     let servers = config.pools.iter().map(|pool| pool.servers.len() + pool.named.len()).sum();
+    let lists = match config.pools.iter().map(|pool| pool.lists.len()).sum() {
+        0 => String::new(),
+        lists => format!(", {} of servers", count(lists, "list")),
+    };
     format!(
-        "{}: ok: {}, {}, {}",
+        "{}: ok: {}, {}, {}{lists}",
         file.display(),
         count(config.listeners.len(), "listener"),
         count(config.pools.len(), "pool"),

@@ -102,7 +102,7 @@ fn unknown_names(pool: &config::Pool, members: &[(ServerId, &Server)]) -> Vec<Ex
     let empty = pool.lists.iter().filter(has_none).map(|at| {
         (
             at.key().to_owned(),
-            at.value(),
+            at.place(),
             Origin::List(at.clone()).to_string(),
             "a list, of which no server is known",
         )

@@ -48,13 +48,7 @@ impl fmt::Display for ListHost {
 
 impl fmt::Display for ListAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "servers_file {}", path.display()),
-            Self::Url(ListUrl { host, target }) => {
-                let path = target.split('?').next().unwrap_or_default();
-                write!(f, "servers_url http://{host}{path}")
-            }
-        }
+        write!(f, "{} {}", self.key(), self.place())
     }
 }
 
@@ -68,7 +62,17 @@ impl ListAt {
         }
     }
 
-    /// The key's value.
+    /// Where it stands, without what may be a secret.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let mut place = self.value();
+        if let (Self::Url(_), Some(query)) = (self, place.find('?')) {
+            place.truncate(query);
+        }
+        place
+    }
+
+    /// The key's value, whole.
     #[must_use]
     pub fn value(&self) -> String {
         match self {
@@ -91,7 +95,7 @@ pub(super) fn file(value: &DeValue<'_>) -> Parsed<Option<ListAt>> {
     if text.contains('\0') || text.ends_with('/') {
         return Err(Fault::new(format!("{text:?} is not the path of a file")));
     }
-    if !path.is_absolute() {
+    if !path.has_root() {
         let fault = Fault::new(format!("{text:?} depends on where this program is started"));
         return Err(fault.help("write the whole path, from \"/\" on"));
     }

@@ -16,6 +16,8 @@ fn a_list_stands_beside_servers_or_instead_of_them() {
     let both = good(&pool("servers_url = \"http://db.example/pg?x=1\"\nservers_file = \"/run/web.json\""));
     let told: Vec<String> = both.pools[0].lists.iter().map(ToString::to_string).collect();
     assert_eq!(told, ["servers_file /run/web.json", "servers_url http://db.example:80/pg"]);
+    let url = &both.pools[0].lists[1];
+    assert_eq!([url.place(), url.value()], ["http://db.example:80/pg", "http://db.example:80/pg?x=1"]);
     for (url, written) in [
         ("http://10.0.0.5:8080", "http://10.0.0.5:8080/"),
         ("http://[fd00::5]:1/a", "http://[fd00::5]:1/a"),
