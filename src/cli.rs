@@ -22,10 +22,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::admission;
 use crate::config::{self, Config, EngineKind};
 use crate::process::{self, Source};
 use crate::say::say;
@@ -63,14 +63,18 @@ Exit codes:
   0  success; for `run`, a stop signal came and the sessions were let finish
   1  an error in the configuration, or the start failed (a port in use, for example)
   2  the command line is wrong
-  3  `ctl`, `conns`, `diff`: the running process does not know what was named, or refuses
+  3  `ctl`, `conns`, `diff`, `explain`: what was named is not there, or the running process refuses
 
 Files:
   /etc/tidegate/proxy.toml              the configuration, unless -c names another
   /run/tidegate/admin.sock              where a running process is asked, unless [admin] names another
 
 Documentation, in the source tree:
-  README.md, docs/ARCHITECTURE.md, docs/TRAPS.md, docs/models.md, docs/method.md
+  README.md                             where to begin
+  docs/balancing.md, docs/health.md, docs/queueing.md, docs/limits.md, docs/sockets.md,
+  docs/discovery.md, docs/proxy-protocol.md, docs/recipes.md
+                                        what each part of a configuration does
+  docs/ARCHITECTURE.md, docs/TRAPS.md, docs/models.md, docs/method.md, docs/features.md
   proxy.toml                            a working example with a comment for each option";
 
 const RUN_HELP: &str = "\
@@ -90,6 +94,9 @@ Examples:
   tidegate check -q -c proxy.toml               says something only when there are errors
   tidegate check -c proxy.toml --dump           the configuration with every default filled in
   tidegate check -c proxy.toml --format json    {\"ok\":true,\"errors\":[]}
+
+It looks at this machine, too: at the user, the token, the folders of log files and the options of sockets; with --dump
+it does not. Whether addresses, engines and descriptors can be had, only the start tells.
 
 Exit codes: 0 no error, 1 errors, 2 the command line is wrong.";
 
@@ -272,6 +279,23 @@ struct DemoServer {
 }
 
 impl Cli {
+    /// What the command line says. One that is wrong ends the program.
+    #[must_use]
+    pub fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|mut error| {
+            if let (Some(command), Some(ContextValue::String(argument)), ErrorKind::UnknownArgument) =
+                (std::env::args().nth(1), error.get(ContextKind::InvalidArg), error.kind())
+                && let Some(named) = Self::command().find_subcommand(&command)
+                && named.get_arguments().any(|one| one.get_id() == "config")
+                && !argument.starts_with('-')
+            {
+                let tip = format!("a configuration stands behind `-c`: tidegate {command} -c {argument}");
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+            }
+            error.exit()
+        })
+    }
+
     /// Does what the command line asks. What the user asked to see goes to the standard output, errors of a
     /// configuration to the standard error.
     ///
@@ -328,8 +352,16 @@ impl Run {
 }
 
 impl Check {
+    /// The configuration, if it has no error, and, but for a mere dump, nothing would hinder a start with it.
+    fn checked(&self) -> Result<Config, config::Report> {
+        let config = config::load(&self.file.config)?;
+        let file = self.file.config.display().to_string();
+        let errors = if self.dump { Vec::new() } else { process::hindrances(&config, &file) };
+        if errors.is_empty() { Ok(config) } else { Err(config::Report { errors }) }
+    }
+
     fn execute(self) -> anyhow::Result<ExitCode> {
-        let config = match config::load(&self.file.config) {
+        let config = match self.checked() {
             Ok(config) => config,
             Err(report) if self.format == Format::Json => {
                 Verdict::of(&report.errors).tell()?;
@@ -337,7 +369,7 @@ impl Check {
             }
             Err(report) => return Ok(refuse(&report)),
         };
-        let warnings = admission::oddities(&config);
+        let warnings = process::oddities(&config);
         if self.format == Format::Human || self.dump {
             use std::io::Write;
             for warning in &warnings {

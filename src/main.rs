@@ -3,11 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use tidegate::cli::Cli;
 
 fn main() -> ExitCode {
-    match Cli::parse().execute() {
+    match Cli::read().execute() {
         Ok(code) => code,
         Err(error) => {
             // With standard error gone there is nobody left to tell; the exit code still does.

@@ -204,7 +204,7 @@ impl From<Result<(), Fault>> for Attempt {
     fn from(result: Result<(), Fault>) -> Self {
         match result {
             Ok(()) => Self::Ok,
-            Err(Fault::Refused | Fault::Reset | Fault::Closed) => Self::Refused,
+            Err(Fault::Refused | Fault::Absent | Fault::Reset | Fault::Closed) => Self::Refused,
             Err(Fault::TimedOut | Fault::Busy) => Self::Timeout,
             Err(Fault::Unreachable) => Self::Unreachable,
             Err(Fault::NoPorts | Fault::NoFiles | Fault::NoMemory) => Self::Shortage,

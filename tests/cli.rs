@@ -56,6 +56,8 @@ fn help_shows_commands_examples_exit_codes_and_the_default_file() {
             "Exit codes:",
             "/etc/tidegate/proxy.toml",
             "docs/ARCHITECTURE.md",
+            "docs/health.md",
+            "docs/discovery.md",
         ] {
             assert!(out(&output).contains(part), "{flag}: {part:?} is missing in:\n{}", out(&output));
         }
@@ -100,6 +102,7 @@ fn a_wrong_command_line_is_2_and_says_what_is_wrong() {
         (&["engines", "--jsno"], "--json"),
         (&["run", "--workers", "0"], "from 1"),
         (&["run", "--workers", "many"], "from 1"),
+        (&["check", "w.toml"], "a configuration stands behind `-c`: tidegate check -c w.toml"),
         (&["check", "--format", "xml"], "human"),
         (&["check", "--dump", "-q"], "cannot be used with"),
         (&["check", "--dump", "--format", "json"], "cannot be used with"),
@@ -171,6 +174,47 @@ fn check_in_json_is_one_object() {
     assert_eq!(answer["ok"], false);
     assert!(answer["errors"].as_array().expect("a list").len() >= 2, "not all errors at once: {answer}");
     assert_eq!(err(&output), "");
+}
+
+#[test]
+fn check_warns_of_what_is_hardly_meant() {
+    let (_directory, file) = with_config(&GOOD.replace("9002", "9001"));
+    let output = tidegate(&["check", "-c", &file]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = "warning: pool web: the servers a and b are one: both have 127.0.0.1:9001";
+    assert!(err(&output).starts_with(said), "{}", err(&output));
+}
+
+/// What a start would refuse on this machine, all at once.
+#[test]
+#[cfg(target_os = "linux")]
+fn check_looks_at_the_machine_and_a_dump_does_not() {
+    let (directory, file) = with_config("");
+    let token = directory.path().join("token");
+    fs::write(&token, "short").expect("writable");
+    let text = format!(
+        "[process]\nuser = \"no-such-user\"\n[log]\noutput = \"/no/such/folder/log\"\n[log.access]\noutput = {:?}\n\
+         [admin]\nhttp_token_file = {token:?}\n[defaults.tcp]\ncongestion = \"nosuch\"\n{GOOD}",
+        format!("{}/", directory.path().display()).trim_end_matches('/'),
+    );
+    fs::write(&file, text).expect("writable");
+    let output = tidegate(&["check", "-c", &file]);
+    assert_eq!((output.status.code(), out(&output)), (Some(1), ""));
+    for part in [
+        "error: process.user = \"no-such-user\": there is no such user here\n  --> ",
+        "error: log.output = \"/no/such/folder/log\": there is no folder /no/such/folder\n",
+        ": that is a folder\n",
+        ": it is one word of ",
+        "congestion = \"nosuch\": this kernel has no such algorithm",
+        "   = help: `useradd --system",
+        "   = help: make it, or name a file elsewhere",
+    ] {
+        assert!(err(&output).contains(part), "{part:?} is missing in:\n{}", err(&output));
+    }
+    let json = tidegate(&["check", "--format", "json", "-c", &file]);
+    let answer: serde_json::Value = serde_json::from_str(out(&json)).expect("JSON");
+    assert_eq!(answer["errors"].as_array().expect("a list").len(), 5, "{answer}");
+    assert_eq!(tidegate(&["check", "--dump", "-c", &file]).status.code(), Some(0));
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn every_error_of_every_file_comes_at_once() {
     ]);
     let expected = [
         "proxy.toml:1:29 expected a string, found the number 5",
-        "proxy.toml:3:11 expected \"auto\" or a whole number from 1 to 1024, found the number 0",
+        "proxy.toml:3:11 expected \"auto\" or a whole number from 1 to 1024, found the number 0 / the least is 1; or write \"auto\"",
         "proxy.toml:7:1 unknown key `bakclog` in [listener.web] / did you mean `backlog`?",
         "conf.d/a.toml:4:8 unclosed table, expected `]`",
         "conf.d/b.toml:2:9 expected \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\", found \"loud\"",

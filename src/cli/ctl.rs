@@ -79,7 +79,7 @@ enum Verb {
     Drain(Target),
     /// Give a server new connections again
     Ready(Target),
-    /// Give a server no new connections: as drain, as long as there are no health checks
+    /// Give a server no new connections, as drain does, and do not check it meanwhile
     Maint(Target),
     /// Set a server's share of new connections
     Weight {

@@ -81,8 +81,16 @@ pub(super) fn bind(value: &DeValue<'_>) -> Parsed<Address> {
     }
     let fault = not_an_address(&text);
     let (host, port) = text.rsplit_once(':').unwrap_or(("", &text));
-    if fault.help.is_some() || port.parse::<u16>().is_err() {
+    if fault.help.is_some() {
         return Err(fault);
+    }
+    let ports = || port.split_once(['-', ',']).filter(|(first, last)| is_port(first) && is_port(last));
+    if let Some((first, last)) = ports() {
+        let list = format!("each port stands alone: [\"{host}:{first}\", …, \"{host}:{last}\"]");
+        return Err(fault.help(list));
+    }
+    if !is_port(port) {
+        return Err(fault.help("write an address and a port: \"0.0.0.0:8080\" or \"[::]:8080\""));
     }
     Err(match host {
         "" | "*" => {
@@ -114,10 +122,19 @@ pub(super) fn server(value: &DeValue<'_>) -> Parsed<Target> {
     if let Some(path) = text.strip_prefix("unix:") {
         return unix(path).map(Target::At);
     }
-    match DnsName::read(&text) {
-        Some(name) => name.map(Target::Named),
-        None => Err(not_an_address(&text)),
+    if let Some(name) = DnsName::read(&text) {
+        return name.map(Target::Named);
     }
+    let fault = not_an_address(&text);
+    Err(match &fault.help {
+        Some(_) => fault,
+        None if matches!(DnsName::read(&format!("{text}:1")), Some(Ok(_))) => {
+            fault.help(format!("it has no port: write \"{text}:PORT\""))
+        }
+        None => {
+            fault.help("write an address or a name, and a port: \"10.0.0.1:80\" or \"db.example.com:5432\"")
+        }
+    })
 }
 
 /// What stands behind `unix:`.
@@ -162,8 +179,18 @@ fn handed(name: &str) -> Parsed<Address> {
     Err(fault.help("write \"fd:NAME\" with the FileDescriptorName= of the .socket unit"))
 }
 
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok()
+}
+
 fn not_an_address(text: &str) -> Fault {
     let fault = Fault::new(format!("{text:?} is not an IP address and port"));
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return match scheme {
+            "udp" | "quic" => fault.help("only TCP is relayed, not UDP"),
+            _ => fault.help(format!("leave `{scheme}://` out: write \"{}\"", rest.trim_end_matches('/'))),
+        };
+    }
     if text.parse::<Ipv6Addr>().is_ok() {
         return fault.help("an IPv6 address stands in brackets before its port: \"[::1]:8080\"");
     }
@@ -267,7 +294,12 @@ mod tests {
             ("::1.2.3.4:80", "write \"[::1.2.3.4]:80\""),
             ("127.0.0.1:70000", "the highest port is 65535"),
             ("300.0.0.1:80", "is not an IP address and port"),
-            ("", "is not an IP address and port"),
+            ("", "is not an IP address and port / write an address and a port: \"0.0.0.0:8080\""),
+            ("nowhere", "write an address and a port"),
+            ("0.0.0.0:8000-8010", "each port stands alone: [\"0.0.0.0:8000\", …, \"0.0.0.0:8010\"]"),
+            ("0.0.0.0:80,443", "each port stands alone: [\"0.0.0.0:80\", …, \"0.0.0.0:443\"]"),
+            ("tcp://0.0.0.0:80", "leave `tcp://` out: write \"0.0.0.0:80\""),
+            ("udp://0.0.0.0:53", "only TCP is relayed, not UDP"),
             ("fd:", "\"\" is not the name of a socket / write \"fd:NAME\" with the FileDescriptorName="),
             ("fd:a:b", "\"a:b\" is not the name of a socket"),
             ("fd:é", "\"é\" is not the name of a socket"),
@@ -299,14 +331,17 @@ mod tests {
     fn other_servers_are_refused_with_what_to_write() {
         let cases = [
             ("pg1.example.com:0", "has port 0"),
-            ("pg1.example.com", "is not an IP address and port"),
-            ("a..b:1", "is not an IP address and port"),
+            ("pg1.example.com", "it has no port: write \"pg1.example.com:PORT\""),
+            (
+                "a..b:1",
+                "is not an IP address and port / write an address or a name, and a port: \"10.0.0.1:80\" or",
+            ),
             ("10.0.0.300:1", "is not an IP address and port"),
             ("srv:", "is not the name of a service / write \"srv:_SERVICE._tcp.DOMAIN\""),
             ("srv:_pg._tcp.example:5432", "is not the name of a service"),
             ("10.0.0.1", "it has no port"),
             ("10.0.0.1:0x50", "is not an IP address and port"),
-            ("http://10.0.0.1:80", "is not an IP address and port"),
+            ("http://10.0.0.1:80/", "leave `http://` out: write \"10.0.0.1:80\""),
         ];
         for (text, part) in cases {
             let refusal = refusal(server(&string(text)));

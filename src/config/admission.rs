@@ -208,12 +208,17 @@ fn byte_rate_or_off(value: &DeValue<'_>) -> Parsed<Option<NonZeroU64>> {
     if text == "off" {
         return Ok(None);
     }
+    if let Some(bytes) = value::bits_a_second(&text) {
+        return Err(fault().help(format!("a byte has 8 bits: write {bytes}")));
+    }
     let Some(size) = text.strip_suffix("/s") else {
         return Err(fault().help("a rate ends with `/s`"));
     };
     let size = DeValue::String(size.trim_end().into());
     let read = value::size(&size, RANGE, "from 1KiB to 1024GiB");
-    read.map(NonZeroU64::new).map_err(|refused| Fault { help: refused.help, ..fault() })
+    // What is suggested is a size.
+    let help = |refused: Fault| refused.help.map(|help| help.replace("\"?", "/s\"?"));
+    read.map(NonZeroU64::new).map_err(|refused| Fault { help: help(refused), ..fault() })
 }
 
 fn source_rate_off(value: &DeValue<'_>) -> Parsed<Option<Rate>> {

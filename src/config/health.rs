@@ -254,9 +254,7 @@ impl Reader {
             let place = |text| Some((text, at));
             match key.get_ref().as_ref() {
                 "kind" => {
-                    self.set(&mut kind, value, |v| {
-                        value::choice(v, &kinds(), &[]).and_then(only_where_built)
-                    });
+                    self.set(&mut kind, value, read_kind);
                 }
                 "port" => {
                     self.set(&mut probe.port, value, |v| {
@@ -279,9 +277,7 @@ impl Reader {
                 }
                 "path" => own.path = self.take(value, path).map(|path| (path, at)),
                 "status" => {
-                    let items = self.list(value, "an array of status codes such as [\"200\", \"300-399\"]");
-                    let codes = items.iter().filter_map(|item| self.take(item, status)).collect();
-                    own.status = Some((codes, at));
+                    own.status = Some((self.statuses(value), at));
                 }
                 "steps" => own.steps = Some((self.steps(section, value), at)),
                 "argv" => own.argv = self.argv(value).map(|argv| (argv, at)),
@@ -336,7 +332,7 @@ impl Reader {
                 Kind::Exec(argv) => *argv = given,
                 _ => alien.push(("argv", "exec", at)),
             }
-        } else if matches!(kind, Some(Kind::Exec(_))) {
+        } else if matches!(kind, Some(Kind::Exec(_))) && is_unwritten(section.keys.get("argv")) {
             let fault = Fault::new(format!("[{}] has no program in `argv`", section.path));
             self.missing(
                 section.at,
@@ -400,11 +396,30 @@ impl Reader {
         }
     }
 
+    fn statuses(&mut self, value: &Value<'_>) -> Vec<RangeInclusive<u16>> {
+        let expected = "an array of status codes such as [\"200\", \"300-399\"]";
+        if let DeValue::Integer(number) = value.get_ref() {
+            let fault = Fault::mismatch(expected, value.get_ref());
+            self.problem(self.at(value.span().start), fault.help(format!("write status = [\"{number}\"]")));
+            return Vec::new();
+        }
+        let items = self.list(value, expected);
+        items.iter().filter_map(|item| self.take(item, status)).collect()
+    }
+
     fn argv(&mut self, value: &Value<'_>) -> Option<Vec<String>> {
         if matches!(value.get_ref(), DeValue::Array(items) if items.is_empty()) {
             return None;
         }
-        let items = self.list(value, "an array of a program and its arguments");
+        let expected = "an array of a program and its arguments";
+        if let DeValue::String(line) = value.get_ref() {
+            let words: Vec<String> = line.split_whitespace().map(|word| format!("{word:?}")).collect();
+            let fault = Fault::mismatch(expected, value.get_ref());
+            let help = format!("no shell takes it apart: write argv = [{}]", words.join(", "));
+            self.problem(self.at(value.span().start), fault.help(help));
+            return None;
+        }
+        let items = self.list(value, expected);
         let argv: Vec<String> = items.iter().filter_map(|item| self.take(item, word)).collect();
         if argv.first().is_some_and(|program| !program.starts_with('/')) {
             let fault = Fault::new(format!("{:?} is no whole path", argv[0]));
@@ -523,6 +538,21 @@ impl Reader {
             }
         }
     }
+}
+
+/// Whether there is no program, rather than one that could not be read.
+fn is_unwritten(argv: Option<&Value<'_>>) -> bool {
+    argv.is_none_or(|argv| matches!(argv.get_ref(), DeValue::Array(items) if items.is_empty()))
+}
+
+fn read_kind(value: &DeValue<'_>) -> Parsed<Option<Kind>> {
+    let read = value::choice(value, &kinds(), &[]).and_then(only_where_built);
+    read.map_err(|fault| match value {
+        DeValue::String(text) if text == "https" => {
+            fault.help("there is none for HTTP within TLS: \"tls\" checks the handshake")
+        }
+        _ => fault,
+    })
 }
 
 /// The cryptography of TLS is built for Linux only.

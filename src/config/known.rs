@@ -194,6 +194,31 @@ pub(super) const TABLES: &[Table] = &[
     },
 ];
 
+/// Keys of the reference that this version does not have yet: they are not offered to who has written another one.
+pub(super) const LATER: &[(&str, &[&str])] = &[
+    ("process.drain", &["handover"]),
+    ("listener.NAME", &["v6only", "accept_burst", "tls"]),
+    ("pool.NAME", &["tls"]),
+];
+
+/// What is not there, or has another name, in one kind of table only.
+const OF_TABLES: &[(&str, &[&str], &str)] = &[
+    ("listener.NAME", &["timeout"], "write [listener.NAME.timeouts] with `idle` or `half_close`"),
+    (
+        "pool.NAME",
+        &["timeout"],
+        "write [pool.NAME.timeouts] with `connect`, `queue` or `idle`; that of a check is `timeout` in [pool.NAME.check]",
+    ),
+    ("pool.NAME.server", &["disabled", "down"], "write state = \"maint\""),
+    ("pool.NAME.server", &["enabled", "up"], "it is, unless state = \"drain\" or \"maint\" is written"),
+    (
+        "pool.NAME.check",
+        &["host", "header", "headers"],
+        "it cannot be set: `Host` in a check's request is the address of the server",
+    ),
+    ("pool.NAME.check", &["method"], "it cannot be set: a check of HTTP asks by GET"),
+];
+
 /// What other proxies call something, and what to write here. Names are in lower case, their words joined
 /// by `_`; see [`of_others`].
 const OTHERS: &[(&[&str], &str, &str)] = &[
@@ -360,10 +385,13 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
     (&["reuseport"], "nginx", "nothing: every worker has its own listening socket"),
     (&["max_fails", "fail_timeout", "outlier_detection"], "nginx and Envoy", "[pool.NAME.passive]"),
     (
-        &["health_checks", "health_check", "httpchk", "option_httpchk", "inter"],
+        &["health_checks", "health_check", "httpchk", "option_httpchk"],
         "HAProxy, nginx and Envoy",
         "[pool.NAME.check]",
     ),
+    (&["inter"], "HAProxy", "`interval` in [pool.NAME.check]"),
+    (&["fastinter"], "HAProxy", "`fast_interval` in [pool.NAME.check]"),
+    (&["downinter"], "HAProxy", "`down_interval` in [pool.NAME.check]"),
     (&["fall_count", "unhealthy_threshold"], "Envoy", "`fall` in [pool.NAME.check]"),
     (&["rise_count", "healthy_threshold"], "Envoy", "`rise` in [pool.NAME.check]"),
     (
@@ -437,8 +465,25 @@ pub(super) fn help_for_unknown(path: &str, key: &str) -> Option<String> {
         return None;
     }
     let near = || nearest(key, table.keys.iter().copied()).map(|near| format!("did you mean `{near}`?"));
-    let known = || format!("known here: {}", listed(table.keys, "`", " and "));
-    Some(of_others(key).or_else(near).or_else(|| homes(key)).unwrap_or_else(known))
+    let known = || format!("known here: {}", listed(&built(table), "`", " and "));
+    let own = OF_TABLES.iter().find(|(of, names, _)| *of == path && names.contains(&plain(key).as_str()));
+    let own = own.map(|(.., help)| (*help).to_owned());
+    Some(own.or_else(|| of_others(key)).or_else(near).or_else(|| homes(key)).unwrap_or_else(known))
+}
+
+/// The keys of a table that can be written.
+fn built(table: &Table) -> Vec<&'static str> {
+    let is_later = |key: &&str| LATER.iter().any(|(path, keys)| *path == table.path && keys.contains(key));
+    table.keys.iter().copied().filter(|key| !is_later(key)).collect()
+}
+
+/// What to write where the table at `path`, whose own key is `key`, was expected and a plain value is.
+pub(super) fn help_for_table(path: &str, key: &str, value: Option<u64>) -> Option<String> {
+    let table = TABLES.iter().find(|table| table.path == path)?;
+    Some(match (built(table).as_slice(), value) {
+        ([only], Some(value)) => format!("write {key} = {{ {only} = {value} }}"),
+        (keys, _) => format!("a table has keys of its own; known there: {}", listed(keys, "`", " and ")),
+    })
 }
 
 /// What to write for `name` of another proxy's configuration, whose words may be joined by a space, `-`,
@@ -514,6 +559,17 @@ mod tests {
             ("defaults.timeouts", "timeout client", "here it is `idle` in [defaults.timeouts]"),
             ("defaults.timeouts", "timeout-client-fin", "here it is `half_close` in [defaults.timeouts]"),
             ("pool.NAME", "lb_policy", "here it is `balance` in [pool.NAME]"),
+            ("pool.NAME.check", "inter", "HAProxy language; here it is `interval` in [pool.NAME.check]"),
+            ("pool.NAME.check", "fastinter", "here it is `fast_interval` in [pool.NAME.check]"),
+            ("pool.NAME.check", "downinter", "here it is `down_interval` in [pool.NAME.check]"),
+            ("pool.NAME.check", "host", "it cannot be set: `Host`"),
+            ("pool.NAME.check", "method", "it cannot be set: a check of HTTP asks by GET"),
+            ("pool.NAME", "timeout", "write [pool.NAME.timeouts]"),
+            ("listener.NAME", "timeout", "write [listener.NAME.timeouts]"),
+            ("defaults", "timeout", "here it is [defaults.timeouts]"),
+            ("pool.NAME.server", "disabled", "write state = \"maint\""),
+            ("pool.NAME.server", "check", "`check` belongs in [pool.NAME]"),
+            ("pool.NAME.server", "rise", "`rise` belongs in [pool.NAME.check]"),
         ];
         for (path, key, part) in cases {
             let help = help_for_unknown(path, key).unwrap();
@@ -527,6 +583,20 @@ mod tests {
             for key in table.keys {
                 assert_eq!(help_for_unknown(table.path, key), None, "[{}] {key}", table.path);
             }
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_is_not_offered() {
+        for (path, later) in LATER {
+            let table = TABLES.iter().find(|table| table.path == *path).unwrap();
+            let known = help_for_unknown(path, "zzzzzzzzzzzz").unwrap();
+            assert!(known.starts_with("known here: `"), "{known}");
+            for key in table.keys {
+                let is_offered = known.contains(&format!("`{key}`"));
+                assert_eq!(is_offered, !later.contains(key), "[{path}] {key}: {known}");
+            }
+            assert!(later.iter().all(|key| table.keys.contains(key)), "[{path}]");
         }
     }
 

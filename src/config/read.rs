@@ -279,7 +279,10 @@ impl Reader {
     ) -> Option<Section<'t>> {
         let at = self.at(value.span().start);
         let DeValue::Table(keys) = value.get_ref() else {
-            self.problem(at, Fault::mismatch(&format!("a table [{path}]"), value.get_ref()));
+            let fault = Fault::mismatch(&format!("a table [{path}]"), value.get_ref());
+            let key = path.rsplit_once('.').map_or(path.as_str(), |(_, key)| key);
+            let help = known::help_for_table(kind, key, value::plain_number(value.get_ref()));
+            self.problem(at, Fault { help, ..fault });
             return None;
         };
         // A table that only holds other tables may be in many files.

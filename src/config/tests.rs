@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::known::TABLES;
+use super::known::{LATER, TABLES};
 use super::*;
 
 mod admin;
@@ -15,6 +15,7 @@ mod every_key;
 mod health;
 mod lists;
 mod names;
+mod oddities;
 mod pools;
 mod proxy;
 mod route;

@@ -74,12 +74,42 @@ where
             DeValue::String(text) if text.parse::<u64>().is_ok() => {
                 fault.help(format!("write {text}, without quotes"))
             }
+            DeValue::String(text) => match thousands(text) {
+                Some(number) => fault.help(format!("a count has no unit: write {number}")),
+                None => fault,
+            },
             _ => fault,
         });
     };
-    let read =
-        u64::from_str_radix(number.as_str(), number.radix()).ok().and_then(|read| T::try_from(read).ok());
-    read.filter(|read| range.contains(read)).ok_or_else(|| Fault::mismatch(&expected, value))
+    let read = plain_number(value).and_then(|read| T::try_from(read).ok());
+    read.filter(|read| range.contains(read)).ok_or_else(|| {
+        let is_low = plain_number(value).map_or_else(
+            || number.as_str().starts_with('-'),
+            |read| T::try_from(read).is_ok_and(|read| read < *range.start()),
+        );
+        Fault::mismatch(&expected, value).help(if is_low {
+            format!("the least is {}", range.start())
+        } else {
+            format!("the most is {}", range.end())
+        })
+    })
+}
+
+/// A whole number that is not below 0, of any size.
+pub(super) fn plain_number(value: &DeValue<'_>) -> Option<u64> {
+    let DeValue::Integer(number) = value else { return None };
+    u64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// What `"10k"` or `"2M"` is meant to be.
+fn thousands(text: &str) -> Option<u64> {
+    let (number, unit) = quantity(text)?;
+    let factor = match unit {
+        "k" | "K" => 1_000,
+        "m" | "M" => 1_000_000,
+        _ => return None,
+    };
+    number.checked_mul(factor)
 }
 
 /// A whole number in `range`, or `word`, which gives `None`.
@@ -91,9 +121,10 @@ where
     if matches!(value, DeValue::String(_)) && text(value)? == word {
         return Ok(None);
     }
-    integer(value, range)
-        .map(Some)
-        .map_err(|fault| Fault { help: fault.help, ..Fault::mismatch(&expected, value) })
+    integer(value, range).map(Some).map_err(|fault| {
+        let or = |help| if value.is_integer() { format!("{help}; or write \"{word}\"") } else { help };
+        Fault { help: fault.help.map(or), ..Fault::mismatch(&expected, value) }
+    })
 }
 
 /// A share: over 0 and up to 1.
@@ -224,6 +255,25 @@ where
     };
     let bytes = number.checked_mul(*factor).and_then(|bytes| T::try_from(bytes).ok());
     bytes.filter(|bytes| range.contains(bytes)).ok_or_else(fault)
+}
+
+/// What is meant by a number of bits a second, such as `"10Mbit/s"` or `"100kbps"`, in the units that there are.
+pub(super) fn bits_a_second(text: &str) -> Option<String> {
+    // In small letters `mb` is as often a megabyte.
+    let capital = || text.strip_suffix("b/s").filter(|number| number.ends_with(['K', 'M', 'G']));
+    let bits = text.strip_suffix("bit/s").or_else(|| text.strip_suffix("bps")).or_else(capital)?;
+    let (number, unit) = quantity(bits)?;
+    let factor = match unit {
+        "" => 1,
+        "k" | "K" => 1_000,
+        "m" | "M" => 1_000_000,
+        "g" | "G" => 1_000_000_000,
+        _ => return None,
+    };
+    let bytes = number.checked_mul(factor)? / 8;
+    let of = |(_, unit): &&(&str, u64)| bytes >= *unit && (bytes % unit == 0 || bytes >= unit * 1_000);
+    let (name, unit) = SIZE_UNITS.iter().find(of).or(SIZE_UNITS.last())?;
+    Some(format!("\"{}{name}/s\"", (bytes / unit).max(1)))
 }
 
 /// Splits `"10m"` into 10 and `m`; spaces between them do not matter.

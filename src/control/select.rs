@@ -156,7 +156,7 @@ impl Selection {
             listener: listener.clone(),
             pool: of_pool.map(str::to_owned),
             server: server.map(str::to_owned),
-            source: read("source", source.as_deref(), "10.1.2.3, 10.0.0.0/8 or fd00::/8", network)?,
+            source: whole(read("source", source.as_deref(), "10.1.2.3, 10.0.0.0/8 or fd00::/8", network)?)?,
             older_than_ms: read("older_than", older_than.as_deref(), TIME, time)?,
             idle_for_ms: read("idle_for", idle_for.as_deref(), TIME, time)?,
         })
@@ -192,6 +192,16 @@ impl Selection {
             })
             && over(self.older_than_ms, Some(connection.age_ms))
             && over(self.idle_for_ms, connection.idle_ms)
+    }
+}
+
+/// Refuses a network that is written as an address in it: which of the two is meant?
+fn whole(network: Option<IpNet>) -> Result<Option<IpNet>, Refusal> {
+    match network.filter(|network| *network != network.trunc()) {
+        None => Ok(network),
+        Some(odd) => Err(invalid(format!("`source`: \"{odd}\" has bits set behind its prefix")).help(
+            format!("write \"{}\" for the network, or \"{}\" for the one address", odd.trunc(), odd.addr()),
+        )),
     }
 }
 
@@ -302,6 +312,7 @@ mod tests {
             ("paths=yes", "`paths`: expected true or false"),
             ("pool=a&pool=b", "`pool` is given twice"),
             ("id=xyz", "`id`: expected hexadecimal digits, as the access log has them, found \"xyz\""),
+            ("source=127.0.0.1/8", "`source`: \"127.0.0.1/8\" has bits set behind its prefix"),
             ("source=10.0.0.0/33", "`source`: expected 10.1.2.3, 10.0.0.0/8"),
             ("older_than=10", "`older_than`: expected a duration such as \"60s\" or \"1h\", found \"10\""),
             ("idle_for=0s", "`idle_for`: expected a duration"),

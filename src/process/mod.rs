@@ -8,6 +8,7 @@ mod handed;
 mod live;
 mod notify;
 mod options;
+mod preview;
 mod room;
 mod sets;
 #[cfg(all(test, unix))]
@@ -22,7 +23,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::admission;
 use crate::config::{Config, CpuAffinity, Splice};
 use crate::control::serve;
 use crate::engine::{self, FACTS, Model};
@@ -35,6 +35,7 @@ use handed::Handed;
 pub use live::Source;
 use live::{Beginning, Ears, Live};
 use notify::Notifier;
+pub use preview::{hindrances, oddities};
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub(crate) use room::most_connections;
 use sets::Sets;
@@ -131,7 +132,7 @@ pub fn run(config: Config, source: Option<(Source, Vec<PathBuf>)>) -> Result<(),
     log::info!("tidegate {version}: workers {sets}, maxconn {}", room.maxconn);
     sets.report();
     room.report();
-    notes.iter().chain(&admission::oddities(&config)).for_each(|note| log::warn!("{note}"));
+    notes.iter().chain(&oddities(&config)).for_each(|note| log::warn!("{note}"));
     handed.report(&config);
     if user.is_none() && user::is_root() {
         log::warn!("running as root: process.user = \"NAME\" makes it another user as soon as it is bound");

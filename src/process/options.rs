@@ -15,6 +15,15 @@ pub struct OptionsError(String);
 
 /// Tries the options of each listener and pool. Returns what differs from what was asked for, in words.
 pub(super) fn check(config: &Config) -> Result<Vec<String>, OptionsError> {
+    try_all(config, |_| true)
+}
+
+/// Every option that sockets cannot have here, but for those of whose errors `is_heeded` says no.
+pub(super) fn refused(config: &Config, is_heeded: impl Fn(&io::Error) -> bool) -> Option<OptionsError> {
+    try_all(config, is_heeded).err()
+}
+
+fn try_all(config: &Config, is_heeded: impl Fn(&io::Error) -> bool) -> Result<Vec<String>, OptionsError> {
     let is_v6 = |at: &Address| at.ip().map(|at| at.is_ipv6());
     let listeners = config.listeners.iter().map(|one| {
         let families: Vec<bool> = one.bind.iter().filter_map(is_v6).collect();
@@ -42,19 +51,20 @@ pub(super) fn check(config: &Config) -> Result<Vec<String>, OptionsError> {
                     let limit = if option == "rcvbuf" { "net.core.rmem_max" } else { "net.core.wmem_max" };
                     format!("{whose}: {option} is {kib}KiB, the most that the sysctl {limit} allows")
                 })),
+                Err(refused) if !is_heeded(&refused.error) => {}
                 Err(refused) => explain(&mut problems, &whose, tcp, &refused),
             }
         }
     }
     for pool in &config.pools {
-        try_source(&mut problems, pool);
+        try_source(&mut problems, pool, &is_heeded);
     }
     notes.dedup();
     if problems.is_empty() { Ok(notes) } else { Err(OptionsError(problems.trim_end().to_owned())) }
 }
 
 /// Whether connections can come from where a pool says.
-fn try_source(out: &mut String, pool: &Pool) {
+fn try_source(out: &mut String, pool: &Pool, is_heeded: &impl Fn(&io::Error) -> bool) {
     let (source, error, help) = match &pool.source {
         Source::System => return,
         Source::Addresses(all) => {
@@ -73,6 +83,9 @@ fn try_source(out: &mut String, pool: &Pool) {
             ("client".to_owned(), error, help)
         }
     };
+    if !is_heeded(&error) {
+        return;
+    }
     let _ = writeln!(out, "pool {}: source = [{source:?}]: {error}\n  = help: {help}", pool.name);
 }
 

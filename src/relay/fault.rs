@@ -5,6 +5,8 @@
 pub enum Fault {
     /// Nobody listens there (ECONNREFUSED).
     Refused,
+    /// There is no socket of that path (ENOENT, unix(7)).
+    Absent,
     /// No route, or the network or host is down (EHOSTUNREACH, ENETUNREACH, ENETDOWN, EHOSTDOWN).
     Unreachable,
     /// No answer in time (ETIMEDOUT): a connect, or a peer that keep-alive found gone.
@@ -59,6 +61,7 @@ impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Refused => f.write_str("connection refused"),
+            Self::Absent => f.write_str("there is no such socket"),
             Self::Unreachable => f.write_str("unreachable"),
             Self::TimedOut => f.write_str("timed out"),
             Self::Reset => f.write_str("connection reset"),

@@ -212,7 +212,7 @@ impl Dial {
     fn cause(&self) -> Cause {
         match self.fault {
             None => Cause::NoServer,
-            Some(Fault::Refused | Fault::Reset | Fault::Closed) => Cause::ConnectRefused,
+            Some(Fault::Refused | Fault::Absent | Fault::Reset | Fault::Closed) => Cause::ConnectRefused,
             Some(Fault::TimedOut | Fault::Busy) => Cause::ConnectTimeout,
             Some(Fault::Unreachable) => Cause::ConnectUnreachable,
             Some(Fault::NoPorts) => Cause::NoSourcePort,

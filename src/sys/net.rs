@@ -693,6 +693,7 @@ pub fn fault(error: &io::Error) -> Fault {
     }
     match error.kind() {
         ErrorKind::ConnectionRefused => Fault::Refused,
+        ErrorKind::NotFound => Fault::Absent,
         ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
             Fault::Unreachable
         }
@@ -714,6 +715,7 @@ mod tests {
     fn errors_fold_to_faults() {
         for (errno, expected) in [
             (Errno::CONNREFUSED, Fault::Refused),
+            (Errno::NOENT, Fault::Absent),
             (Errno::HOSTUNREACH, Fault::Unreachable),
             (Errno::NETUNREACH, Fault::Unreachable),
             (Errno::HOSTDOWN, Fault::Unreachable),

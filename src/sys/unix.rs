@@ -61,7 +61,6 @@ pub(super) fn dial(path: &Path) -> Result<Stream, Fault> {
         Err(error) => Err(match error.kind() {
             // A full queue. TCP would go on trying; here nothing is under way, and no event will come.
             ErrorKind::WouldBlock => Fault::Busy,
-            ErrorKind::NotFound => Fault::Refused,
             _ => fault(&error),
         }),
     }
@@ -218,7 +217,7 @@ mod tests {
     fn a_full_queue_is_not_a_refusal() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
-        assert_eq!(dial(&path).unwrap_err(), Fault::Refused, "no file");
+        assert_eq!(dial(&path).unwrap_err(), Fault::Absent, "no file");
         let listener = socket().unwrap();
         listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
         assert_eq!(dial(&path).unwrap_err(), Fault::Refused, "nobody listens");

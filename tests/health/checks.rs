@@ -59,9 +59,10 @@ fn answers_and_what_they_mean() {
     let redis = "kind = \"redis\"";
     let master = "kind = \"redis-master\"";
     let smtp = "kind = \"smtp\"";
-    let cases: [(&str, &'static [&'static [u8]], Health, &str); 19] = [
+    let cases: [(&str, &'static [&'static [u8]], Health, &str); 20] = [
         (steps, &[b"220 hello\r\n", b"<so OK then"], Health::Up, "all 3 steps"),
-        (steps, &[b"<no"], Health::Down, "no answer within 400ms"),
+        (steps, &[], Health::Down, "no answer within 400ms"),
+        (steps, &[b"<no\r\n"], Health::Down, "it answered, but not with what is expected (no) within 400ms"),
         (http, &[b"<HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"], Health::Up, "HTTP status 200"),
         (http, &[b"<HTTP/1.0 302 Found\r\n\r\n"], Health::Up, "HTTP status 302"),
         (http, &[b"<HTTP/1.1 503 Service Unavailable\r\n\r\n"], Health::Down, "HTTP status 503"),
@@ -83,7 +84,12 @@ fn answers_and_what_they_mean() {
         ("kind = \"postgres\"", &[b"HTTP/1.1 400\r\n"], Health::Down, "that is not PostgreSQL"),
         ("kind = \"mysql\"", &[b"\x10\0\0\0\xff\x10\x04Too many conn"], Health::Down, "Too many conn (1040)"),
         ("kind = \"mysql\"", &[b"SSH-2.0-OpenSSH\r\n"], Health::Down, "it sent more than 64 KiB"),
-        ("kind = \"tls\"", &[b"<HTTP/1.1 400 Bad Request\r\n"], Health::Down, "TLS: "),
+        (
+            "kind = \"tls\"",
+            &[b"<HTTP/1.1 400 Bad Request\r\n"],
+            Health::Down,
+            "it does not speak TLS (received",
+        ),
     ];
     for (check, script, health, reason) in cases {
         let (is, check_found) = found(lines(script), check);
@@ -122,7 +128,7 @@ fn hostile_answers_end_that_check_only() {
     assert!(check("good").results["passed"] >= 10, "{:?}", check("good"));
     for (name, reason, received) in [
         ("endless", "it sent more than 64 KiB", "xxxx"),
-        ("slow", "no answer within 300ms", "22222"),
+        ("slow", "not with what is expected (22", "22222"),
         ("binary", "no PONG: ", "\\x00\\xff\\\"\\n\\x1b"),
     ] {
         let check = check(name);
@@ -226,7 +232,7 @@ fn a_program_is_killed_at_its_timeout() {
     let hangs = script(folder.path(), "hangs", &hangs);
     let run = checked(place(), &format!("kind = \"exec\"\nargv = [\"{hangs}\"]"));
     let check = run.server("s0").check.expect("it is checked");
-    assert_eq!(check.reason, "no answer within 400ms");
+    assert_eq!(check.reason, "it has not ended within 400ms");
     drop(run);
     let is_alive = |pid: &str| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

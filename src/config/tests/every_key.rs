@@ -22,6 +22,9 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
                 read.push(format!("{}.{key}", table.path));
             } else {
                 assert!(said("is not supported yet by this version"), "{text}\n{errors:#?}");
+                let is_offered = !LATER.iter().any(|(path, keys)| *path == table.path && keys.contains(key));
+                // Of tables that are not there as a whole no key is ever asked for.
+                assert!(!is_offered || is_later(table.path), "[{}] {key} belongs in LATER", table.path);
             }
         }
     }
@@ -61,7 +64,17 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         pool.NAME.passive.max_fails pool.NAME.passive.eject pool.NAME.passive.eject_max \
         pool.NAME.passive.max_ejected pool.NAME.hash.method pool.NAME.hash.table \
         pool.NAME.hash.key pool.NAME.hash.ipv6_prefix pool.NAME.hash.bounded_load";
+    for (path, keys) in LATER {
+        let is_read = |key: &&&str| read.contains(&format!("{path}.{key}"));
+        assert_eq!(keys.iter().find(is_read), None, "[{path}]: take it out of LATER");
+    }
     assert_eq!(read, tables.split_whitespace().collect::<Vec<_>>());
+}
+
+/// Whether the whole table is not there yet.
+fn is_later(path: &str) -> bool {
+    path.rsplit_once('.')
+        .is_some_and(|(parent, key)| LATER.iter().any(|(path, keys)| *path == parent && keys.contains(&key)))
 }
 
 proptest! {

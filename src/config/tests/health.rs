@@ -98,13 +98,23 @@ fn errors_in_checks() {
         ),
         ("kind = \"http\"\nstatus = [\"99\"]".to_owned(), "5:11 expected a status code", ""),
         ("kind = \"http\"\nstatus = [\"300-200\"]".to_owned(), "5:11 expected a status code", ""),
+        ("kind = \"exec\"\nargv = []".to_owned(), "3:1 [pool.x.check] has no program", "write argv = ["),
         ("kind = \"exec\"".to_owned(), "3:1 [pool.x.check] has no program in `argv`", "write argv = ["),
         ("kind = \"exec\"\nargv = [\"check\"]".to_owned(), "5:8 \"check\" is no whole path", "no shell"),
         ("kind = \"tls\"\nsni = \"a b\"".to_owned(), "5:7 \"a b\" is no host name", ""),
         ("timeout = \"2m\"".to_owned(), "4:11 a check that takes 120s", "the longest is \"1m\""),
-        ("fall = 0".to_owned(), "4:8 expected a whole number from 1 to 255", ""),
+        ("fall = 0".to_owned(), "4:8 expected a whole number from 1 to 255", "the least is 1"),
+        ("fall = 256".to_owned(), "4:8 expected a whole number from 1 to 255", "the most is 255"),
         ("jitter = 2".to_owned(), "4:10 expected a number from 0 to 1", ""),
-        ("inter = \"1s\"".to_owned(), "4:1 unknown key", "[pool.NAME.check]"),
+        ("inter = \"1s\"".to_owned(), "4:1 unknown key", "here it is `interval` in [pool.NAME.check]"),
+        ("method = \"HEAD\"".to_owned(), "4:1 unknown key", "it cannot be set"),
+        ("kind = \"https\"".to_owned(), "4:8 expected \"tcp\"", "\"tls\" checks the handshake"),
+        ("kind = \"http\"\nstatus = 200".to_owned(), "5:10 expected an array", "write status = [\"200\"]"),
+        (
+            "kind = \"exec\"\nargv = \"/no/prog --x\"".to_owned(),
+            "5:8 expected an array of a program",
+            "write argv = [\"/no/prog\", \"--x\"]",
+        ),
     ];
     for (keys, start, part) in cases {
         assert_errors(&[(format!("{SERVER}[pool.x.check]\n{keys}").as_str(), start, part)]);

@@ -10,7 +10,14 @@ fn errors_in_pools() {
         (rr.to_owned(), "1:1 [pool.x] has no `server`", "write [[pool.x.server]] with"),
         (format!("{server}\nbalance = \"roundrobin\""), "3:11 expected", "did you mean \"round_robin\"?"),
         (format!("{server}\nbalance = \"leastconn\""), "3:11 expected", "did you mean \"least_conn\"?"),
-        (format!("{server}\n{rr}\nqueue = {{ max = -1 }}"), "4:17 expected a whole number", ""),
+        (format!("{server}\n{rr}\nqueue = {{ max = -1 }}"), "4:17 expected a whole number", "the least is 0"),
+        (format!("{server}\nqueue = 100"), "3:9 expected a table [pool.x.queue]", "queue = { max = 100 }"),
+        (format!("{server}\ntimeout = \"5s\""), "3:1 unknown key `timeout`", "write [pool.NAME.timeouts]"),
+        (
+            format!("{server}\ncheck = true"),
+            "3:9 expected a table [pool.x.check]",
+            "known there: `kind`, `port`",
+        ),
         (
             format!("{server}\n{rr}\nqueue = {{ most = 1 }}"),
             "4:11 unknown key `most` in [pool.x.queue]",
@@ -102,7 +109,17 @@ fn errors_in_servers() {
         (
             "name = \"a\"\naddr = \"pg1.example.com\"",
             "5:8 \"pg1.example.com\" is not an IP address and port",
-            "",
+            "it has no port",
+        ),
+        (
+            "name = \"a\"\naddr = \"10.0.0.1:1\"\ndisabled = true",
+            "6:1 unknown key",
+            "write state = \"maint\"",
+        ),
+        (
+            "name = \"a\"\naddr = \"10.0.0.1:1\"\nmaxconn = \"10k\"",
+            "6:11 expected a whole number",
+            "a count has no unit: write 10000",
         ),
         (
             "name = \"a\"\naddr = \"srv:_pg._tcp.example\"\nweight = 2",

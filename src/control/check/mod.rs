@@ -107,6 +107,8 @@ impl Target {
         let limit = self.probe.timeout;
         if let Kind::Exec(argv) = &self.probe.kind {
             let (found, received) = exec::run(argv, &self.addr, limit).await;
+            let late = || Some(Err(Trouble::Said(format!("it has not ended within {limit:?}"))));
+            let found = found.or_else(late);
             return (report(found, received, began.elapsed(), limit), Farewell(None));
         }
         let wire = timeout(limit, Wire::connect(self)).await;
@@ -160,7 +162,14 @@ fn report(found: Option<Found>, received: Vec<u8>, took: Duration, limit: Durati
         Some(Err(Trouble::Said(reason))) => (Verdict::Failed, reason),
         Some(Err(Trouble::Here(reason))) => (Verdict::Unable, reason),
         Some(Err(Trouble::Io(error))) => why(&error),
-        None => (Verdict::Failed, format!("no answer within {limit:?}")),
+        None if received.is_empty() => (Verdict::Failed, format!("no answer within {limit:?}")),
+        None => {
+            let answer = talk::shown(String::from_utf8_lossy(&received).trim());
+            (
+                Verdict::Failed,
+                format!("it answered, but not with what is expected ({answer}) within {limit:?}"),
+            )
+        }
     };
     Report { verdict, reason, received, took, certificate_ends: None }
 }
@@ -175,4 +184,24 @@ fn why(error: &io::Error) -> (Verdict, String) {
         fault => fault.to_string(),
     };
     (verdict, reason)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_that_is_not_there_is_told_from_one_where_nobody_listens() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join("left");
+        drop(std::os::unix::net::UnixListener::bind(&left).unwrap());
+        for (path, reason) in
+            [(folder.path().join("none"), "there is no such socket"), (left, "connection refused")]
+        {
+            let (probe, tcp) = (Probe::default(), Tcp::default());
+            let target = Target { addr: Address::Unix(path), probe, tcp, source: None, send_proxy: None };
+            let (report, _) = target.check().await;
+            assert_eq!((report.verdict, report.reason.as_str()), (Verdict::Failed, reason));
+        }
+    }
 }

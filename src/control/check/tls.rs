@@ -34,7 +34,10 @@ pub(super) async fn shake_hands(wire: &mut Wire, addr: &Address, sni: &str) -> F
         .with_no_client_auth();
     let stream = TlsConnector::from(Arc::new(config)).connect(name, &mut *wire).await;
     let mut stream = stream.map_err(|error| match error.get_ref() {
-        Some(reason) => said(reason),
+        Some(reason) => match reason.downcast_ref() {
+            Some(Error::InvalidMessage(_)) => Trouble::Said(format!("it does not speak TLS ({reason})")),
+            _ => said(reason),
+        },
         None => Trouble::Io(error),
     })?;
     let (_, session) = stream.get_ref();

@@ -125,6 +125,16 @@ fn read_token(file: &Path) -> Result<Token, Hindrance> {
     Ok(token)
 }
 
+/// What is wrong with the token, if this user may know.
+#[must_use]
+pub fn token_fault(admin: &Admin) -> Option<BindError> {
+    let file = admin.http_token_file.as_deref()?;
+    let is_ours =
+        fs::File::open(file).map_or_else(|error| error.kind() != io::ErrorKind::PermissionDenied, |_| true);
+    let (what, cause, help) = read_token(file).err().filter(|_| is_ours)?;
+    Some(BindError(format!("admin: {what}: {cause}\n  = help: {help}")))
+}
+
 /// Answers all clients, for ever. Dropping it ends their connections and removes the socket's file.
 ///
 /// # Errors

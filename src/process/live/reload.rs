@@ -8,7 +8,6 @@ use super::closing::Manner;
 use super::stamps::{self, Stamp};
 use super::trial::Trial;
 use super::{Bound, Live, Place, State, refuse, silence};
-use crate::admission;
 use crate::cause::Cause;
 use crate::config::{self, Address, Config, OnRemoved, Tcp, given_name};
 use crate::control::effect::{self, Counts};
@@ -157,7 +156,7 @@ impl Live {
 
         // From here on nothing is refused any more.
         sets.report_new(&state.sets);
-        notes.iter().chain(&admission::oddities(&new)).for_each(|note| log::warn!("{note}"));
+        notes.iter().chain(&crate::process::oddities(&new)).for_each(|note| log::warn!("{note}"));
         let was = std::mem::replace(&mut state.sets, sets);
         self.close(state, &sockets.gone).await;
         state.sources.adopt(&new, self.clock).await;

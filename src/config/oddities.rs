@@ -1,0 +1,150 @@
+//! What is no error in a configuration, and hardly meant.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{
+    Address, Check, Config, DnsName, Listener, OnDown, Pool, RouteTo, Timeouts, address, duration_text,
+};
+
+/// Warnings about a configuration, in words: those for which nothing but itself is looked at.
+#[must_use]
+pub fn oddities(config: &Config) -> Vec<String> {
+    let mut found: Vec<String> = too_long(&config.timeouts);
+    found = found.into_iter().map(|what| format!("[defaults.timeouts]: {what}")).collect();
+    let drain = &config.process.drain;
+    if let Some(hard_stop) = drain.hard_stop.filter(|limit| *limit < drain.spread) {
+        let [spread, hard_stop] = [drain.spread, hard_stop].map(duration_text);
+        found.push(format!(
+            "[process.drain]: `spread` ({spread}) is longer than `hard_stop` ({hard_stop}), which resets what is left by then"
+        ));
+    }
+    let used = used(config);
+    let owners = Owners::new(config);
+    for (index, pool) in config.pools.iter().enumerate() {
+        let mut of_pool = of_pool(pool);
+        if !used.contains(&index) {
+            of_pool.push("no listener leads to it".to_owned());
+        }
+        of_pool.extend(owners.loops(config, index));
+        let timeouts = config.timeouts.but(&pool.timeouts);
+        if timeouts != config.timeouts {
+            let told = too_long(&config.timeouts);
+            of_pool.extend(too_long(&timeouts).into_iter().filter(|what| !told.contains(what)));
+        }
+        found.extend(of_pool.into_iter().map(|what| format!("pool {}: {what}", pool.name)));
+    }
+    found
+}
+
+/// Limits that another one never lets be reached.
+fn too_long(timeouts: &Timeouts) -> Vec<String> {
+    let Some(total) = timeouts.connect_total else { return Vec::new() };
+    let parts = [("connect", timeouts.connect), ("queue", timeouts.queue)];
+    let longer =
+        parts.into_iter().filter_map(|(key, limit)| Some((key, limit.filter(|limit| *limit > total)?)));
+    let said = |(key, limit): (&str, Duration)| {
+        let [limit, total] = [limit, total].map(duration_text);
+        format!("`{key}` ({limit}) is longer than `connect_total` ({total}), which ends it first")
+    };
+    longer.map(said).collect()
+}
+
+/// The pools that a listener leads to, or whose checks another pool goes by.
+fn used(config: &Config) -> HashSet<usize> {
+    let of_listeners = config.listeners.iter().flat_map(pools_of);
+    let tracked = config.pools.iter().filter_map(|pool| match pool.check {
+        Check::Track { pool, .. } => Some(pool),
+        Check::Off | Check::Own(_) => None,
+    });
+    of_listeners.chain(tracked).collect()
+}
+
+fn pools_of(listener: &Listener) -> impl Iterator<Item = usize> {
+    let routed = listener.routes.iter().filter_map(|route| match route.to {
+        RouteTo::Pool(pool) => Some(pool),
+        RouteTo::Reject | RouteTo::Close => None,
+    });
+    routed.chain([listener.pool])
+}
+
+fn of_pool(pool: &Pool) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut first: HashMap<&Address, &str> = HashMap::new();
+    for server in &pool.servers {
+        match first.get(&server.addr) {
+            Some(other) => found.push(format!(
+                "the servers {other} and {} are one: both have {}; `weight` gives one a larger share",
+                server.name, server.addr
+            )),
+            None => drop(first.insert(&server.addr, &server.name)),
+        }
+    }
+    let weighs_nothing = pool.servers.iter().all(|server| server.weight == 0)
+        && pool.named.iter().all(|one| one.weight == 0 && matches!(one.addr, DnsName::Host(..)));
+    if weighs_nothing && pool.lists.is_empty() {
+        found.push("every server has weight 0, so none gets a connection".to_owned());
+    }
+    if pool.on_down == OnDown::Close && pool.check == Check::Off {
+        found.push(format!(
+            "`on_down` = \"close\" does nothing without checks, which find a server down: write [pool.{}.check]",
+            pool.name
+        ));
+    }
+    found
+}
+
+/// Which listeners have an address.
+struct Owners<'c>(HashMap<(u16, &'c Path), Vec<(&'c Address, usize)>>);
+
+impl<'c> Owners<'c> {
+    fn new(config: &'c Config) -> Self {
+        let mut owners: HashMap<_, Vec<_>> = HashMap::new();
+        for (index, listener) in config.listeners.iter().enumerate() {
+            for addr in &listener.bind {
+                owners.entry(addr.place()).or_default().push((addr, index));
+            }
+        }
+        Self(owners)
+    }
+
+    /// The listeners that a connection to this server comes to. One that listens on all addresses surely has those of
+    /// loopback; which others this host has is not known here.
+    fn of<'s>(&'s self, server: &'s Address) -> impl Iterator<Item = usize> {
+        let is_it = move |addr: &Address| {
+            addr == server
+                || address::overlap(addr, server)
+                    && server.ip().is_some_and(|server| server.ip().is_loopback())
+        };
+        let all = self.0.get(&server.place()).into_iter().flatten();
+        all.filter(move |(addr, _)| is_it(addr)).map(|(_, listener)| *listener)
+    }
+
+    /// Servers of a pool that are listeners which lead to it, at once or by other pools.
+    fn loops(&self, config: &Config, pool: usize) -> Vec<String> {
+        let of_pool = |pool: usize| config.pools[pool].servers.iter();
+        let mut found = Vec::new();
+        for server in of_pool(pool) {
+            let mut way: Vec<usize> = self.of(&server.addr).collect();
+            let mut next = 0;
+            while let Some(listener) = way.get(next).map(|index| &config.listeners[*index]) {
+                next += 1;
+                if pools_of(listener).any(|led_to| led_to == pool) {
+                    found.push(format!(
+                        "the server {} ({}) is this process itself: its connections come back by listener {}",
+                        server.name, server.addr, listener.name
+                    ));
+                    break;
+                }
+                let servers = pools_of(listener).flat_map(of_pool);
+                for further in servers.flat_map(|server| self.of(&server.addr)) {
+                    if !way.contains(&further) {
+                        way.push(further);
+                    }
+                }
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,107 @@
+//! What is no error, and warned of.
+
+use super::*;
+
+/// The least configuration with these lines behind it.
+fn odd(lines: &str) -> Vec<String> {
+    oddities(&good(&format!("{LEAST}{lines}")))
+}
+
+fn pool(servers: &str) -> String {
+    format!(
+        "[listener.x]\nbind = [\"127.0.0.1:9\", \"[::]:7\"]\npool = \"x\"\n[pool.x]\nserver = [{servers}]\n"
+    )
+}
+
+#[test]
+fn nothing_is_odd_about_the_least_configuration_and_the_example() {
+    assert_eq!(odd(""), Vec::<String>::new());
+    assert_eq!(oddities(&good(include_str!("../../../proxy.toml"))), Vec::<String>::new());
+}
+
+#[test]
+fn a_pool_has_servers_to_choose_from() {
+    let same = pool("{ name = \"a\", addr = \"10.0.0.1:1\" }, { name = \"b\", addr = \"10.0.0.1:1\" }");
+    let said = "pool x: the servers a and b are one: both have 10.0.0.1:1; `weight` gives one a larger share";
+    assert_eq!(odd(&same), [said]);
+    let light = pool("{ name = \"a\", addr = \"10.0.0.1:1\", weight = 0 }");
+    assert_eq!(odd(&light), ["pool x: every server has weight 0, so none gets a connection"]);
+    let service = "{ name = \"b\", addr = \"srv:_b._tcp.example\" }";
+    assert_eq!(odd(&light.replace("}]", &format!("}}, {service}]"))), Vec::<String>::new());
+    assert_eq!(
+        odd(&light
+            .replace("weight = 0", "weight = 0, backup = false")
+            .replace("}]", "}, { name = \"b\", addr = \"10.0.0.2:1\" }]")),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn a_pool_is_there_for_somebody() {
+    let server = "server = [{ name = \"a\", addr = \"10.0.0.1:1\" }]\n";
+    let unused = format!("[pool.y]\n{server}[pool.y.check]\n");
+    assert_eq!(odd(&unused), ["pool y: no listener leads to it"]);
+    let tracking = pool("{ name = \"a\", addr = \"10.0.0.2:1\" }") + "[pool.x.check]\ntrack = \"y/a\"\n";
+    assert_eq!(odd(&(tracking + &unused)), Vec::<String>::new());
+    let route = "[[listener.z.route]]\ndefault = true\npool = \"y\"\n";
+    assert_eq!(
+        odd(&format!("{unused}[listener.z]\nbind = [\"127.0.0.1:9\"]\n{route}")),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn on_down_takes_checks() {
+    let close = pool("{ name = \"a\", addr = \"10.0.0.1:1\" }") + "on_down = \"close\"\n";
+    let said = "pool x: `on_down` = \"close\" does nothing without checks, which find a server down: write [pool.x.check]";
+    assert_eq!(odd(&close), [said]);
+    assert_eq!(odd(&(close + "[pool.x.check]\n")), Vec::<String>::new());
+}
+
+#[test]
+fn no_limit_hides_another_one() {
+    let text = "[defaults.timeouts]\nconnect = \"30s\"\nqueue = \"10s\"\n[process.drain]\nspread = \"1h\"\n";
+    let said =
+        "[defaults.timeouts]: `connect` (30s) is longer than `connect_total` (10s), which ends it first";
+    let drain =
+        "[process.drain]: `spread` (1h) is longer than `hard_stop` (5m), which resets what is left by then";
+    assert_eq!(odd(text), [said, drain]);
+    assert_eq!(odd("[process.drain]\nspread = \"1h\"\nhard_stop = \"off\"\n"), Vec::<String>::new());
+    // Of the defaults it is told once, of a pool what it adds.
+    let own = pool("{ name = \"a\", addr = \"10.0.0.1:1\" }") + "[pool.x.timeouts]\n";
+    assert_eq!(
+        odd(&(own.clone() + "queue = \"1m\"\n")),
+        ["pool x: `queue` (1m) is longer than `connect_total` (10s), which ends it first"]
+    );
+    assert_eq!(odd(&(own + "queue = \"1m\"\nconnect_total = \"off\"\n")), Vec::<String>::new());
+}
+
+#[test]
+fn a_server_is_not_the_listener_before_it() {
+    let to = |addr: &str| pool(&format!("{{ name = \"a\", addr = \"{addr}\" }}"));
+    let said = |addr: &str, listener: &str| {
+        format!(
+            "pool x: the server a ({addr}) is this process itself: its connections come back by listener {listener}"
+        )
+    };
+    assert_eq!(odd(&to("127.0.0.1:9")), [said("127.0.0.1:9", "x")]);
+    assert_eq!(odd(&to("[::1]:7")), [said("[::1]:7", "x")]);
+    // Another host's, as far as is known; another family; another port; a listener that leads elsewhere.
+    for other in ["[2001:db8::1]:7", "127.0.0.1:7", "127.0.0.1:10", "127.0.0.1:8080"] {
+        assert_eq!(odd(&to(other)), Vec::<String>::new(), "{other}");
+    }
+    // By a second pool.
+    let way = "[listener.y]\nbind = [\"unix:/y\"]\npool = \"y\"\n[pool.y]\n\
+        server = [{ name = \"a\", addr = \"127.0.0.1:9\" }]\n";
+    let first = said("unix:/y", "x");
+    assert_eq!(
+        odd(&(to("unix:/y") + way)),
+        [
+            first.clone(),
+            first
+                .replace("pool x", "pool y")
+                .replace("unix:/y", "127.0.0.1:9")
+                .replace("listener x", "listener y")
+        ]
+    );
+}
