@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use tidegate::balance::Client;
 use tidegate::config::parse;
 use tidegate::snapshot::{PoolId, Snapshot};
 use tidegate::tick::Tick;
@@ -50,7 +51,8 @@ fn balance(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new(name, servers), |bencher| {
                 bencher.iter(|| {
                     seed = seed.wrapping_add(1);
-                    let client = Some(IpAddr::from(seed.to_be_bytes()));
+                    let address = Some(IpAddr::from(seed.to_be_bytes()));
+                    let client = Client { address, name: None };
                     black_box(choice.pick(black_box(&[]), u64::from(seed), client, &snapshot.loads(NOW)))
                 });
             });

@@ -69,11 +69,17 @@ pub enum Cause {
     BadProxyHeader,
     /// The peer is none of `accept_proxy.from`, and `untrusted = "reject"`.
     UntrustedPeer,
+    /// No route of the listener takes the client, or the one that does says `reject` or `close`.
+    NoRoute,
+    /// The client's first bytes begin as a TLS hello, or ask for TLS, and are none.
+    BadClientHello,
+    /// The client's hello has more than `max_client_hello` bytes.
+    HelloTooLarge,
 }
 
 impl Cause {
     /// Each of them, in the order of [`Cause::index`].
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::Done,
         Self::ClientReset,
         Self::ServerReset,
@@ -107,6 +113,9 @@ impl Cause {
         Self::PrereadTimeout,
         Self::BadProxyHeader,
         Self::UntrustedPeer,
+        Self::NoRoute,
+        Self::BadClientHello,
+        Self::HelloTooLarge,
     ];
 
     /// Those of clients that were turned away before a server was looked for.
@@ -186,6 +195,9 @@ impl Cause {
             Self::PrereadTimeout => "preread_timeout",
             Self::BadProxyHeader => "bad_proxy_header",
             Self::UntrustedPeer => "untrusted_peer",
+            Self::NoRoute => "no_route",
+            Self::BadClientHello => "bad_client_hello",
+            Self::HelloTooLarge => "hello_too_large",
         }
     }
 
@@ -220,7 +232,10 @@ impl Cause {
             | Self::SourceConns
             | Self::SourceRate
             | Self::BadProxyHeader
-            | Self::UntrustedPeer => "PR",
+            | Self::UntrustedPeer
+            | Self::NoRoute
+            | Self::BadClientHello
+            | Self::HelloTooLarge => "PR",
             Self::PrereadTimeout => "cR",
             Self::ClientLeftQueue => "CQ",
             Self::QueueFull => "PQ",

@@ -5,11 +5,15 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::balance::{Balancer, BySource, Pick};
+use crate::balance::{Balancer, BySource, Client, Pick, hash_of_name};
 use crate::cause::Cause;
-use crate::config::{self, AtMaxconn, Config, ListAt, Listener, Origin, ServerState, WhenNoUpstream};
+use crate::client_hello::{Alpn, ClientHello, ServerName, protocol_list};
+use crate::config::{
+    self, Asked, AtMaxconn, Balance, Config, HashKey, ListAt, Listener, Origin, ServerState, Spread,
+    WhenNoUpstream,
+};
 use crate::control::model::{Access, ExplainedServer, Explanation, Outcome, Question, Refusal, RefusalKind};
-use crate::snapshot::{Health, ListenerId, Pool, Server, ServerId, Snapshot};
+use crate::snapshot::{Health, ListenerId, Pool, PoolId, RouteTo, Server, ServerId, Serving, Snapshot};
 use crate::tick::Tick;
 
 /// Draws from which it is told how often each server is chosen where chance decides.
@@ -35,14 +39,84 @@ pub fn explain(
     }
     let id = snapshot.listener_id(&listener.name).ok_or_else(|| unknown(config, &listener.name))?;
     let known = snapshot.listener(id);
-    let pool = snapshot.pool(known.pool);
-    let of_pool = &config.pools[listener.pool];
-    let access = access(listener, question.source);
+    let name = name(question)?;
+    let (route, to) = route(known, question, name);
+    let frame = Explanation {
+        listener: listener.name.clone(),
+        source: question.source,
+        sni: name.map(|name| name.to_string()),
+        alpn: question.alpn.clone(),
+        access: access(listener, question.source),
+        source_connections: question.source.and_then(|source| known.admission.connections_of(source)),
+        source_connections_most: listener.limits.per_source_conns.map(std::num::NonZeroU32::get),
+        route,
+        pool: String::new(),
+        balance: String::new(),
+        serving: Serving::Nobody,
+        outcome: Outcome::NoRoute,
+        server: None,
+        then: String::new(),
+        servers: Vec::new(),
+    };
+    let away = turned_away(listener, snapshot, id, &frame.access, question.source, now);
+    match to {
+        RouteTo::Pool(pool) => {
+            let name = name.map(|name| hash_of_name(name.as_str()));
+            let client = Client { address: question.source, name };
+            Ok(in_pool(frame, (config, listener), (snapshot, pool), client, now, away, reason))
+        }
+        RouteTo::Close => Ok(nowhere(frame, away, "is closed")),
+        RouteTo::Reject if frame.sni.is_some() || !frame.alpn.is_empty() => {
+            Ok(nowhere(frame, away, "is told \"unrecognized_name\" and closed"))
+        }
+        RouteTo::Reject => Ok(nowhere(frame, away, "is reset")),
+    }
+}
+
+/// The name that it asks for.
+fn name(question: &Question) -> Result<Option<ServerName>, Refusal> {
+    let Some(name) = &question.sni else { return Ok(None) };
+    let refused = |bad| Refusal::new(RefusalKind::Invalid, format!("no client asks for {name:?}: it {bad}"));
+    ServerName::new(name.as_bytes()).map(Some).map_err(refused)
+}
+
+/// The number of the route that takes it, and where that leads.
+fn route(
+    listener: &crate::snapshot::Listener,
+    question: &Question,
+    server_name: Option<ServerName>,
+) -> (Option<usize>, RouteTo) {
+    let Some(routes) = &listener.routes else { return (None, RouteTo::Pool(listener.pool)) };
+    let list = protocol_list(question.alpn.iter().map(String::as_str));
+    let says = server_name.is_some() || !question.alpn.is_empty();
+    let hello = says.then(|| ClientHello { server_name, alpn: Alpn::of(&list) });
+    let found = routes.find(&Asked { hello, starttls: false, source: question.source });
+    found.map_or((None, RouteTo::Reject), |(number, to)| (Some(number), to))
+}
+
+/// What becomes of it without a pool.
+fn nowhere(frame: Explanation, away: Option<(Outcome, String)>, then: &str) -> Explanation {
+    let (outcome, then) = away.unwrap_or_else(|| (Outcome::NoRoute, then.to_owned()));
+    Explanation { outcome, then, ..frame }
+}
+
+/// What becomes of it in its pool.
+fn in_pool(
+    frame: Explanation,
+    (config, listener): (&Config, &Listener),
+    (snapshot, id): (&Snapshot, PoolId),
+    client: Client,
+    now: Tick,
+    away: Option<(Outcome, String)>,
+    reason: impl Fn(&str, &str) -> Option<String>,
+) -> Explanation {
+    let pool = snapshot.pool(id);
+    let of_pool =
+        config.pools.iter().find(|one| one.name == *pool.name).unwrap_or(&config.pools[listener.pool]);
     let members: Vec<(ServerId, &Server)> =
-        snapshot.members(known.pool).filter(|(_, server)| server.removed.is_none()).collect();
-    let draws = draws(pool, snapshot, question.source, now);
-    let away = turned_away(listener, snapshot, id, &access, question.source, now);
-    let pick = match pick(pool, snapshot, question.source, now) {
+        snapshot.members(id).filter(|(_, server)| server.removed.is_none()).collect();
+    let draws = draws(pool, snapshot, client, now);
+    let pick = match pick(pool, snapshot, client, now) {
         _ if away.is_some() => Pick::None,
         // Whoever waits already comes first.
         Pick::Server(_) if pool.queue.count() > 0 => Pick::Full,
@@ -52,8 +126,9 @@ pub fn explain(
         Pick::Server(id) => Some(id),
         Pick::Full | Pick::None => None,
     };
-    let (outcome, then) = away.unwrap_or_else(|| picked(pick, listener, pool, question.source.is_some()));
-    let scene = Scene { pool, source: question.source, now, chosen, draws: &draws };
+    let has_address = client.address.is_some();
+    let (outcome, then) = away.unwrap_or_else(|| picked(pick, listener, pool, has_address));
+    let scene = Scene { pool, client, sni: frame.sni.as_deref(), now, chosen, draws: &draws };
     let servers = members.iter().map(|(id, server)| ExplainedServer {
         name: server.name.to_string(),
         address: server.addr.to_string(),
@@ -65,12 +140,7 @@ pub fn explain(
     let mut servers: Vec<ExplainedServer> = servers.collect();
     servers.extend(unknown_names(of_pool, &members));
     servers.sort_by_key(|server| Reverse(server.chosen));
-    Ok(Explanation {
-        listener: listener.name.clone(),
-        source: question.source,
-        access,
-        source_connections: question.source.and_then(|source| known.admission.connections_of(source)),
-        source_connections_most: listener.limits.per_source_conns.map(std::num::NonZeroU32::get),
+    Explanation {
         pool: pool.name.to_string(),
         balance: pool.balance.name().to_owned(),
         serving: pool.choice.serving,
@@ -78,7 +148,8 @@ pub fn explain(
         server: chosen.map(|id| snapshot.server(id).name.to_string()),
         then,
         servers,
-    })
+        ..frame
+    }
 }
 
 /// Who says that the pool has a server of that name.
@@ -185,18 +256,18 @@ fn turned_away(
 }
 
 /// The pick that would be made, on a copy of what it would change.
-fn pick(pool: &Pool, snapshot: &Snapshot, source: Option<IpAddr>, now: Tick) -> Pick {
-    pool.choice.clone().pick(&[], now.0, source, &snapshot.loads(now))
+fn pick(pool: &Pool, snapshot: &Snapshot, client: Client, now: Tick) -> Pick {
+    pool.choice.clone().pick(&[], now.0, client, &snapshot.loads(now))
 }
 
 /// How often each server is drawn, by its id, where chance decides.
-fn draws(pool: &Pool, snapshot: &Snapshot, source: Option<IpAddr>, now: Tick) -> BTreeMap<u32, u64> {
+fn draws(pool: &Pool, snapshot: &Snapshot, client: Client, now: Tick) -> BTreeMap<u32, u64> {
     let mut draws = BTreeMap::new();
     if by_chance(&pool.choice.balancer) {
         let loads = snapshot.loads(now);
         for seed in 0..DRAWS {
             // Without room anywhere, every draw ends the same.
-            let Pick::Server(id) = pool.choice.pick(&[], seed, source, &loads) else { break };
+            let Pick::Server(id) = pool.choice.pick(&[], seed, client, &loads) else { break };
             *draws.entry(id.0).or_default() += 1;
         }
     }
@@ -236,7 +307,9 @@ fn picked(pick: Pick, listener: &Listener, pool: &Pool, has_address: bool) -> (O
 /// What a pick saw.
 struct Scene<'a> {
     pool: &'a Pool,
-    source: Option<IpAddr>,
+    client: Client,
+    /// The name that it asks for.
+    sni: Option<&'a str>,
     now: Tick,
     chosen: Option<ServerId>,
     draws: &'a BTreeMap<u32, u64>,
@@ -301,10 +374,12 @@ impl Scene<'_> {
     }
 
     fn by_source(&self, table: &BySource, id: ServerId, is_chosen: bool) -> String {
-        let Some(source) = self.source else {
+        let by_name = matches!(self.pool.balance, Balance::Source(Spread { key: HashKey::Sni, .. }));
+        let address = self.client.address.map(|address| address.to_string());
+        let Some(source) = self.sni.filter(|_| by_name).map(str::to_owned).or(address) else {
             return "a client without an address may go anywhere".to_owned();
         };
-        match (table.home(source) == Some(id), is_chosen) {
+        match (table.home(self.client) == Some(id), is_chosen) {
             (true, true) => format!("{source} belongs to it"),
             (true, false) => {
                 format!("{source} belongs to it, but it has as many connections as bounded_load lets it have")

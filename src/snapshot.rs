@@ -5,8 +5,10 @@
 //! same id. What was removed keeps its id, too, as long as connections belong to it and a while longer.
 
 mod choice;
+mod listener;
 mod overrides;
 mod queue;
+mod routes;
 mod sources;
 
 use std::collections::HashMap;
@@ -28,8 +30,10 @@ use crate::health;
 use crate::tally::{ListenerTally, ServerTally};
 use crate::tick::Tick;
 pub use choice::{Choice, Serving};
+use listener::put_listener;
 pub use overrides::{Override, Overrides, override_of};
 pub use queue::Queue;
+pub use routes::{ReadsHello, RouteTo, Routes};
 pub use sources::{DrySources, Local};
 
 /// How long the id of something that was removed is not given to anything else once its last connection has ended: log
@@ -84,8 +88,12 @@ pub struct Snapshot {
 pub struct Listener {
     /// NAME of `[listener.NAME]`
     pub name: Arc<str>,
-    /// Where its connections go.
+    /// Where its connections go, if it has no routes.
     pub pool: PoolId,
+    /// Where they go, if it has.
+    pub routes: Option<Arc<Routes>>,
+    /// What it reads of a client's hello.
+    pub reads_hello: Option<ReadsHello>,
     /// Which worker gets a new connection.
     pub accept_balance: AcceptBalance,
     /// What a client meets at a limit.
@@ -94,7 +102,8 @@ pub struct Listener {
     pub when_no_upstream: WhenNoUpstream,
     /// Whose headers of the PROXY protocol it reads.
     pub accept_proxy: Option<Arc<config::AcceptProxy>>,
-    /// Limits of its connections' lives: those of its pool, else its own, else those that hold for all.
+    /// Limits of its connections' lives: those of `pool`, else its own, else those that hold for all; see
+    /// [`Listener::timeouts_to`].
     pub timeouts: config::Timeouts,
     /// As [`config::Tcp::dead_peer`], for its clients.
     pub dead_peer: Option<Duration>,
@@ -425,7 +434,8 @@ impl Snapshot {
         for listener in &config.listeners {
             let timeouts = config.timeouts.but(&listener.timeouts).but(&config.pools[listener.pool].timeouts);
             let index = places.listener(&listener.name, listeners.len())?;
-            put_listener(&mut listeners, index, ids[listener.pool], listener, timeouts);
+            let routing = (Routes::new(listener, config, &ids), ReadsHello::new(listener, config));
+            put_listener(&mut listeners, index, (ids[listener.pool], routing), listener, timeouts);
         }
         Ok(Self {
             listeners,
@@ -606,7 +616,7 @@ impl<'a> Places<'a> {
         let is_free = |server: &Server| is_free(server.removed, now);
         let mut is_used: Vec<bool> = before.pools.iter().map(|pool| !pool.removed).collect();
         let holders = servers.iter().filter(|server| !is_free(server)).map(|server| server.pool);
-        for pool in holders.chain(kept.iter().map(|index| listeners[*index].pool)) {
+        for pool in holders.chain(kept.iter().flat_map(|index| listeners[*index].pools())) {
             is_used[usize::from(pool.0)] = true;
         }
         let mut named: HashMap<_, Vec<usize>> = HashMap::new();
@@ -747,40 +757,6 @@ fn put_server(all: &mut Vec<Server>, index: usize, mut server: Server) -> Server
     }
     put(all, index, server);
     ServerId(u32::try_from(index).expect("configuration limits the number of servers"))
-}
-
-fn put_listener(
-    all: &mut Vec<Listener>,
-    index: usize,
-    pool: PoolId,
-    listener: &config::Listener,
-    timeouts: config::Timeouts,
-) {
-    let own = all.get(index).filter(|one| *one.name == *listener.name);
-    let most = listener.maxconn.map_or(u32::MAX, NonZeroU32::get);
-    let (connections, waiting, tally) = match own {
-        Some(own) => (own.connections.with_most(most), own.waiting.clone(), Arc::clone(&own.tally)),
-        None => (Limit::new(most), Limit::new(u32::MAX), Arc::default()),
-    };
-    let listener = Listener {
-        name: listener.name.as_str().into(),
-        pool,
-        accept_balance: listener.accept_balance,
-        at_maxconn: listener.at_maxconn,
-        when_no_upstream: listener.when_no_upstream,
-        accept_proxy: listener.accept_proxy.clone().map(Arc::new),
-        timeouts,
-        dead_peer: listener.tcp.dead_peer,
-        rst_on_error: listener.tcp.rst_on_error,
-        keepalive: listener.tcp.keepalive,
-        connections,
-        waiting,
-        rates: [listener.limits.upload, listener.limits.download],
-        admission: Admission::new(listener, own.map(|own| &own.admission)),
-        tally,
-        removed: None,
-    };
-    put(all, index, listener);
 }
 
 /// The id that an index is; there are as many as 16 bits can tell apart.

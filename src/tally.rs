@@ -208,7 +208,7 @@ impl From<Result<(), Fault>> for Attempt {
             Err(Fault::TimedOut | Fault::Busy) => Self::Timeout,
             Err(Fault::Unreachable) => Self::Unreachable,
             Err(Fault::NoPorts | Fault::NoFiles | Fault::NoMemory) => Self::Shortage,
-            Err(Fault::Denied | Fault::Other(_)) => Self::Other,
+            Err(Fault::Denied | Fault::NoTls | Fault::Other(_)) => Self::Other,
         }
     }
 }

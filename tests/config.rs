@@ -203,22 +203,3 @@ fn the_example_of_the_repository_loads() {
     let config = config::load(&path).unwrap();
     assert_eq!(config::parse(&config::dump(&config), "dump").unwrap(), config);
 }
-
-/// The tests inside of the library go on without these refusals.
-#[test]
-fn what_is_read_and_not_done_yet_is_refused() {
-    let route = "route = [{ default = true, pool = \"web\" }]";
-    for (key, lines) in [
-        ("route", format!("[listener.x]\nbind = [\"127.0.0.1:1\"]\n{route}\n")),
-        ("server_speaks_first", format!("{LISTENER}server_speaks_first = true\n")),
-        ("max_client_hello", format!("{LISTENER}max_client_hello = \"4KiB\"\n")),
-    ] {
-        let errors = Folder::new(&[("proxy.toml", &format!("{lines}{POOL}"))]).errors();
-        let is_it = |error: &String| error.contains(&format!("`{key}` in [listener."));
-        assert!(errors.len() == 1 && errors.iter().any(is_it), "{key}: {errors:#?}");
-        assert!(errors[0].contains("is not supported yet by this version"), "{key}: {errors:#?}");
-    }
-    let defaults = "server_speaks_first = false\nmax_client_hello = \"16KiB\"\n";
-    let folder = Folder::new(&[("proxy.toml", &format!("{LISTENER}{defaults}{POOL}"))]);
-    assert!(folder.load().is_ok());
-}

@@ -170,6 +170,14 @@ macro_rules! table {
                 servers_are_told_first_who_the_client_is
                 servers_are_told_of_plain_clients
                 heads_over_unix_sockets;
+            hellos:
+                hello_in_one_byte_segments_and_ten_records_routes_right
+                wrong_name_gets_the_alert_and_fin
+                hello_has_its_limit
+                postgres_client_is_answered_and_its_server_asked
+                servers_are_told_the_name_and_the_protocol
+                names_stick_to_servers
+                server_that_speaks_first_does;
             pace:
                 download_is_held_to_its_rate_and_nothing_is_lost
                 upload_is_held_to_its_rate_and_the_answer_is_not

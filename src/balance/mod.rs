@@ -11,11 +11,12 @@ mod two_choices;
 pub use first::First;
 pub use least::LeastConnections;
 pub use rotate::Rotate;
-pub use source::BySource;
+pub use source::{BySource, hash_of_name};
 pub use time::{ReachTime, median};
 pub use two_choices::TwoChoices;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -28,6 +29,15 @@ pub const TRIED_MAX: usize = 8;
 /// A server: an index into the servers of all pools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServerId(pub u32);
+
+/// For whom a server is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Where it comes from; none over a unix socket.
+    pub address: Option<IpAddr>,
+    /// The name that it asks for, as [`hash_of_name`] has it; none where it was not read, or asks for none.
+    pub name: Option<NonZeroU32>,
+}
 
 /// How a pool chooses among its servers. A clone goes on where this one is, on its own: what it picks changes nothing for others.
 #[derive(Clone, Debug)]
@@ -44,7 +54,7 @@ pub enum Balancer {
     LeastTime(TwoChoices),
     /// The first that has room.
     First(First),
-    /// By the client's address. The next snapshot has the same one as long as the servers are the same.
+    /// By the client's address, or by the name that it asks for. The next snapshot has the same one as long as the servers are the same.
     BySource(Arc<BySource>),
 }
 
@@ -85,7 +95,7 @@ impl Balancer {
     /// The next server for `client` that is not in `tried` (at most [`TRIED_MAX`]) and not full. `seed` differs from pick to
     /// pick.
     #[must_use]
-    pub fn pick(&self, tried: &[ServerId], seed: u64, client: Option<IpAddr>, loads: &impl Loads) -> Pick {
+    pub fn pick(&self, tried: &[ServerId], seed: u64, client: Client, loads: &impl Loads) -> Pick {
         let load = |server| loads.load(server);
         let has_room = |server| loads.load(server).is_some();
         match self {

@@ -1,4 +1,4 @@
-//! The same client to the same server: by a hash of its address.
+//! The same client to the same server: by a hash of its address, or of the name that it asks for.
 //!
 //! Two tables, of which `hash.method` chooses one. Both depend on nothing but the names and weights of the servers, so
 //! every process with the same configuration has the same one, and a server that leaves takes only its own clients along:
@@ -12,12 +12,13 @@
 //! Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads" (SODA 2018).
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use twox_hash::XxHash3_64;
 
-use super::{Loads, Pick, ServerId, random};
-use crate::config::{Spread, Table};
+use super::{Client, Loads, Pick, ServerId, random};
+use crate::config::{HashKey, Spread, Table};
 
 /// Points on a ring for a twentieth of weight: a server of weight 1 has 160.
 const POINTS: u64 = 8;
@@ -33,7 +34,7 @@ struct Member {
     name: String,
 }
 
-/// Clients by their addresses.
+/// Clients by their addresses, or their names.
 #[derive(Debug)]
 pub struct BySource {
     spread: Spread,
@@ -82,19 +83,14 @@ impl BySource {
         members.into_boxed_slice()
     }
 
-    /// The server of that client. Where it is in `tried` or full, or has more than the bound, it is the next one in the
-    /// table; a client without an address is anywhere, by `seed`.
+    /// The server of that client: of the name that it asks for, or of its address. Where it is in `tried` or full, or has
+    /// more than the bound, it is the next one in the table; a client with neither is anywhere, by `seed`.
     #[must_use]
-    pub fn pick(
-        &self,
-        tried: &[ServerId],
-        (client, seed): (Option<IpAddr>, u64),
-        loads: &impl Loads,
-    ) -> Pick {
+    pub fn pick(&self, tried: &[ServerId], (client, seed): (Client, u64), loads: &impl Loads) -> Pick {
         if self.places.is_empty() {
             return Pick::None;
         }
-        let start = self.place(client.map_or_else(|| random(seed), |client| self.hash(client)));
+        let start = self.place(self.hash(client).unwrap_or_else(|| random(seed)));
         let total = self.spread.bound.map(|bound| (bound, self.total(loads)));
         let is_light = |member: &Member, load: u32| {
             total.is_none_or(|(bound, total)| self.allows(member, load, bound, total))
@@ -117,10 +113,10 @@ impl BySource {
         heavy.map_or(none, Pick::Server)
     }
 
-    /// The server that a client belongs to, however much that one has.
+    /// The server that a client belongs to, however much that one has; none, if it has neither a name nor an address.
     #[must_use]
-    pub fn home(&self, client: IpAddr) -> Option<ServerId> {
-        let place = self.places.get(self.place(self.hash(client)))?;
+    pub fn home(&self, client: Client) -> Option<ServerId> {
+        let place = self.places.get(self.place(self.hash(client)?))?;
         Some(self.members[*place as usize].server)
     }
 
@@ -141,12 +137,18 @@ impl BySource {
         self.total.load(Ordering::Relaxed)
     }
 
-    fn hash(&self, client: IpAddr) -> u64 {
-        match client.to_canonical() {
-            IpAddr::V4(client) => random(u64::from(client.to_bits())),
-            IpAddr::V6(client) => {
+    fn hash(&self, client: Client) -> Option<u64> {
+        let name = client.name.filter(|_| self.spread.key == HashKey::Sni);
+        let of_name = name.map(|name| random(u64::from(name.get())));
+        of_name.or_else(|| client.address.map(|address| self.hash_of_address(address)))
+    }
+
+    fn hash_of_address(&self, address: IpAddr) -> u64 {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => random(u64::from(v4.to_bits())),
+            IpAddr::V6(v6) => {
                 let dropped = 128 - u32::from(self.spread.ipv6_prefix.min(128));
-                let bits = client.to_bits().checked_shr(dropped).unwrap_or(0);
+                let bits = v6.to_bits().checked_shr(dropped).unwrap_or(0);
                 let [high, low] = [bits >> 64, bits & u128::from(u64::MAX)].map(|half| half as u64);
                 random(random(high) ^ low)
             }
@@ -161,6 +163,13 @@ impl BySource {
         let place = self.ends.partition_point(|end| *end < hash);
         if place == self.ends.len() { 0 } else { place }
     }
+}
+
+/// A hash of a name that clients ask for, the same in every process.
+#[must_use]
+pub fn hash_of_name(name: &str) -> NonZeroU32 {
+    let bits = XxHash3_64::oneshot(name.as_bytes()) as u32;
+    NonZeroU32::new(bits).unwrap_or(NonZeroU32::MIN)
 }
 
 /// Each server in turn takes the next free place of its own permutation of the places; those of less weight sit turns out.

@@ -22,6 +22,7 @@ up. Without it the running process is asked, which knows better.
 Examples:
   tidegate explain --source 10.1.2.3                        the running process
   tidegate explain -c proxy.toml --listener pg --source 10.1.2.3
+  tidegate explain --source 10.1.2.3 --sni db.example.com --alpn postgresql
   tidegate explain --source 2001:db8::7 --json | jq -r .server
 
 Exit codes: 0 it is told, whatever becomes of the client, 1 the configuration has errors or the process cannot
@@ -95,7 +96,9 @@ impl Explain {
 fn story(it: &Explanation) -> String {
     let mut text = String::new();
     let who = it.source.map_or_else(|| "a client".to_owned(), |source| source.to_string());
-    let _ = writeln!(text, "{who} at listener {}:", it.listener);
+    let asks = it.sni.as_ref().map(|name| format!(" asking for {name}")).unwrap_or_default();
+    let offers = if it.alpn.is_empty() { String::new() } else { format!(" offering {}", it.alpn.join(", ")) };
+    let _ = writeln!(text, "{who}{asks}{offers} at listener {}:", it.listener);
     let rule = match (&it.access.rule, it.access.number) {
         (Some(rule), Some(number)) => format!("rule {number} of [access] is the first that names it: {rule}"),
         _ if it.access.allowed => "no rule of [access] names it: it is let in".to_owned(),
@@ -106,6 +109,14 @@ fn story(it: &Explanation) -> String {
         let most =
             it.source_connections_most.map(|most| format!(", and {most} is the most")).unwrap_or_default();
         let _ = writeln!(text, "  its source has {count} connections now{most}");
+    }
+    if let Some(number) = it.route {
+        let _ = writeln!(text, "  route {number} is the first that takes it");
+    } else if it.outcome == Outcome::NoRoute {
+        let _ = writeln!(text, "  no route takes it");
+    }
+    if it.pool.is_empty() {
+        return format!("{text}  it {}\n", it.then);
     }
     let serving = match it.serving {
         Serving::Servers => "",

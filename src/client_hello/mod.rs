@@ -257,6 +257,30 @@ fn protocols(data: Cursor<'_>) -> Result<Cursor<'_>, Malformed> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Alpn<'a>(Cursor<'a>);
 
+/// Protocols as [`Alpn::of`] reads them; those that no hello can have are left out.
+#[must_use]
+pub fn protocol_list<'n>(names: impl IntoIterator<Item = &'n str>) -> Vec<u8> {
+    let mut record = vec![HANDSHAKE, 3, 1, 0, 0];
+    for name in names {
+        let fits = record.len() + name.len() < FRAGMENT_MAX;
+        if let (Ok(len @ 1..), true) = (u8::try_from(name.len()), fits) {
+            record.push(len);
+            record.extend_from_slice(name.as_bytes());
+        }
+    }
+    let len = u16::try_from(record.len() - RECORD_HEADER).unwrap_or(0);
+    record[RECORD_HEADER - 2..RECORD_HEADER].copy_from_slice(&len.to_be_bytes());
+    record
+}
+
+impl<'a> Alpn<'a> {
+    /// Those of a [`protocol_list`].
+    #[must_use]
+    pub fn of(list: &'a [u8]) -> Self {
+        Self(Cursor::new(list, list.len().saturating_sub(RECORD_HEADER)))
+    }
+}
+
 impl Alpn<'_> {
     /// Whether this one is among them. Names are bytes: case matters.
     #[must_use]

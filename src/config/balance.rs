@@ -2,7 +2,7 @@
 
 use super::name_in;
 
-/// `balance`: how a pool chooses; with `"source"`, also `hash`.
+/// `balance`: how a pool chooses; with `"source"` and `"sni"`, also `hash`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Balance {
     /// `"p2c"`: of two drawn at random, the one with fewer connections.
@@ -17,12 +17,12 @@ pub enum Balance {
     First,
     /// One drawn at random.
     Random,
-    /// The same client to the same server.
+    /// The same client, or the same name, to the same server.
     Source(Spread),
 }
 
 impl Balance {
-    pub(super) const NAMES: [(&'static str, Self); 7] = [
+    pub(super) const NAMES: [(&'static str, Self); 8] = [
         ("p2c", Self::TwoChoices),
         ("round_robin", Self::RoundRobin),
         ("least_conn", Self::LeastConnections),
@@ -30,13 +30,14 @@ impl Balance {
         ("first", Self::First),
         ("random", Self::Random),
         ("source", Self::Source(SPREAD)),
+        ("sni", Self::Source(Spread { key: HashKey::Sni, ..SPREAD })),
     ];
 
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Source(_) => "source",
+            Self::Source(spread) => name_in(&HashKey::NAMES, &spread.key),
             other => name_in(&Self::NAMES, &other),
         }
     }
@@ -56,9 +57,24 @@ impl AllDown {
     pub(super) const NAMES: [(&'static str, Self); 2] = [("reject", Self::Reject), ("try_all", Self::TryAll)];
 }
 
-/// `hash`: how clients are spread over servers by their addresses.
+/// `hash.key`: what clients are told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    /// `"source"`: their addresses.
+    Source,
+    /// `"sni"`: the names that they ask for; where they ask for none, their addresses.
+    Sni,
+}
+
+impl HashKey {
+    pub(super) const NAMES: [(&'static str, Self); 2] = [("source", Self::Source), ("sni", Self::Sni)];
+}
+
+/// `hash`: how clients are spread over servers by their addresses, or by the names that they ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spread {
+    /// `key`, or what `balance` says
+    pub key: HashKey,
     /// `method` and `table`
     pub table: Table,
     /// `ipv6_prefix`: of an IPv6 address, the bits that count: a client has a whole network of them. 0 to 128.
@@ -77,4 +93,5 @@ pub enum Table {
 }
 
 /// The defaults of `hash`.
-pub(super) const SPREAD: Spread = Spread { table: Table::Maglev(65_537), ipv6_prefix: 64, bound: Some(150) };
+pub(super) const SPREAD: Spread =
+    Spread { key: HashKey::Source, table: Table::Maglev(65_537), ipv6_prefix: 64, bound: Some(150) };

@@ -10,9 +10,9 @@ use super::tables::LEVELS;
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
     AcceptBalance, Access, AccessFormat, AccessRules, Admin, AllDown, AtMaxconn, Balance, Check, CheckClose,
-    Config, CpuAffinity, Dns, DnsName, EngineKind, Initial, Kind, Limits, Listener, LogFormat, LogOutput,
-    MatchOn, OnRemoved, OwnTimeouts, Passive, Pool, Probe, Process, Resolvers, Retry, Route, RouteTo, Server,
-    Source, Spread, Starttls, Step, Table, Tcp, WhenNoUpstream, name_in,
+    Config, CpuAffinity, Dns, DnsName, EngineKind, HashKey, Initial, Kind, Limits, Listener, LogFormat,
+    LogOutput, MatchOn, OnRemoved, OwnTimeouts, Passive, Pool, Probe, Process, Resolvers, Retry, Route,
+    RouteTo, Server, Source, Spread, Starttls, Step, Table, Tcp, WhenNoUpstream, name_in,
 };
 use crate::proxy_header::Version;
 
@@ -319,14 +319,15 @@ impl Lines {
         let name = bare(&pool.name);
         self.header(&format!("[pool.{name}]"));
         self.key("balance", quoted(pool.balance.name()));
-        if let Balance::Source(Spread { table, ipv6_prefix, bound }) = pool.balance {
+        if let Balance::Source(Spread { key, table, ipv6_prefix, bound }) = pool.balance {
             let table = match table {
                 Table::Maglev(size) => format!("method = \"maglev\", table = {size}"),
                 Table::Ring => "method = \"ring\"".to_owned(),
             };
             let bound =
                 bound.map_or_else(|| quoted("off"), |bound| format!("{}.{:02}", bound / 100, bound % 100));
-            let rest = format!("key = \"source\", ipv6_prefix = {ipv6_prefix}, bounded_load = {bound}");
+            let key = quoted(name_in(&HashKey::NAMES, &key));
+            let rest = format!("key = {key}, ipv6_prefix = {ipv6_prefix}, bounded_load = {bound}");
             self.key("hash", format!("{{ {table}, {rest} }}"));
         }
         self.key("all_down", quoted(name_in(&AllDown::NAMES, &pool.all_down)));

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::{AcceptProxy, AccessRules, Address, EngineKind, Limits, OwnTimeouts, Route, Tcp};
+use super::{AcceptProxy, AccessRules, Address, EngineKind, Limits, OwnTimeouts, Pool, Route, Tcp};
 
 /// `[listener.NAME]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,23 @@ pub struct Listener {
     pub access: AccessRules,
     /// `[listener.NAME.limits]`
     pub limits: Limits,
+}
+
+impl Listener {
+    /// The pools that its connections may go to, each once.
+    pub fn pools(&self) -> impl Iterator<Item = usize> + '_ {
+        let mut all: Vec<usize> = self.routes.iter().filter_map(|route| route.to.pool()).collect();
+        all.push(self.pool);
+        all.sort_unstable();
+        all.dedup();
+        all.into_iter()
+    }
+
+    /// Whether a route of its, or a pool, one of these, goes by what a client says first.
+    #[must_use]
+    pub fn needs_hello(&self, pools: &[Pool]) -> bool {
+        self.routes.iter().any(Route::needs_hello) || self.pools().any(|pool| pools[pool].needs_hello())
+    }
 }
 
 /// `max_client_hello` that is not set: of today's clients hardly one has 2 KiB.

@@ -38,7 +38,7 @@ pub use address::Address;
 pub use admin::Admin;
 pub use admission::{AccessRules, Action, Limits, MatchOn, Rate, Rule};
 use balance::SPREAD;
-pub use balance::{AllDown, Balance, Spread, Table};
+pub use balance::{AllDown, Balance, HashKey, Spread, Table};
 pub use dns::{Dns, DnsName, Prefer, Resolver, Resolvers};
 pub use dump::{dump, duration_text};
 pub use engine::EngineKind;

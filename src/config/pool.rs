@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Address, AllDown, Balance, Check, DnsName, ListAt, OnDown, OwnTimeouts, Passive, Retry, SendProxy, Tcp,
-    lists, name_in,
+    Address, AllDown, Balance, Check, DnsName, HashKey, ListAt, OnDown, OwnTimeouts, Passive, Retry,
+    SendProxy, Spread, Tcp, lists, name_in,
 };
 
 /// `[pool.NAME]`
@@ -59,6 +59,13 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// Whether it uses what a TLS client says first, if that can be had.
+    #[must_use]
+    pub fn needs_hello(&self) -> bool {
+        let by_name = matches!(self.balance, Balance::Source(Spread { key: HashKey::Sni, .. }));
+        by_name || self.send_proxy.is_some_and(|sent| sent.tlvs.authority || sent.tlvs.alpn)
+    }
+
     /// One of that name with the defaults, and without servers yet.
     pub(super) fn named(name: String) -> Self {
         Self {

@@ -17,9 +17,9 @@ use super::sockets::Edits;
 use super::tables::count_or;
 use super::value::{self, Fault, Parsed};
 use super::{
-    AcceptBalance, AccessRules, Address, AllDown, AtMaxconn, Balance, Config, DnsName, EngineKind, Limits,
-    Listener, OnDown, OnRemoved, Origin, OwnTimeouts, Pool, Retry, SPREAD, Server, ServerState, Source,
-    Spread, Table, Tcp, Timeouts, WhenNoUpstream, address, known, lists,
+    AcceptBalance, AccessRules, Address, AllDown, AtMaxconn, Balance, Config, DnsName, EngineKind, HashKey,
+    Limits, Listener, OnDown, OnRemoved, Origin, OwnTimeouts, Pool, Retry, SPREAD, Server, ServerState,
+    Source, Spread, Table, Tcp, Timeouts, WhenNoUpstream, address, known, lists,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -28,7 +28,12 @@ const MOST_TABLES: usize = 4096;
 /// Servers in all pools together.
 const MOST_SERVERS: usize = 65535;
 
-const BALANCE_LATER: &[&str] = &["sni"];
+/// `hash`, whose key `balance` may say, which may stand behind it.
+#[derive(Clone, Copy)]
+struct DraftHash {
+    spread: Spread,
+    key: Option<HashKey>,
+}
 
 /// A listener whose pool is a name still.
 pub(super) struct DraftListener {
@@ -206,7 +211,7 @@ impl Reader {
                 "hash" => self
                     .with(section, key, value, "pool.NAME.hash", |r, section| hash = Some(r.hash(section))),
                 "balance" => {
-                    self.set(&mut pool.balance, value, |v| value::choice(v, &Balance::NAMES, BALANCE_LATER));
+                    self.set(&mut pool.balance, value, |v| value::choice(v, &Balance::NAMES, &[]));
                 }
                 "all_down" => {
                     self.set(&mut pool.all_down, value, |v| value::choice(v, &AllDown::NAMES, &[]));
@@ -262,16 +267,23 @@ impl Reader {
         draft.pools.push(DraftPool { at: section.at, pool, tcp, retry, check, check_at: None });
     }
 
-    /// Puts `hash` where it belongs: to `balance = "source"`, which may stand behind it.
-    fn fit_hash(&mut self, section: &Section<'_>, balance: &mut Balance, hash: Option<Spread>) {
-        match (balance, hash) {
-            (Balance::Source(spread), Some(hash)) => *spread = hash,
-            (_, Some(_)) => {
-                let at = section.keys.get("hash").map_or(section.at, |value| self.at(value.span().start));
-                let fault = Fault::new("`hash` says how clients are spread by their addresses");
-                self.problem(at, fault.help("write balance = \"source\" beside it, or remove it"));
+    /// Puts `hash` where it belongs: to `balance = "source"` or `"sni"`, which may stand behind it.
+    fn fit_hash(&mut self, section: &Section<'_>, balance: &mut Balance, hash: Option<DraftHash>) {
+        let Some(DraftHash { spread, key }) = hash else { return };
+        let at = section.keys.get("hash").map_or(section.at, |value| self.at(value.span().start));
+        match balance {
+            Balance::Source(own) if key.is_none_or(|key| key == own.key) => {
+                *own = Spread { key: own.key, ..spread };
             }
-            _ => {}
+            Balance::Source(_) => {
+                let fault = Fault::new("`balance` and the `key` of `hash` do not agree");
+                self.problem(at, fault.help("write the same for both, or remove `key`"));
+            }
+            _ => {
+                let fault = Fault::new("`hash` says how clients are spread by their addresses or names");
+                let help = "write balance = \"source\" or \"sni\" beside it, or remove it";
+                self.problem(at, fault.help(help));
+            }
         }
     }
 
@@ -300,8 +312,8 @@ impl Reader {
         }
     }
 
-    fn hash(&mut self, section: &Section<'_>) -> Spread {
-        let mut spread = SPREAD;
+    fn hash(&mut self, section: &Section<'_>) -> DraftHash {
+        let (mut spread, mut hash_key) = (SPREAD, None);
         let (mut method, mut size) = ("maglev", 65_537);
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
@@ -311,10 +323,7 @@ impl Reader {
                     });
                 }
                 "table" => self.set(&mut size, value, prime),
-                "key" => {
-                    let mut key = "source";
-                    self.set(&mut key, value, |v| value::choice(v, &[("source", "source")], &["sni"]));
-                }
+                "key" => hash_key = self.take(value, |v| value::choice(v, &HashKey::NAMES, &[])),
                 "ipv6_prefix" => {
                     self.set(&mut spread.ipv6_prefix, value, |v| value::integer(v, 0..=128));
                 }
@@ -323,7 +332,7 @@ impl Reader {
             }
         }
         spread.table = if method == "ring" { Table::Ring } else { Table::Maglev(size) };
-        spread
+        DraftHash { spread, key: hash_key }
     }
 
     fn source(&mut self, value: &Value<'_>) -> Source {
@@ -478,7 +487,7 @@ impl Reader {
             let own = listener.pool.and_then(|(name, at)| find(self, &name, at));
             let (routes, last) = self.join_routes(listener.routing.routes, find);
             let Some(pool) = own.or(last) else { continue };
-            listeners.push(Listener {
+            let joined = Listener {
                 name: listener.name,
                 bind: listener.bind.into_iter().map(|(addr, _)| addr).collect(),
                 pool,
@@ -496,7 +505,9 @@ impl Reader {
                 tcp: listener.tcp.over(tcp.clone()),
                 access: listener.access,
                 limits: listener.limits,
-            });
+            };
+            self.check_who_waits(listener.at, &joined, &pools);
+            listeners.push(joined);
         }
         let jitter = draft.jitter.unwrap_or_else(|| Timeouts::default().max_lifetime_jitter);
         (!listeners.is_empty()).then_some(Config {

@@ -155,14 +155,6 @@ impl Reader {
         version.map(|version| SendProxy { version, tlvs })
     }
 
-    /// Refuses what is read and checked here and done nowhere yet. The tests of this room go on without it.
-    pub(super) fn not_done_yet(&mut self, section: &Section<'_>, key: &str) {
-        if let (false, Some(value)) = (cfg!(test), section.keys.get(key)) {
-            let fault = Fault::not_yet(&format!("`{key}` in [{}]", section.path));
-            self.problem(self.at(value.span().start), fault);
-        }
-    }
-
     fn versions(&mut self, value: &Value<'_>, versions: &mut Versions) {
         *versions = Versions { v1: false, v2: false };
         for item in self.list(value, "an array of versions such as [1, 2]") {
@@ -196,12 +188,9 @@ fn tlv(value: &DeValue<'_>) -> Parsed<Tlv> {
     if matches!(value, DeValue::String(text) if text == "ssl") {
         let fault =
             Fault::new("\"ssl\" tells of TLS that is terminated here, which this version does not do");
-        return Err(fault.help("leave it out"));
-    }
-    if let DeValue::String(text) = value
-        && ["authority", "alpn"].contains(&text.as_ref())
-    {
-        return Err(Fault::not_yet(&format!("{text:?}, which tells of TLS that is passed on,")));
+        return Err(
+            fault.help("leave it out; \"authority\" tells the name in a TLS connection that is passed on")
+        );
     }
     value::choice(value, &ProxyTlvs::NAMES, &[])
 }

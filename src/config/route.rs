@@ -11,6 +11,7 @@ use super::admission;
 use super::listener::MAX_CLIENT_HELLO;
 use super::read::{At, Reader, Section, Value};
 use super::value::{self, Fault, Parsed};
+use super::{Check, Kind, Listener, Pool, Probe};
 use crate::client_hello::{BadName, ClientHello, ServerName};
 
 /// Routes of one listener.
@@ -45,6 +46,15 @@ pub enum RouteTo {
 }
 
 impl RouteTo {
+    /// The pool, if it leads to one.
+    #[must_use]
+    pub fn pool(self) -> Option<usize> {
+        match self {
+            Self::Pool(pool) => Some(pool),
+            Self::Reject | Self::Close => None,
+        }
+    }
+
     /// Values of `action`.
     pub(super) const NAMES: [(&'static str, Self); 2] = [("reject", Self::Reject), ("close", Self::Close)];
 }
@@ -197,20 +207,13 @@ impl Reader {
         };
         if let Some(value) = section.keys.get("server_speaks_first") {
             self.set(&mut routing.server_speaks_first, value, value::boolean);
-            if routing.server_speaks_first {
-                self.not_done_yet(section, "server_speaks_first");
-            }
         }
         if let Some(value) = section.keys.get("max_client_hello") {
             let size = |v: &DeValue<'_>| value::size(v, 1 << 10..=32 << 10, "from 1KiB to 32KiB");
             self.set(&mut routing.max_client_hello, value, size);
-            if routing.max_client_hello != MAX_CLIENT_HELLO {
-                self.not_done_yet(section, "max_client_hello");
-            }
         }
         if let Some(value) = section.keys.get("route") {
             routing.routes = self.routes(section, value);
-            self.not_done_yet(section, "route");
         }
         self.check_routing(section, &routing);
         routing
@@ -229,6 +232,28 @@ impl Reader {
             let fault = Fault::new(format!("[{}] has routes and a `pool` beside them", section.path));
             let help = "write the pool in a last route: [[listener.NAME.route]] with default = true";
             self.problem(self.at(value.span().start), fault.help(help));
+        }
+    }
+
+    /// A client that waits for its server, and a listener that waits for its client: neither would ever begin.
+    pub(super) fn check_who_waits(&mut self, at: At, listener: &Listener, pools: &[Pool]) {
+        if listener.server_speaks_first || !listener.needs_hello(pools) {
+            return;
+        }
+        let speaks = |pool: &Pool| match &pool.check {
+            Check::Own(Probe { kind: Kind::Mysql, port: None, .. }) => Some("MySQL"),
+            Check::Own(Probe { kind: Kind::Smtp, port: None, .. }) => Some("SMTP"),
+            _ => None,
+        };
+        let mut all = listener.pools().map(|pool| &pools[pool]);
+        if let Some((name, protocol)) = all.find_map(|pool| Some((&pool.name, speaks(pool)?))) {
+            let message = format!(
+                "listener {} waits for its clients, and those of pool {name} wait for their server: it speaks \
+                 {protocol}, as its check says",
+                listener.name
+            );
+            let help = "write server_speaks_first = true, and routes by `source` only";
+            self.problem(at, Fault::new(message).help(help));
         }
     }
 

@@ -724,7 +724,6 @@ server = [{ name = "a", addr = "10.0.0.1" }]
         "6:1 unknown key `levle` in [log] / did you mean `level`?",
         "8:41 unclosed array, expected `]`",
         "10:10 unclosed table, expected `]`",
-        "13:11 \"sni\" is not supported yet by this version / this version has \"p2c\", \"round_robin\", \"least_conn\", \"least_time\", \"first\", \"random\" or \"source\"",
         "14:1 `balance` is given twice / keep one of the two",
         "15:32 \"10.0.0.1\" is not an IP address and port / it has no port: write \"10.0.0.1:PORT\"",
     ];

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::model::Effect;
-use crate::config::{Config, Listener, OnRemoved, Pool, Route, Server, Tcp, duration_text};
+use crate::config::{Config, Listener, OnRemoved, Pool, Route, RouteTo, Server, Tcp, duration_text};
 
 /// How many connections there are.
 pub trait Counts {
@@ -155,10 +155,10 @@ fn number_or(word: &str, number: Option<NonZeroU32>) -> String {
 
 fn listeners(old: &Config, new: &Config, counts: &impl Counts, out: &mut Vec<String>) {
     for listener in &new.listeners {
-        let pool = &new.pools[listener.pool].name;
+        let pools = pools(new, listener);
         let Some(before) = old.listeners.iter().find(|other| other.name == listener.name) else {
             let at = listener.bind.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            out.push(format!("listener {} added: {at}, pool {pool}", listener.name));
+            out.push(format!("listener {} added: {at}, {pools}", listener.name));
             continue;
         };
         let mut changes = changed_listener(before, listener);
@@ -166,9 +166,13 @@ fn listeners(old: &Config, new: &Config, counts: &impl Counts, out: &mut Vec<Str
             changes.push("timeouts changed, for connections that are there too".to_owned());
         }
         changes.extend(own_tcp((&before.tcp, &old.tcp), (&listener.tcp, &new.tcp)).map(str::to_owned));
-        let was = &old.pools[before.pool].name;
-        if was != pool {
-            changes.push(format!("pool {was} -> {pool}"));
+        let was = self::pools(old, before);
+        if was != pools {
+            changes.push(format!("{was} -> {}", pools.trim_start_matches("pool ")));
+        }
+        if routing(old, before) != routing(new, listener) {
+            let what = "routes, server_speaks_first or max_client_hello changed, for new connections";
+            changes.push(what.to_owned());
         }
         let engine = |config: &Config, listener: &Listener| {
             listener.engine.unwrap_or(config.process.engine).resolved()
@@ -193,8 +197,22 @@ fn listeners(old: &Config, new: &Config, counts: &impl Counts, out: &mut Vec<Str
     }
 }
 
-fn routing(listener: &Listener) -> (&[Route], bool, u32) {
-    (&listener.routes, listener.server_speaks_first, listener.max_client_hello)
+/// Where a listener leads, by names.
+fn pools(config: &Config, listener: &Listener) -> String {
+    let names: Vec<&str> = listener.pools().map(|pool| config.pools[pool].name.as_str()).collect();
+    format!("pool {}", names.join(", "))
+}
+
+/// What is read of its clients, and what is made of it; pools by their names.
+fn routing<'c>(config: &'c Config, listener: &Listener) -> (Vec<(Route, Option<&'c str>)>, bool, u32) {
+    let routes = listener.routes.iter().map(|route| match route.to {
+        RouteTo::Pool(pool) => {
+            let route = Route { to: RouteTo::Pool(0), ..route.clone() };
+            (route, Some(config.pools[pool].name.as_str()))
+        }
+        RouteTo::Reject | RouteTo::Close => (route.clone(), None),
+    });
+    (routes.collect(), listener.server_speaks_first, listener.max_client_hello)
 }
 
 fn changed_listener(old: &Listener, new: &Listener) -> Vec<String> {
@@ -224,10 +242,6 @@ fn changed_listener(old: &Listener, new: &Listener) -> Vec<String> {
     }
     if old.accept_proxy != new.accept_proxy {
         changes.push("accept_proxy changed, for new connections".to_owned());
-    }
-    if routing(old) != routing(new) {
-        changes
-            .push("routes, server_speaks_first or max_client_hello changed, for new connections".to_owned());
     }
     if old.when_no_upstream != new.when_no_upstream {
         changes.push("when_no_upstream changed".to_owned());

@@ -91,7 +91,7 @@ pub struct Listener {
     pub name: String,
     /// Where it listens; what port 0 became.
     pub addresses: Vec<String>,
-    /// The pool that its connections go to.
+    /// The pool that its connections go to; of a listener with routes all of them, with commas between.
     pub pool: String,
     /// Its engine.
     pub engine: String,
@@ -525,6 +525,14 @@ pub struct Question {
     /// Its address; one of a unix socket has none
     #[arg(long, value_name = "IP")]
     pub source: Option<IpAddr>,
+    /// The name that it asks for in its TLS hello (server_name)
+    #[arg(long, value_name = "NAME")]
+    #[serde(default)]
+    pub sni: Option<String>,
+    /// A protocol that it offers there (ALPN); may be given more than once
+    #[arg(long, value_name = "PROTOCOL")]
+    #[serde(default)]
+    pub alpn: Vec<String>,
 }
 
 /// What would become of a client that came now.
@@ -534,13 +542,19 @@ pub struct Explanation {
     pub listener: String,
     /// Its address.
     pub source: Option<IpAddr>,
+    /// The name that it asks for.
+    pub sni: Option<String>,
+    /// Protocols that it offers.
+    pub alpn: Vec<String>,
     /// Whether it is let in.
     pub access: Access,
     /// Connections that its source has, where they are counted.
     pub source_connections: Option<u64>,
     /// The most that a source may have.
     pub source_connections_most: Option<u32>,
-    /// Where it is to go.
+    /// Which route of the listener takes it, from 1; none if it has no routes, or none does.
+    pub route: Option<usize>,
+    /// Where it is to go; empty if its route leads to no pool.
     pub pool: String,
     /// How that chooses.
     pub balance: String,
@@ -575,6 +589,8 @@ pub enum Outcome {
     Server,
     /// No rule lets it in.
     Denied,
+    /// No route takes it, or the one that does leads nowhere.
+    NoRoute,
     /// A limit turns it away.
     Limited,
     /// It is not accepted yet: it waits until the listener or the process has room.

@@ -67,13 +67,14 @@ impl Question {
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let mut given = conditions(form_urlencoded::parse(text.as_bytes()).into_owned())?;
         let mut own = |name| given.remove(name).and_then(|value| value.as_str().map(str::to_owned));
-        let (listener, source) = (own("listener"), own("source"));
+        let (listener, source, sni, alpn) = (own("listener"), own("source"), own("sni"), own("alpn"));
         if let Some(name) = given.keys().next() {
             return Err(invalid(format!("unknown parameter `{name}`"))
-                .help("a question takes `listener` and `source`"));
+                .help("a question takes `listener`, `source`, `sni` and `alpn`"));
         }
         let source = read("source", source.as_deref(), "an IP address", |text| text.parse().ok())?;
-        Ok(Self { listener, source })
+        let alpn = alpn.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect();
+        Ok(Self { listener, source, sni, alpn })
     }
 }
 
@@ -83,6 +84,8 @@ impl fmt::Display for Question {
         let source = self.source.map(|source| source.to_string());
         text.extend_pairs(self.listener.as_ref().map(|name| ("listener", name)));
         text.extend_pairs(source.map(|source| ("source", source)));
+        text.extend_pairs(self.sni.as_ref().map(|name| ("sni", name)));
+        text.extend_pairs((!self.alpn.is_empty()).then(|| ("alpn", self.alpn.join(","))));
         out.write_str(&text.finish())
     }
 }

@@ -68,6 +68,13 @@ pub enum Event<Socket> {
         /// The client has sent FIN behind them.
         ended: bool,
     },
+    /// What a server has said first, as [`Order::Hear`] asked; a fault, and its socket is gone.
+    Heard {
+        /// The connection.
+        key: Key,
+        /// The byte.
+        result: Result<u8, Fault>,
+    },
     /// An attempt to reach a server ended.
     Dialed {
         /// The connection.
@@ -223,11 +230,11 @@ pub trait Engine: Sized {
 
     /// Says something to a peer in front of all that is relayed to it, whole, and counts it as none of that: to a server
     /// that was reached whose it is, or to a client an answer to its first bytes. `bytes` are few enough for a fresh
-    /// socket, in all.
+    /// socket, in all; `follows`: more follows at once.
     ///
     /// # Errors
     /// The fault, when the peer is not there after all; a server's socket is gone then.
-    fn say(&mut self, io: &mut Self::Io, to: Side, bytes: &[u8]) -> Result<(), Fault>;
+    fn say(&mut self, io: &mut Self::Io, to: Side, bytes: &[u8], follows: bool) -> Result<(), Fault>;
 
     /// Where the client has connected to; none over a unix socket.
     fn local(&self, io: &Self::Io) -> Option<SocketAddr>;

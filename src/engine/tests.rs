@@ -66,7 +66,7 @@ impl<E: Engine<Socket = Stream>> Stage<E> {
     }
 
     fn says(&mut self, bytes: &[u8]) {
-        self.engine.say(&mut self.one.1, Side::Client, bytes).expect("it is there");
+        self.engine.say(&mut self.one.1, Side::Client, bytes, false).expect("it is there");
     }
 }
 

@@ -18,7 +18,7 @@ fn config(pool: &str, listener: &str) -> Config {
 }
 
 fn question(listener: &str, source: &str) -> Question {
-    Question { listener: Some(listener.to_owned()), source: source.parse().ok() }
+    Question { listener: Some(listener.to_owned()), source: source.parse().ok(), ..Question::default() }
 }
 
 /// `g` is down, `h` is ejected, `i` is full, and `a` has three connections.
@@ -220,4 +220,59 @@ fn who_is_over_a_limit_is_turned_away_or_waits() {
         assert_eq!((told.outcome, told.server), (outcome, None), "{listener}");
         assert!(told.then.contains(said), "{}", told.then);
     }
+}
+
+/// Two pools, and a listener with routes between them.
+const ROUTED: &str = r#"
+[listener.tls]
+bind = ["127.0.0.1:443"]
+[[listener.tls.route]]
+sni = ["db.example.com"]
+alpn = ["postgresql"]
+pool = "db"
+[[listener.tls.route]]
+sni = ["*.example.com"]
+pool = "web"
+[[listener.tls.route]]
+source = ["10.0.0.0/8"]
+action = "close"
+[pool.db]
+server = [{ name = "d", addr = "10.0.0.1:5432" }]
+[pool.web]
+balance = "sni"
+server = [{ name = "a", addr = "10.0.0.1:443" }, { name = "b", addr = "10.0.0.2:443" }, { name = "c", addr = "10.0.0.3:443" }]
+"#;
+
+#[test]
+fn the_route_that_takes_a_client_is_told() {
+    let config = parse(ROUTED, "test").unwrap_or_else(|report| panic!("{report}"));
+    let snapshot = Snapshot::new(&config, 100);
+    let ask = |source: &str, sni: Option<&str>, alpn: &[&str]| {
+        let sni = sni.map(str::to_owned);
+        let alpn = alpn.iter().map(|name| (*name).to_owned()).collect();
+        let question = Question { listener: None, source: source.parse().ok(), sni, alpn };
+        explain(&config, &snapshot, &question, Tick(1), |_, _| None)
+    };
+    for (sni, alpn, route, pool) in [
+        (Some("DB.example.com"), ["postgresql"].as_slice(), Some(1), "db"),
+        (Some("db.example.com"), &["h2"], Some(2), "web"),
+        (Some("a.b.example.com"), &[], None, ""),
+        (None, &["h2"], None, ""),
+    ] {
+        let told = ask("192.0.2.1", sni, alpn).expect("it is told");
+        assert_eq!((told.route, told.pool.as_str()), (route, pool), "{sni:?} {alpn:?}");
+        let is_lost = pool.is_empty();
+        assert_eq!(told.outcome, if is_lost { Outcome::NoRoute } else { Outcome::Server });
+        assert_eq!(told.then.contains("unrecognized_name"), is_lost);
+    }
+    let closed = ask("10.1.2.3", None, &[]).expect("it is told");
+    assert_eq!(
+        (closed.route, closed.outcome, closed.then.as_str()),
+        (Some(3), Outcome::NoRoute, "is closed")
+    );
+    let reset = ask("192.0.2.1", None, &[]).expect("it is told");
+    assert_eq!((reset.route, reset.then.as_str()), (None, "is reset"));
+    let told = ask("192.0.2.1", Some("x.example.com"), &[]).expect("it is told");
+    assert!(why(&told, told.server.as_deref().expect("one")).contains("x.example.com belongs to it"));
+    assert!(ask("192.0.2.1", Some("10.0.0.1"), &[]).is_err());
 }

@@ -114,7 +114,12 @@ impl Fields {
             if is_json { serde_json::Value::from(name).to_string() } else { name.to_owned() }
         };
         let pool = |id: PoolId| shown(&names.pool(id).name);
-        let listener = |it: &Listener| (shown(&it.name), pool(it.pool));
+        let absent = String::from_utf8_lossy(self.absent);
+        // Who has no server has no pool either, where routes lead to several.
+        let listener = |it: &Listener| {
+            let pool = it.routes.as_ref().map_or_else(|| pool(it.pool), |_| absent.to_string());
+            (shown(&it.name), pool)
+        };
         let server = |it: &Server| (shown(&it.name), shown(&it.addr.to_string()), pool(it.pool));
         self.listeners = names.listeners.iter().map(listener).collect();
         self.servers = names.servers.iter().map(server).collect();

@@ -26,6 +26,8 @@ pub enum Fault {
     Busy,
     /// Not permitted (EACCES, EPERM): usually a firewall rule, or the mode of a unix socket's file.
     Denied,
+    /// A server that was asked for TLS does not speak it.
+    NoTls,
     /// Anything else, with its errno.
     Other(i32),
 }
@@ -71,6 +73,7 @@ impl std::fmt::Display for Fault {
             Self::NoMemory => f.write_str("no kernel memory"),
             Self::Busy => f.write_str("the queue of the socket is full"),
             Self::Denied => f.write_str("not permitted"),
+            Self::NoTls => f.write_str("asked for TLS (SSLRequest), it does not answer `S`"),
             Self::Other(errno) => write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
         }
     }

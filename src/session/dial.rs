@@ -1,7 +1,7 @@
 //! Reaching a server: attempts, retries, and when to give up.
 
 use super::Cause;
-use crate::balance::{Pick, TRIED_MAX};
+use crate::balance::{Client, Pick, TRIED_MAX};
 use crate::relay::{Fault, Retry};
 use crate::snapshot::{Local, PoolId, ServerId, Snapshot};
 use crate::tick::Tick;
@@ -45,8 +45,8 @@ enum Phase {
 pub(super) struct Wish {
     /// The connection's number.
     pub(super) id: u64,
-    /// Whose it is; none for a client of a unix socket.
-    pub(super) client: Option<IpAddr>,
+    /// Whose it is.
+    pub(super) client: Client,
     /// Where the server is to be.
     pub(super) pool: PoolId,
     /// The one that was tried last.
@@ -177,7 +177,7 @@ impl Dial {
                 }
                 let dry = std::mem::take(&mut self.dry);
                 let Some(Local { address, place }) =
-                    snapshot.source(server, (wish.id, wish.client), dry, now)
+                    snapshot.source(server, (wish.id, wish.client.address), dry, now)
                 else {
                     snapshot.server(server).connections.give();
                     self.fault = Some(Fault::NoPorts);
@@ -217,7 +217,7 @@ impl Dial {
             Some(Fault::Unreachable) => Cause::ConnectUnreachable,
             Some(Fault::NoPorts) => Cause::NoSourcePort,
             Some(Fault::NoFiles | Fault::NoMemory) => Cause::NoResources,
-            Some(Fault::Denied | Fault::Other(_)) => Cause::ConnectFailed,
+            Some(Fault::Denied | Fault::NoTls | Fault::Other(_)) => Cause::ConnectFailed,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! ```
 
 mod dial;
+mod hello;
 mod inspect;
 mod pace;
 mod record;
@@ -16,7 +17,7 @@ mod record;
 mod tests;
 mod watch;
 
-pub use inspect::{Flaw, Verdict};
+pub use inspect::{Flaw, Seen, Verdict};
 use pace::Pace;
 pub use record::Record;
 pub use watch::Sight;
@@ -24,7 +25,7 @@ pub use watch::Sight;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::balance;
+use crate::balance::{self, Client};
 pub use crate::cause::Cause;
 use crate::config::{Event, WhenNoUpstream};
 use crate::path::Path;
@@ -33,6 +34,7 @@ use crate::snapshot::{Listener, ListenerId, PoolId, ServerId, Snapshot};
 use crate::tally::Attempt;
 use crate::tick::Tick;
 use dial::{Dial, Next, Wish};
+use hello::Said;
 use inspect::{Destination, Inspector};
 use watch::{Limits, Watch};
 
@@ -97,6 +99,8 @@ pub enum Order {
         /// From this address; `None`: from the one that the system chooses.
         from: Option<IpAddr>,
     },
+    /// Take one byte of a server that was reached, before anything is relayed. Answer: [`crate::engine::Event::Heard`].
+    Hear,
     /// Wait for the next order; an attempt that still runs is abandoned. Answer: [`crate::engine::Event::ClientLeft`]
     /// as soon as the client has failed, or has sent FIN with nothing of its left to deliver; else none.
     Queue,
@@ -156,6 +160,9 @@ pub struct Session {
     queue_ms: u32,
     server: Option<ServerId>,
     listener: ListenerId,
+    /// The pool that a route leads to; none: its listener's.
+    route: Option<PoolId>,
+    said: Said,
     tries: u8,
     /// `server` counts this connection among its own.
     counted: bool,
@@ -241,6 +248,8 @@ impl Session {
             queue_ms: 0,
             server: None,
             listener,
+            route: None,
+            said: Said::default(),
             tries: 0,
             counted: false,
             redispatched: false,
@@ -275,7 +284,7 @@ impl Session {
             (State::Dialing(_), Input::Dialed(Err(fault))) => self.dial_failed(fault, cx),
             (State::Dialing(_), Input::Deadline(_)) => self.dial_due(cx),
             (State::Dialing(dial), Input::Turn) if dial.is_queued() => {
-                let is_first = self.queue_of == cx.snapshot.listener(self.listener).pool;
+                let is_first = self.queue_of == self.pool(cx.snapshot);
                 if !is_first {
                     self.leave_queue(cx);
                 }
@@ -351,6 +360,16 @@ impl Session {
     #[must_use]
     pub fn listener(&self) -> ListenerId {
         self.listener
+    }
+
+    /// Where its servers are.
+    #[must_use]
+    pub fn pool(&self, snapshot: &Snapshot) -> PoolId {
+        self.route.unwrap_or_else(|| snapshot.listener(self.listener).pool)
+    }
+
+    fn timeouts<'a>(&self, snapshot: &'a Snapshot) -> &'a crate::config::Timeouts {
+        snapshot.listener(self.listener).timeouts_to(self.pool(snapshot))
     }
 
     /// Its number: no other connection of the process has it.
@@ -561,16 +580,15 @@ impl Session {
     }
 
     fn dial(&mut self, cx: Context<'_>, is_first: bool) -> Option<Order> {
-        let State::Dialing(dial) = &mut self.state else { return None };
-        let listener = cx.snapshot.listener(self.listener);
         let wish = Wish {
             id: self.id,
-            client: self.client.map(|client| client.ip()),
-            pool: listener.pool,
+            client: Client { address: self.client.map(|client| client.ip()), name: self.said.name },
+            pool: self.pool(cx.snapshot),
             last: self.server,
-            queue: listener.timeouts.queue,
+            queue: self.timeouts(cx.snapshot).queue,
             is_first,
         };
+        let State::Dialing(dial) = &mut self.state else { return None };
         let was_queued = dial.is_queued();
         let next = dial.next(wish, cx.snapshot, cx.now);
         self.tries = dial.attempts();
@@ -591,7 +609,7 @@ impl Session {
             }
             Next::Wait => None,
             Next::Queue => {
-                (self.queue_of, self.tried_at) = (listener.pool, cx.now);
+                (self.queue_of, self.tried_at) = (wish.pool, cx.now);
                 Some(Order::Queue)
             }
             Next::GiveUp(cause) => Some(self.give_up(cause, cx)),
@@ -677,7 +695,8 @@ impl Session {
             End::Clean => (Cause::Done, None),
             End::Reset { by, fault } => {
                 let by_fin = !self.resets_on_error(by.other(), cx.snapshot);
-                let spare = (!unsent).then(|| Spare::new(by.other(), by_fin, self.listener, cx));
+                let half_close = self.timeouts(cx.snapshot).half_close();
+                let spare = (!unsent).then(|| Spare::new(by.other(), by_fin, half_close, cx));
                 (failure(by, fault), spare)
             }
             End::Idle => (Cause::IdleTimeout, None),
@@ -734,8 +753,7 @@ impl Closing {
 }
 
 impl Spare {
-    fn new(side: Side, by_fin: bool, listener: ListenerId, cx: Context<'_>) -> Self {
-        let half_close = cx.snapshot.listener(listener).timeouts.half_close();
+    fn new(side: Side, by_fin: bool, half_close: Option<Duration>, cx: Context<'_>) -> Self {
         Self {
             side,
             by_fin,

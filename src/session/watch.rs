@@ -37,11 +37,12 @@ impl Limits {
     /// Those of a connection of `listener` to `server`.
     pub(super) fn new(listener: ListenerId, server: Option<ServerId>, snapshot: &Snapshot) -> Self {
         let listener = snapshot.listener(listener);
-        let pool = snapshot.pool(server.map_or(listener.pool, |server| snapshot.server(server).pool));
+        let pool = server.map_or(listener.pool, |server| snapshot.server(server).pool);
+        let timeouts = listener.timeouts_to(pool);
         Self {
-            idle: listener.timeouts.idle,
-            half_close: listener.timeouts.half_close(),
-            dead_peer: [listener.dead_peer, pool.tcp.dead_peer],
+            idle: timeouts.idle,
+            half_close: timeouts.half_close(),
+            dead_peer: [listener.dead_peer, snapshot.pool(pool).tcp.dead_peer],
         }
     }
 }

@@ -1,11 +1,9 @@
 //! Which servers of a pool are chosen among as things are.
 
-use std::net::IpAddr;
-
 use serde::{Deserialize, Serialize};
 
 use super::{Health, Server, ServerId};
-use crate::balance::{Balancer, Loads, Pick};
+use crate::balance::{Balancer, Client, Loads, Pick};
 use crate::config::ServerState;
 
 /// Who gets the new connections of a pool.
@@ -69,7 +67,7 @@ pub struct Choice {
 impl Choice {
     /// As [`Balancer::pick`].
     #[must_use]
-    pub fn pick(&self, tried: &[ServerId], seed: u64, client: Option<IpAddr>, loads: &impl Loads) -> Pick {
+    pub fn pick(&self, tried: &[ServerId], seed: u64, client: Client, loads: &impl Loads) -> Pick {
         match (self.balancer.pick(tried, seed, client, loads), &self.backups) {
             (Pick::None, Some(backups)) => backups.pick(tried, seed, client, loads),
             (pick, _) => pick,

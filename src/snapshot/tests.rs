@@ -1,5 +1,5 @@
 use super::*;
-use crate::balance::Pick;
+use crate::balance::{Client, Pick};
 use crate::config::parse;
 
 /// Pools as `name: server=address …`, and a listener for each.
@@ -43,7 +43,10 @@ fn what_keeps_its_name_keeps_its_id_and_its_counts() {
     assert_eq!((second.listener(ListenerId(1)).connections.count(), second.connections.count()), (1, 1));
     first.server(ServerId(1)).connections.give();
     assert_eq!(second.server(ServerId(1)).connections.count(), 0, "it is the same count");
-    assert_eq!(second.pool(PoolId(0)).choice.pick(&[], 9, None, &|_| Some(0)), Pick::Server(ServerId(1)));
+    assert_eq!(
+        second.pool(PoolId(0)).choice.pick(&[], 9, Client::default(), &|_| Some(0)),
+        Pick::Server(ServerId(1))
+    );
 }
 
 #[test]
@@ -98,9 +101,9 @@ fn what_an_operator_has_set_goes_before_the_file() {
         .next(&config, 100, &overrides, &Conditions::new(), Tick(0))
         .expect("few names");
     let pool = snapshot.pool(PoolId(0));
-    assert!(
-        (0..100).all(|seed| pool.choice.pick(&[], seed, None, &|_| Some(0)) == Pick::Server(ServerId(2)))
-    );
+    assert!((0..100).all(
+        |seed| pool.choice.pick(&[], seed, Client::default(), &|_| Some(0)) == Pick::Server(ServerId(2))
+    ));
     let y = snapshot.server(ServerId(1));
     assert_eq!((y.weight, y.state), (500, ServerState::Drain));
 }
@@ -110,7 +113,8 @@ fn round_robin_goes_on_where_it_was() {
     let mut config = config(&[("a", &[("x", 1), ("y", 2), ("z", 3)])]);
     config.pools[0].balance = config::Balance::RoundRobin;
     let first = Snapshot::new(&config, 100);
-    let pick = |snapshot: &Snapshot| snapshot.pool(PoolId(0)).choice.pick(&[], 0, None, &|_| Some(0));
+    let pick =
+        |snapshot: &Snapshot| snapshot.pool(PoolId(0)).choice.pick(&[], 0, Client::default(), &|_| Some(0));
     assert_eq!(pick(&first), Pick::Server(ServerId(0)));
     let second = first.next(&config, 100, &Overrides::new(), &Conditions::new(), Tick(1)).expect("few names");
     assert_eq!([pick(&second), pick(&second), pick(&second)], [1, 2, 0].map(|id| Pick::Server(ServerId(id))));
@@ -243,7 +247,9 @@ fn only_a_server_that_is_up_has_a_share_and_one_on_its_way_a_part_of_it() {
     let balancer = &snapshot.pool(PoolId(0)).choice.balancer;
     let mut picks = [0; 4];
     for _ in 0..100 {
-        let Pick::Server(server) = balancer.pick(&[], 0, None, &|_| Some(0)) else { panic!("two are up") };
+        let Pick::Server(server) = balancer.pick(&[], 0, Client::default(), &|_| Some(0)) else {
+            panic!("two are up")
+        };
         picks[server.0 as usize] += 1;
     }
     assert_eq!(picks, [0, 0, 20, 80]);
@@ -265,7 +271,7 @@ fn served(down: &[&str], all_down: config::AllDown) -> (Serving, String) {
     let choice = &snapshot.pool(PoolId(0)).choice;
     let mut picked = std::collections::BTreeSet::new();
     for seed in 0..100 {
-        if let Pick::Server(id) = choice.pick(&[], seed, None, &snapshot.loads(Tick(0))) {
+        if let Pick::Server(id) = choice.pick(&[], seed, Client::default(), &snapshot.loads(Tick(0))) {
             picked.insert(snapshot.server(id).name.to_string());
         }
     }
@@ -295,7 +301,7 @@ fn a_client_that_has_failed_at_all_servers_is_let_to_a_backup_server() {
     config.pools[0].servers[2].state = ServerState::Maint;
     let snapshot = Snapshot::new(&config, 100);
     let pick = |tried: &[ServerId], snapshot: &Snapshot| {
-        snapshot.pool(PoolId(0)).choice.pick(tried, 7, None, &snapshot.loads(Tick(0)))
+        snapshot.pool(PoolId(0)).choice.pick(tried, 7, Client::default(), &snapshot.loads(Tick(0)))
     };
     assert_eq!(pick(&[], &snapshot), Pick::Server(ServerId(0)));
     assert_eq!(pick(&[ServerId(0)], &snapshot), Pick::Server(ServerId(1)));
@@ -320,9 +326,10 @@ fn shares(keys: &str) -> [u32; 4] {
     let mut there = std::collections::VecDeque::new();
     let mut picks = [0; 4];
     for number in 0..PICKS {
-        let client = std::net::Ipv4Addr::from_bits(number.wrapping_mul(2_654_435_761)).into();
+        let address = std::net::Ipv4Addr::from_bits(number.wrapping_mul(2_654_435_761)).into();
+        let client = Client { address: Some(address), name: None };
         let choice = &snapshot.pool(PoolId(0)).choice;
-        let pick = choice.pick(&[], number.into(), Some(client), &snapshot.loads(Tick(0)));
+        let pick = choice.pick(&[], number.into(), client, &snapshot.loads(Tick(0)));
         let Pick::Server(id) = pick else { panic!("{pick:?}") };
         assert!(snapshot.server(id).connections.take());
         picks[id.0 as usize] += 1;

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::cause::Cause;
 use crate::path::Path;
 use crate::session::Doing;
-use crate::snapshot::{ListenerId, ServerId};
+use crate::snapshot::{ListenerId, PoolId, ServerId};
 use crate::table::Key;
 use crate::tick::Tick;
 
@@ -109,6 +109,8 @@ pub struct Row {
     pub id: u64,
     /// The listener that accepted it.
     pub listener: ListenerId,
+    /// Where its servers are.
+    pub pool: PoolId,
     /// The client; none for a client of a unix socket.
     pub client: Option<SocketAddr>,
     /// The server that it is relayed to, or that is being tried.

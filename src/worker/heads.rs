@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 
 use super::Worker;
+use crate::client_hello::postgres::SSL_REQUEST;
+use crate::client_hello::{Alpn, ClientHello, First, Protocol, Reader};
 use crate::config::SendProxy;
 use crate::engine::Engine;
 use crate::proxy_header::{self, Told};
 use crate::relay::{Fault, Side};
-use crate::session::{Input, Verdict};
+use crate::session::{Input, Order, Seen, Verdict};
 use crate::table::Key;
 
 /// Bytes of a head that are shown in a log line.
@@ -18,18 +20,24 @@ impl<E: Engine> Worker<E> {
     pub(super) fn inspect(&mut self, key: Key, ended: bool) {
         let Some(conn) = self.table.get_mut(key) else { return };
         let head = self.engine.head(&conn.io);
-        let Some((used, verdict)) = conn.session.inspect(head, ended) else { return };
+        let Some(Seen { used, say, verdict }) = conn.session.inspect(head, ended, &self.snapshot) else {
+            return;
+        };
         if let Verdict::Wrong(flaw) = verdict
             && self.snapshot.refusals.may_speak(self.now)
         {
             let listener = &self.snapshot.listener(conn.session.listener()).name;
             let peer = conn.session.client().map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
             let begin = begin_of(head);
-            log::warn!("listener {listener}: bad PROXY header of {peer}: {flaw}; it begins with {begin}");
+            log::warn!("listener {listener}: {peer} sent a {flaw}; it begins with {begin}");
         }
         self.engine.skip(&mut conn.io, used);
-        // What was used tells who the client is.
-        if used == 0 || self.admit_late(key) {
+        let is_too_early = conn.session.awaits_header() || matches!(verdict, Verdict::Wrong(_));
+        if is_too_early || self.admit_late(key) {
+            if let Some(conn) = self.table.get_mut(key).filter(|_| !say.is_empty()) {
+                // A client that has gone is found by what is done next.
+                let _ = self.engine.say(&mut conn.io, Side::Client, say, false);
+            }
             self.input(key, Input::Inspected(verdict));
         }
     }
@@ -54,25 +62,79 @@ impl<E: Engine> Worker<E> {
         true
     }
 
+    /// A server was reached, or was not.
+    pub(super) fn dialed(&mut self, key: Key, result: Result<(), Fault>) {
+        match result.and_then(|()| self.greet(key)) {
+            Ok(true) => {
+                if let Some(conn) = self.table.get_mut(key) {
+                    self.engine.order(key, &mut conn.io, Order::Hear, &mut self.events);
+                }
+            }
+            other => {
+                let result = other.map(drop);
+                self.tell_failure(key, result);
+                self.input(key, Input::Dialed(result));
+            }
+        }
+    }
+
+    /// A server has answered to a request for TLS: `S`, or it does not speak it.
+    pub(super) fn heard(&mut self, key: Key, result: Result<u8, Fault>) {
+        let speaks_tls = result.and_then(|byte| if byte == b'S' { Ok(()) } else { Err(Fault::NoTls) });
+        self.tell_failure(key, speaks_tls);
+        self.input(key, Input::Dialed(speaks_tls));
+    }
+
+    /// Tells a server that was reached who the client is, if it is to be told, and asks for TLS if the client has. Whether
+    /// there will be an answer.
+    fn greet(&mut self, key: Key) -> Result<bool, Fault> {
+        self.tell(key)?;
+        let Some(conn) = self.table.get_mut(key).filter(|conn| conn.session.starttls()) else {
+            return Ok(false);
+        };
+        // What the client has sent must not come before the answer.
+        self.engine.say(&mut conn.io, Side::Server, &SSL_REQUEST, false).map(|()| true)
+    }
+
     /// Tells a server that was reached who the client is, if it is to be told.
-    pub(super) fn greet(&mut self, key: Key) -> Result<(), Fault> {
+    fn tell(&mut self, key: Key) -> Result<(), Fault> {
         let Some(conn) = self.table.get_mut(key) else { return Ok(()) };
         let Some(server) = conn.session.server() else { return Ok(()) };
         let pool = self.snapshot.pool(self.snapshot.server(server).pool);
         let Some(SendProxy { version, tlvs }) = pool.send_proxy else { return Ok(()) };
+        let head = self.engine.head(&conn.io);
+        let hello = self.snapshot.listener(conn.session.listener()).reads_hello.and_then(|_| hello(head));
+        let name = hello.and_then(|hello| hello.server_name).filter(|_| tlvs.authority);
+        let mut room = [0; 255];
+        let protocol = hello.and_then(|hello| only(hello.alpn)).filter(|_| tlvs.alpn);
         let id = format_id(conn.session.id());
         let told = Told {
             addresses: conn.session.addresses(|| self.engine.local(&conn.io)),
+            authority: name.as_ref().map(|name| name.as_str().as_bytes()),
+            alpn: protocol.map(|protocol| protocol.copy_to(&mut room)),
             unique_id: tlvs.unique_id.then_some(&id),
             crc32c: tlvs.crc32c,
-            ..Told::LOCAL
         };
         let header = proxy_header::encode(version, told);
+        let follows = conn.session.starttls() || !head.is_empty();
         if mutant!(PrefaceTwice) {
-            self.engine.say(&mut conn.io, Side::Server, header.as_bytes())?;
+            self.engine.say(&mut conn.io, Side::Server, header.as_bytes(), follows)?;
         }
-        self.engine.say(&mut conn.io, Side::Server, header.as_bytes())
+        self.engine.say(&mut conn.io, Side::Server, header.as_bytes(), follows)
     }
+}
+
+/// A client's hello, which its head begins with.
+fn hello(head: &[u8]) -> Option<ClientHello<'_>> {
+    match Reader::default().look(head, head.len() + 1) {
+        Ok(First::Hello(hello)) => Some(hello),
+        _ => None,
+    }
+}
+
+/// The protocol that a client offers, if it is only one: of several it is not known which the server will choose.
+fn only(mut offered: Alpn<'_>) -> Option<Protocol<'_>> {
+    offered.next().filter(|_| offered.next().is_none())
 }
 
 /// A connection's number as access lines have it.

@@ -258,11 +258,8 @@ impl<E: Engine> Worker<E> {
                 }
                 Event::AcceptFailed { listener, fault } => self.accept_failed(listener, fault),
                 Event::Head { key, ended } => self.inspect(key, ended),
-                Event::Dialed { key, result } => {
-                    let result = result.and_then(|()| self.greet(key));
-                    self.tell_failure(key, result);
-                    self.input(key, Input::Dialed(result));
-                }
+                Event::Dialed { key, result } => self.dialed(key, result),
+                Event::Heard { key, result } => self.heard(key, result),
                 Event::Dry { key, dir, owed } => self.input(key, Input::Dry { dir, owed }),
                 Event::ClientLeft { key } => self.input(key, Input::ClientLeft),
                 Event::Ended { key, end, moved, unsent } => {

@@ -185,6 +185,7 @@ impl<E: Engine> Worker<E> {
             key,
             id: session.id(),
             listener: session.listener(),
+            pool: session.pool(&self.snapshot),
             client: session.client(),
             server: session.server(),
             doing,

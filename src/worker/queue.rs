@@ -153,13 +153,14 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// Those whose listener has another pool now wait for that.
+    /// Those whose listener has another pool now wait for that; those whose route led to one that is gone have none.
     pub(super) fn change_rows(&mut self) {
         let all = self.rows.rows.iter().flat_map(|row| row.clients.values().map(move |key| (row.pool, *key)));
         let all: Vec<(PoolId, Key)> = all.collect();
         for (pool, key) in all {
-            let listener = self.table.get_mut(key).map(|conn| conn.session.listener());
-            if listener.is_some_and(|listener| self.snapshot.listener(listener).pool != pool) {
+            let is_gone = self.snapshot.pool(pool).removed;
+            let own = self.table.get_mut(key).map(|conn| conn.session.pool(&self.snapshot));
+            if own.is_some_and(|own| own != pool || is_gone) {
                 self.input(key, Input::Turn);
             }
         }

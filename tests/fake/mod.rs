@@ -198,9 +198,12 @@ impl Control for Fake {
         Ok(Explanation {
             listener: listener.name.clone(),
             source: question.source,
+            sni: question.sni.clone(),
+            alpn: question.alpn.clone(),
             access: Access { allowed: true, rule: Some("allow 10.0.0.0/8".to_owned()), number: Some(2) },
             source_connections: Some(3),
             source_connections_most: Some(200),
+            route: Some(1),
             pool: pools[0].name.clone(),
             balance: "p2c".to_owned(),
             serving: Serving::Servers,

@@ -7,6 +7,7 @@ pub(crate) mod bytes;
 pub(crate) mod dialing;
 pub(crate) mod drain;
 pub(crate) mod heads;
+pub(crate) mod hellos;
 pub(crate) mod leaks;
 pub(crate) mod leaving;
 pub(crate) mod limits;

@@ -173,7 +173,7 @@ pub(crate) struct Access {
     pub(crate) id: String,
     pub(crate) listener: String,
     pub(crate) client: String,
-    pub(crate) pool: String,
+    pub(crate) pool: Option<String>,
     pub(crate) server: Option<String>,
     pub(crate) server_addr: Option<String>,
     pub(crate) tries: u32,

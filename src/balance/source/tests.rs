@@ -1,6 +1,7 @@
 use super::*;
 
-const MAGLEV: Spread = Spread { table: Table::Maglev(65_537), ipv6_prefix: 64, bound: None };
+const MAGLEV: Spread =
+    Spread { key: HashKey::Source, table: Table::Maglev(65_537), ipv6_prefix: 64, bound: None };
 const RING: Spread = Spread { table: Table::Ring, ..MAGLEV };
 const CLIENTS: u32 = 100_000;
 
@@ -13,11 +14,15 @@ fn table(names: &[String], first: u32, spread: Spread) -> BySource {
     BySource::new((first..).map(ServerId).zip(names).map(|(id, name)| (id, 20, name.as_str())), spread)
 }
 
-fn client(number: u32) -> Option<IpAddr> {
-    Some(IpAddr::from((0x0a00_0000 + number).to_be_bytes()))
+fn client(number: u32) -> Client {
+    from(IpAddr::from((0x0a00_0000 + number).to_be_bytes()))
 }
 
-fn picked(table: &BySource, client: Option<IpAddr>) -> u32 {
+fn from(address: IpAddr) -> Client {
+    Client { address: Some(address), name: None }
+}
+
+fn picked(table: &BySource, client: Client) -> u32 {
     match table.pick(&[], (client, 0), &|_| Some(0)) {
         Pick::Server(server) => server.0,
         other => panic!("{other:?}"),
@@ -163,7 +168,7 @@ fn extreme_weights_end() {
 #[test]
 fn of_ipv6_the_network_counts_and_a_mapped_address_is_ipv4() {
     let networked = table(&names(50), 0, MAGLEV);
-    let at = |text: &str| picked(&networked, Some(text.parse().unwrap()));
+    let at = |text: &str| picked(&networked, from(text.parse().unwrap()));
     assert_eq!(at("2001:db8:1:2::1"), at("2001:db8:1:2:ffff::9"));
     let networks: std::collections::HashSet<u32> =
         (0..40).map(|network| at(&format!("2001:db8:1:{network}::1"))).collect();
@@ -171,7 +176,7 @@ fn of_ipv6_the_network_counts_and_a_mapped_address_is_ipv4() {
     assert_eq!(at("::ffff:10.1.2.3"), at("10.1.2.3"));
     for ipv6_prefix in [0, 128] {
         let any = table(&names(50), 0, Spread { ipv6_prefix, ..MAGLEV });
-        picked(&any, Some("2001:db8::1".parse().unwrap()));
+        picked(&any, from("2001:db8::1".parse().unwrap()));
     }
 }
 
@@ -190,7 +195,7 @@ fn who_was_tried_or_is_full_is_passed_over() {
         assert_eq!(table.pick(&all[1..], (client(1), 0), &|_| None), Pick::Full);
     }
     assert_eq!(table(&[], 0, MAGLEV).pick(&[], (client(1), 0), &|_| Some(0)), Pick::None);
-    assert_eq!(table(&[], 0, RING).pick(&[], (None, 7), &|_| Some(0)), Pick::None);
+    assert_eq!(table(&[], 0, RING).pick(&[], (Client::default(), 7), &|_| Some(0)), Pick::None);
 }
 
 #[test]
@@ -217,9 +222,32 @@ fn no_server_gets_more_than_the_bound_and_clients_of_light_ones_stay() {
 }
 
 #[test]
+fn a_name_decides_where_that_is_the_key_and_there_is_one() {
+    let by_name = table(&names(50), 0, Spread { key: HashKey::Sni, ..MAGLEV });
+    let asking = |number: u32, name: &str| Client { name: Some(hash_of_name(name)), ..client(number) };
+    let servers: std::collections::HashSet<u32> = (0..1_000)
+        .map(|number| {
+            let name = format!("{number}.example");
+            let server = picked(&by_name, asking(0, &name));
+            assert_eq!(server, picked(&by_name, asking(number, &name)));
+            server
+        })
+        .collect();
+    assert_eq!(servers.len(), 50);
+    let by_address = table(&names(50), 0, MAGLEV);
+    for number in 0..100 {
+        let home = picked(&by_address, client(number));
+        assert_eq!(picked(&by_name, client(number)), home, "who asks for no name goes by the address");
+        assert_eq!(picked(&by_address, asking(number, "a.example")), home);
+    }
+    // The same in every process and every release.
+    assert_eq!(picked(&by_name, asking(0, "a.example")), 46);
+}
+
+#[test]
 fn a_client_without_an_address_is_anywhere() {
     let table = table(&names(8), 0, MAGLEV);
     let servers: std::collections::HashSet<Pick> =
-        (0..100).map(|seed| table.pick(&[], (None, seed), &|_| Some(0))).collect();
+        (0..100).map(|seed| table.pick(&[], (Client::default(), seed), &|_| Some(0))).collect();
     assert_eq!(servers.len(), 8);
 }

@@ -4,9 +4,9 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::super::{
-    Action, Address, Dns, Drain, Event, Keepalive, ListAt, ListHost, ListUrl, Log, Metrics, NamePattern,
-    OnDown, Origin, Prefer, ProxyTlvs, Rate, Resolver, Rule, SendProxy, Server, ServerState, Splice, TcpInfo,
-    Timeouts, Uring, parse,
+    Action, Address, Dns, Drain, Event, HashKey, Keepalive, ListAt, ListHost, ListUrl, Log, Metrics,
+    NamePattern, OnDown, Origin, Prefer, ProxyTlvs, Rate, Resolver, Rule, SendProxy, Server, ServerState,
+    Splice, TcpInfo, Timeouts, Uring, parse,
 };
 use super::*;
 use crate::client_hello::ServerName;
@@ -218,6 +218,23 @@ fn some_named(like: &[Server]) -> Vec<Server<DnsName>> {
     like.iter().zip(names).map(named).collect()
 }
 
+fn some_balance() -> impl Strategy<Value = Balance> {
+    let key = prop::sample::select(HashKey::NAMES.map(|(_, key)| key).to_vec());
+    let table = prop_oneof![Just(Table::Ring), Just(Table::Maglev(101))];
+    let spread = (key, table, 0..=128_u8, option::of(100..=100_000_u32));
+    let spread =
+        spread.prop_map(|(key, table, ipv6_prefix, bound)| Spread { key, table, ipv6_prefix, bound });
+    prop_oneof![
+        prop::sample::select(Balance::NAMES.map(|(_, balance)| balance).to_vec()),
+        spread.prop_map(Balance::Source),
+    ]
+}
+
+/// Clients of these wait for their server, and listeners may wait for them only if the check is of something else.
+fn waits(probe: &Probe) -> bool {
+    matches!(probe.kind, Kind::Mysql | Kind::Smtp) && probe.port.is_none()
+}
+
 fn some_pool() -> BoxedStrategy<Pool> {
     let ip = (any::<std::net::IpAddr>(), 1..=u16::MAX).prop_map(Address::from);
     let addr = prop_oneof![ip, some_path()];
@@ -233,14 +250,8 @@ fn some_pool() -> BoxedStrategy<Pool> {
                 state,
                 origin: Origin::File,
             });
+    let balance = some_balance();
     let removed = prop::sample::select(OnRemoved::NAMES.map(|(_, removed)| removed).to_vec());
-    let spread =
-        (prop_oneof![Just(Table::Ring), Just(Table::Maglev(101))], 0..=128_u8, option::of(100..=100_000_u32));
-    let spread = spread.prop_map(|(table, ipv6_prefix, bound)| Spread { table, ipv6_prefix, bound });
-    let balance = prop_oneof![
-        prop::sample::select(Balance::NAMES.map(|(_, balance)| balance).to_vec()),
-        spread.prop_map(Balance::Source),
-    ];
     let down = prop::sample::select(OnDown::NAMES.map(|(_, down)| down).to_vec());
     let all_down = prop::sample::select(AllDown::NAMES.map(|(_, all)| all).to_vec());
     let closing =
@@ -263,6 +274,9 @@ fn some_pool() -> BoxedStrategy<Pool> {
                 && servers.iter().any(|server| server.addr.ip().is_none())
             {
                 probe.port = None;
+                if waits(probe) {
+                    probe.kind = Kind::Tcp;
+                }
             }
             Pool {
                 name,
@@ -443,7 +457,11 @@ fn some_check() -> impl Strategy<Value = Check> {
         let (interval, fast_interval, down_interval, timeout) = times;
         let timeout = Duration::from_millis(timeout);
         let intervals = Probe { interval, fast_interval, down_interval, timeout, ..Probe::default() };
-        Check::Own(Probe { kind, port, fall, rise, jitter, initial, close, ..intervals })
+        let mut probe = Probe { kind, port, fall, rise, jitter, initial, close, ..intervals };
+        if waits(&probe) {
+            probe.port = Some(NonZeroU16::MIN);
+        }
+        Check::Own(probe)
     });
     prop_oneof![Just(Check::Off), probe]
 }

@@ -51,7 +51,6 @@ fn errors_in_choices() {
     let server = "server = [{ name = \"a\", addr = \"10.0.0.1:1\" }]";
     let rr = "balance = \"round_robin\"";
     let cases = [
-        (format!("{server}\nbalance = \"sni\""), "3:11 \"sni\" is not supported yet", ""),
         (format!("{server}\nall_down = \"try\""), "3:12 expected \"reject\" or \"try_all\"", ""),
         (
             "server = [{ name = \"a\", addr = \"10.0.0.1:1\", backup = true }]".to_owned(),
@@ -87,8 +86,8 @@ fn errors_in_choices() {
         ),
         (
             format!("{server}\nbalance = \"source\"\nhash = {{ key = \"sni\" }}"),
-            "4:16 \"sni\" is not supported yet",
-            "",
+            "4:8 `balance` and the `key` of `hash` do not agree",
+            "remove `key`",
         ),
         (
             format!("{server}\nbalance = \"source\"\nhash = {{ ipv6_prefix = 129 }}"),

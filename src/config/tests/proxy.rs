@@ -80,11 +80,6 @@ fn errors_in_send_proxy() {
             "write send_proxy = \"v2\"",
         ),
         ("send_proxy = \"v2\"\nproxy_tlvs = [\"ssl\"]", "4:15 \"ssl\" tells of TLS that is", "leave it out"),
-        (
-            "send_proxy = \"v2\"\nproxy_tlvs = [\"alpn\"]",
-            "4:15 \"alpn\", which tells of TLS that is passed on, is not supported yet",
-            "",
-        ),
         ("send_proxy = \"v2\"\nproxy_tlvs = [\"crc32\"]", "4:15 expected \"authority\"", "mean \"crc32c\"?"),
         ("send_proxy = \"v2\"\nproxy_tlvs = \"crc32c\"", "4:14 expected an array of TLVs", "in brackets"),
     ] {

@@ -211,6 +211,45 @@ fn routes_that_nobody_gets_to() {
 }
 
 #[test]
+fn who_waits_for_its_server_is_not_waited_for() {
+    let by_name = "route = [{ sni = [\"a\"], pool = \"db\" }]";
+    let by_address = "route = [{ source = [\"::1\"], pool = \"db\" }]";
+    for (keys, check, is_right) in [
+        (by_name, "kind = \"mysql\"", false),
+        (by_name, "kind = \"smtp\"", false),
+        // The check is about another service.
+        (by_name, "kind = \"smtp\"\nport = 25", true),
+        (by_name, "kind = \"postgres\"", true),
+        (by_address, "kind = \"mysql\"", true),
+        ("pool = \"db\"", "kind = \"mysql\"", true),
+        ("pool = \"db\"\nserver_speaks_first = true", "kind = \"smtp\"", true),
+    ] {
+        let text = format!("{}[pool.db.check]\n{check}\n", listening(keys));
+        if is_right {
+            good(&text);
+        } else {
+            let errors = errors(&text);
+            let is_it = errors.len() == 1 && errors[0].contains("of pool db wait for their server");
+            assert!(is_it, "{keys} {check}: {errors:#?}");
+        }
+    }
+}
+
+#[test]
+fn pools_that_go_by_names_need_hellos() {
+    let needs = |pool: &str| {
+        let text = format!("{}\n{pool}", listening("pool = \"db\"").trim_end());
+        let config = good(&text);
+        config.listeners[0].needs_hello(&config.pools)
+    };
+    assert!(!needs("balance = \"source\""));
+    assert!(needs("balance = \"sni\""));
+    assert!(needs("balance = \"sni\"\nhash = { key = \"sni\", method = \"ring\" }"));
+    assert!(!needs("send_proxy = \"v2\"\nproxy_tlvs = [\"unique_id\"]"));
+    assert!(needs("send_proxy = \"v2\"\nproxy_tlvs = [\"authority\"]"));
+}
+
+#[test]
 fn errors_of_routes_and_their_listener() {
     let sni = "route = [{ sni = [\"a\"], pool = \"db\" }]";
     let starttls = "route = [{ source = [\"::1\"], starttls = \"postgres\", pool = \"db\" }]";

@@ -32,6 +32,7 @@ impl<N: Net> Io<N> {
             Phase::Heading(_) | Phase::Queued => {
                 Want { read: side == Side::Client && !socket.read.is_ready(), write: false }
             }
+            Phase::Hearing => Want { read: side == Side::Server && !socket.read.is_ready(), write: false },
             Phase::Dialing => Want { read: false, write: side == Side::Server },
             Phase::Relaying(relay) => {
                 let parked = |dir, op| relay.flow(dir).parked().has(op);
@@ -77,6 +78,11 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
             Phase::Heading(_) => {
                 io.phase = Phase::Resting;
                 out.push_back(Event::ClientLeft { key });
+            }
+            Phase::Hearing => {
+                io.phase = Phase::Resting;
+                self.abandon(io);
+                out.push_back(Event::Heard { key, result: Err(Fault::NoMemory) });
             }
             Phase::Dialing => {
                 io.phase = Phase::Resting;

@@ -1,4 +1,4 @@
-//! A client's first bytes, before it is known where they go.
+//! A client's first bytes, before it is known where they go, and what a server says before it gets them.
 
 use std::collections::VecDeque;
 
@@ -44,6 +44,24 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
                 *phase = Phase::Resting;
                 out.push_back(Event::ClientLeft { key });
             }
+        }
+    }
+
+    /// Takes a server's first byte, if that is what is wanted and it is there.
+    pub(super) fn hear(&mut self, key: Key, io: &mut Io<N>, out: &mut VecDeque<Event<N::Stream>>) {
+        let Io { server: Some(server), phase: Phase::Hearing, .. } = io else { return };
+        if !server.read.is_ready() {
+            return;
+        }
+        match head::hear::<N>(&server.stream) {
+            Ok(result) => {
+                io.phase = Phase::Resting;
+                if result.is_err() {
+                    self.abandon(io);
+                }
+                out.push_back(Event::Heard { key, result });
+            }
+            Err(proof) => server.read.clear(proof),
         }
     }
 

@@ -137,6 +137,8 @@ enum Phase {
     Queued,
     /// A connect is on its way.
     Dialing,
+    /// A byte of a server that was reached is waited for.
+    Hearing,
     /// Bytes are moved.
     Relaying(Relay),
 }
@@ -318,6 +320,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         match &mut io.phase {
             Phase::Heading(_) if mutant!(HeadNotReadOn) => {}
             Phase::Heading(_) => self.gather(key, io, out),
+            Phase::Hearing => self.hear(key, io, out),
             Phase::Queued => Self::look_whether_left(key, io, out),
             Phase::Resting | Phase::Dialing => self.report_dialing(key, io, side, report.error, out),
             Phase::Relaying(_) => {
@@ -626,6 +629,10 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
                 io.phase = Phase::Heading(Wanted { more_than, max });
                 self.gather(key, io, out);
             }
+            Order::Hear => {
+                io.phase = Phase::Hearing;
+                self.hear(key, io, out);
+            }
             Order::Relay { limited } => {
                 if mutant!(HeadForgotten) {
                     io.transits[0].clear(&mut self.workshop);
@@ -714,10 +721,10 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
         self.forget(io, count);
     }
 
-    fn say(&mut self, io: &mut Io<N>, to: Side, bytes: &[u8]) -> Result<(), Fault> {
+    fn say(&mut self, io: &mut Io<N>, to: Side, bytes: &[u8], follows: bool) -> Result<(), Fault> {
         let is_server = to == Side::Server;
         let Some(stream) = io.stream(to) else { return Err(Fault::Closed) };
-        let said = N::send_first(stream, bytes, is_server && !self.head(io).is_empty());
+        let said = N::send_first(stream, bytes, follows);
         said.inspect_err(|_| {
             if is_server {
                 self.abandon(io);

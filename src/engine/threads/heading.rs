@@ -1,10 +1,11 @@
-//! A client's first bytes, before it is known where they go: the worker reads them itself, without waiting.
+//! A client's first bytes, before it is known where they go, and what a server says before it gets them: the worker reads them itself, without waiting.
 
 use std::collections::VecDeque;
 
 use super::budget::Loan;
 use super::{Io, Phase, Threads};
-use crate::engine::Event;
+use crate::engine::{Event, head};
+use crate::relay::Side;
 use crate::sys::net::{self, Received, Stream};
 use crate::table::Key;
 
@@ -40,15 +41,40 @@ impl Threads {
         io.head.take_if(|head| head.bytes.is_empty());
         if !is_watched {
             io.phase = Phase::Heading { wanted, is_watched: true };
-            self.watch_input(key, io, true);
+            self.watch_input(key, io, Side::Client, true);
             // It may have come between the look and the watch.
             self.gather(key, io, out);
         }
     }
 
+    /// Takes a server's first byte, if that is what is wanted and it is there.
+    pub(super) fn hear(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event<Stream>>) {
+        let (Phase::Hearing { is_watched }, Some(server)) = (&io.phase, &io.server) else { return };
+        let (is_watched, mut byte) = (*is_watched, [0]);
+        match head::heard(net::recv_now(server, &mut byte), byte) {
+            Ok(result) => {
+                if is_watched {
+                    self.watch_input(key, io, Side::Server, false);
+                }
+                io.phase = Phase::Resting;
+                if result.is_err() {
+                    io.server = None;
+                }
+                out.push_back(Event::Heard { key, result });
+            }
+            Err(_) if is_watched => {}
+            Err(_) => {
+                self.watch_input(key, io, Side::Server, true);
+                io.phase = Phase::Hearing { is_watched: true };
+                // It may have come between the look and the watch.
+                self.hear(key, io, out);
+            }
+        }
+    }
+
     fn gathered(&mut self, key: Key, io: &mut Io, event: Event<Stream>, out: &mut VecDeque<Event<Stream>>) {
         if matches!(io.phase, Phase::Heading { is_watched: true, .. }) {
-            self.watch_input(key, io, false);
+            self.watch_input(key, io, Side::Client, false);
         }
         io.phase = Phase::Resting;
         io.head.take_if(|head| head.bytes.is_empty());

@@ -127,6 +127,8 @@ enum Phase {
     Queued,
     /// A thread connects.
     Dialing,
+    /// A byte of a server that was reached is waited for; what comes is told of once there was nothing.
+    Hearing { is_watched: bool },
     /// Two threads move bytes.
     Relaying(Arc<Shared>),
     /// It is over; closed when its threads are.
@@ -179,29 +181,31 @@ impl Threads {
         for is_watched in [false, true] {
             match Os::peek(&io.client) {
                 Peeked::Nothing(_) if is_watched => io.phase = Phase::Queued,
-                Peeked::Nothing(_) => self.watch_input(key, io, true),
+                Peeked::Nothing(_) => self.watch_input(key, io, Side::Client, true),
                 Peeked::Bytes => return io.phase = Phase::Queued,
                 Peeked::End => return out.push_back(Event::ClientLeft { key }),
             }
         }
     }
 
-    /// Watches for input of a client that waits, or no longer. No thread has its socket then.
-    fn watch_input(&self, key: Key, io: &mut Io, watches: bool) {
-        let Some(client) = Arc::get_mut(&mut io.client) else { return };
-        let (registry, token) = (self.poll.registry(), Token(key.token(false)));
+    /// Watches for input of a client that waits, or a server that is waited for, or no longer. No thread has its socket
+    /// then.
+    fn watch_input(&self, key: Key, io: &mut Io, side: Side, watches: bool) {
+        let socket = if side == Side::Client { Some(&mut io.client) } else { io.server.as_mut() };
+        let Some(socket) = socket.and_then(Arc::get_mut) else { return };
+        let (registry, token) = (self.poll.registry(), Token(key.token(side == Side::Server)));
         // If that cannot be had, its turn comes all the same.
         #[cfg(target_os = "linux")]
         let _ = {
             let rest = Interest::PRIORITY;
             let interest = if watches { rest | Interest::READABLE } else { rest };
-            registry.reregister(client, token, interest)
+            registry.reregister(socket, token, interest)
         };
         #[cfg(not(target_os = "linux"))]
         let _ = if watches {
-            registry.register(client, token, Interest::READABLE)
+            registry.register(socket, token, Interest::READABLE)
         } else {
-            registry.deregister(client)
+            registry.deregister(socket)
         };
     }
 
@@ -213,7 +217,7 @@ impl Threads {
         out: &mut VecDeque<Event<Stream>>,
     ) {
         if matches!(io.phase, Phase::Queued) {
-            self.watch_input(key, io, false);
+            self.watch_input(key, io, Side::Client, false);
             io.phase = Phase::Resting;
         }
         self.abandon(io);
@@ -271,7 +275,7 @@ impl Threads {
         if let (Phase::Dialing, Some(server)) = (&io.phase, &io.server) {
             net::interrupt_connect(server);
         }
-        if matches!(io.phase, Phase::Dialing | Phase::Resting) {
+        if matches!(io.phase, Phase::Dialing | Phase::Hearing { .. } | Phase::Resting) {
             io.phase = Phase::Resting;
             io.server = None;
         }
@@ -398,7 +402,7 @@ impl Threads {
         let Some(io) = slots.io(key) else { return };
         let side = if is_server { Side::Server } else { Side::Client };
         if matches!(io.phase, Phase::Queued) && side == Side::Client {
-            self.watch_input(key, io, false);
+            self.watch_input(key, io, Side::Client, false);
             io.phase = Phase::Resting;
             if Os::pending_error(&io.client).is_some() {
                 return out.push_back(Event::ClientLeft { key });
@@ -407,6 +411,9 @@ impl Threads {
         }
         if matches!(io.phase, Phase::Heading { .. }) && side == Side::Client {
             return self.gather(key, io, out);
+        }
+        if matches!(io.phase, Phase::Hearing { .. }) {
+            return self.hear(key, io, out);
         }
         let is_before =
             matches!(io.phase, Phase::Dialing) || (matches!(io.phase, Phase::Resting) && io.server.is_none());
@@ -526,6 +533,10 @@ impl Engine for Threads {
                 self.gather(key, io, out);
             }
             Order::Queue => self.queue(key, io, out),
+            Order::Hear => {
+                io.phase = Phase::Hearing { is_watched: false };
+                self.hear(key, io, out);
+            }
             Order::Relay { limited } => self.relay(key, io, limited, out),
             Order::Grant { dir, bytes } => {
                 if let Phase::Relaying(shared) = &io.phase {
@@ -595,10 +606,10 @@ impl Engine for Threads {
         }
     }
 
-    fn say(&mut self, io: &mut Io, to: Side, bytes: &[u8]) -> Result<(), Fault> {
+    fn say(&mut self, io: &mut Io, to: Side, bytes: &[u8], follows: bool) -> Result<(), Fault> {
         let is_server = to == Side::Server;
         let Some(stream) = io.stream(to) else { return Err(Fault::Closed) };
-        let said = Os::send_first(stream, bytes, is_server && io.head.is_some());
+        let said = Os::send_first(stream, bytes, follows);
         said.inspect_err(|_| {
             if is_server {
                 io.server = None;

@@ -40,6 +40,8 @@ pub(super) enum Phase {
     Queued,
     /// A connect is under way.
     Dialing(Id),
+    /// A byte of a server that was reached is waited for.
+    Hearing(Id),
     /// Bytes are moved.
     Relaying(Relay),
     /// Nothing is started any more; closed when nothing is under way.

@@ -112,6 +112,8 @@ pub(super) enum Part {
     /// Whether a client that waits for a server leaves.
     Patience,
     Connect,
+    /// Whether a server has said something.
+    Hear,
 }
 
 /// What the kernel may touch until the operation has ended.
@@ -144,7 +146,7 @@ impl<Stream> Flights<Stream> {
     pub(super) fn insert(&mut self, owner: Owner<Stream>, payload: Payload) -> Id {
         let kind = match owner {
             Owner::Listener(_) => Kind::Accept,
-            Owner::Connection(_, Part::Watch(_) | Part::Patience) => Kind::Watch,
+            Owner::Connection(_, Part::Watch(_) | Part::Patience | Part::Hear) => Kind::Watch,
             Owner::Connection(_, Part::Receive(_)) => Kind::Receive,
             Owner::Connection(..) | Owner::Abandoned(_) => Kind::Other,
         };

@@ -1,8 +1,10 @@
-//! A client's first bytes, before it is known where they go. They are few, and read by plain calls.
+//! A client's first bytes, before it is known where they go, and what a server says before it gets them. They are few,
+//! and read by plain calls.
 
 use std::collections::VecDeque;
 
 use super::conn::{Io, Phase};
+use super::flight::{Owner, Part, Payload};
 use super::ring::Ring;
 use super::{StreamOf, Uring};
 use crate::engine::head::{self, Gathered};
@@ -25,6 +27,22 @@ impl<R: Ring> Uring<R> {
                 out.push_back(Event::ClientLeft { key });
             }
         }
+    }
+
+    /// Takes a server's first byte, or waits for it.
+    pub(super) fn hear(&mut self, key: Key, io: &mut Io<R::Net>, out: &mut VecDeque<Event<StreamOf<R>>>) {
+        let Some(server) = &io.server else { return };
+        if let Ok(result) = head::hear::<R::Net>(server) {
+            io.phase = Phase::Resting;
+            if result.is_err() {
+                io.server = None;
+            }
+            return out.push_back(Event::Heard { key, result });
+        }
+        let id = self.works.flights.insert(Owner::Connection(key, Part::Hear), Payload::Nothing);
+        self.works.ring.await_input(server, id);
+        io.phase = Phase::Hearing(id);
+        io.flying += 1;
     }
 
     /// Buffers may have come back, which happens in a worker's turns only: those who wait for one try again.

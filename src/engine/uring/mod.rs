@@ -217,10 +217,10 @@ impl<R: Ring> Uring<R> {
 
     /// Lets go of a server that was not reached.
     fn abandon(&mut self, io: &mut Io<R::Net>) {
-        let Phase::Dialing(id) = io.phase else { return };
+        let (Phase::Dialing(id) | Phase::Hearing(id)) = io.phase else { return };
         io.phase = Phase::Resting;
         self.works.ring.cancel(id);
-        // The socket stays open as long as its connect is under way.
+        // The socket stays open as long as its operation is under way.
         if let (Some(flight), Some(server)) = (self.works.flights.get_mut(id), io.server.take()) {
             flight.owner = Owner::Abandoned(server);
             io.flying -= 1;
@@ -275,7 +275,7 @@ impl<R: Ring> Uring<R> {
         let quiet = match io.phase {
             Phase::Queued | Phase::Dialing(_) => is_quiet(Side::Client),
             Phase::Relaying(_) => is_quiet(Side::Client) || is_quiet(Side::Server),
-            Phase::Resting | Phase::Heading(_) | Phase::Closing => false,
+            Phase::Resting | Phase::Heading(_) | Phase::Hearing(_) | Phase::Closing => false,
         };
         if quiet && !mem::replace(&mut io.doubtful, true) {
             self.doubtful[0].push(key);
@@ -487,6 +487,7 @@ impl<R: Ring> Engine for Uring<R> {
                 io.phase = Phase::Heading(Wanted { more_than, max });
                 self.gather(key, io, out);
             }
+            Order::Hear => self.hear(key, io, out),
             Order::Relay { limited } => {
                 let head = self.head(io).len();
                 let relay = Relay::new(self.works.read_size).limited(limited).preloaded(head);
@@ -586,10 +587,10 @@ impl<R: Ring> Engine for Uring<R> {
         }
     }
 
-    fn say(&mut self, io: &mut Self::Io, to: Side, bytes: &[u8]) -> Result<(), Fault> {
+    fn say(&mut self, io: &mut Self::Io, to: Side, bytes: &[u8], follows: bool) -> Result<(), Fault> {
         let is_server = to == Side::Server;
         let Some(stream) = io.stream(to) else { return Err(Fault::Closed) };
-        let said = R::Net::send_first(stream, bytes, is_server && io.head.is_some());
+        let said = R::Net::send_first(stream, bytes, follows);
         said.inspect_err(|_| {
             if is_server {
                 io.server = None;

@@ -75,6 +75,11 @@ impl<R: Ring> Uring<R> {
                     _ => {}
                 }
             }
+            Part::Hear => {
+                if matches!(io.phase, Phase::Hearing(own) if own == id) {
+                    self.hear(key, io, out);
+                }
+            }
             Part::Connect => self.connected(key, io, &answer, out),
         }
         if matches!(io.phase, Phase::Closing) && io.flying == 0 && !more {
@@ -319,7 +324,7 @@ impl<R: Ring> Uring<R> {
             let sides: &[Side] = match io.phase {
                 Phase::Queued | Phase::Dialing(_) => &[Side::Client],
                 Phase::Relaying(_) => &[Side::Client, Side::Server],
-                Phase::Resting | Phase::Heading(_) | Phase::Closing => &[],
+                Phase::Resting | Phase::Heading(_) | Phase::Hearing(_) | Phase::Closing => &[],
             };
             for side in sides.iter().filter(|_| !mutant!(StalledNotWatched)) {
                 let reads = matches!(io.lanes[side.outbound().index()].receive, Receive::On(_));

@@ -121,7 +121,7 @@ pub(super) fn known_server(state: &State, pool: &str, server: &str) -> Result<(u
 fn shown(snapshot: &Snapshot, row: &Row, worker: u16, engine: &str) -> Connection {
     let listener = snapshot.listener(row.listener);
     let server = row.server.map(|id| snapshot.server(id));
-    let pool = server.map_or(listener.pool, |server| server.pool);
+    let pool = server.map_or(row.pool, |server| server.pool);
     let path = |path: Option<path::Path>| {
         path.map(|path| Path { rtt_us: path.rtt_us, retransmits: path.retransmits })
     };

@@ -117,9 +117,10 @@ impl Live {
     }
 }
 
-/// Whether a listener is to stop, since nobody serves its pool.
+/// Whether a listener is to stop, since nobody serves its pool, or any of those that its routes lead to.
 fn is_unserved(config: &Config, snapshot: &Snapshot, name: &str) -> bool {
     let stops = |one: &&Listener| one.name == name && one.when_no_upstream == WhenNoUpstream::StopListening;
     let id = config.listeners.iter().find(stops).and_then(|one| snapshot.listener_id(&one.name));
-    id.is_some_and(|id| snapshot.pool(snapshot.listener(id).pool).choice.serving == Serving::Nobody)
+    let is_unserved = |pool| snapshot.pool(pool).choice.serving == Serving::Nobody;
+    id.is_some_and(|id| snapshot.listener(id).pools().all(is_unserved))
 }

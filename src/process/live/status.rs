@@ -103,7 +103,7 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
         let listener = Listener {
             name: one.name.to_string(),
             addresses: places.flat_map(|place| place.locals.iter().map(ToString::to_string)).collect(),
-            pool: snapshot.pool(one.pool).name.to_string(),
+            pool: one.pools().map(|pool| &*snapshot.pool(pool).name).collect::<Vec<_>>().join(","),
             engine: engine.to_owned(),
             connections: one.connections.count(),
             maxconn: (most != u32::MAX).then_some(most),
