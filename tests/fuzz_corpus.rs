@@ -4,6 +4,8 @@
 mod header;
 #[path = "support/hello.rs"]
 mod hello;
+#[path = "support/registry.rs"]
+mod registry;
 #[path = "support/reread.rs"]
 mod reread;
 #[path = "support/server_list.rs"]
@@ -52,6 +54,15 @@ fn server_lists() {
     });
     println!("{taken} lists, {refused} other texts");
     assert!(taken >= 8 && refused >= 8, "{taken} and {refused}: where is the corpus?");
+}
+
+#[test]
+fn registrations() {
+    let [whole, refused] = [true, false].map(|wanted| {
+        replay("registry", registry::check).into_iter().filter(|whole| *whole == wanted).count()
+    });
+    println!("{whole} answers, {refused} other texts");
+    assert!(whole >= 8 && refused >= 8, "{whole} and {refused}: where is the corpus?");
 }
 
 /// Plays every file of a corpus; says what came of each. The name of the last one is printed by a test that fails.

@@ -129,7 +129,7 @@ impl DnsName {
 }
 
 /// RFC 1035 with underscores: labels of 1 to 63, 253 in all. The last one is not a number: that is a broken address.
-fn is_host_name(host: &str) -> bool {
+pub(super) fn is_host_name(host: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let name = host.strip_suffix('.').unwrap_or(host);
     let mut labels = name.rsplit('.');

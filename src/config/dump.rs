@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::num::{NonZeroU32, NonZeroU64};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::proxy::{self, AcceptProxy, Untrusted};
@@ -10,9 +10,9 @@ use super::tables::LEVELS;
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
     AcceptBalance, Access, AccessFormat, AccessRules, Admin, AllDown, AtMaxconn, Balance, Check, CheckClose,
-    Config, CpuAffinity, Dns, DnsName, EngineKind, HashKey, Initial, Kind, Limits, Listener, LogFormat,
-    LogOutput, MatchOn, OnRemoved, OwnTimeouts, Passive, Pool, Probe, Process, Resolvers, Retry, Route,
-    RouteTo, Server, Source, Spread, Starttls, Step, Table, Tcp, WhenNoUpstream, name_in,
+    Config, CpuAffinity, Dns, DnsName, EngineKind, HashKey, Initial, Kind, Limits, ListAt, Listener,
+    LogFormat, LogOutput, MatchOn, OnRemoved, OwnTimeouts, Passive, Pool, Probe, Process, Resolvers, Retry,
+    Route, RouteTo, Server, Source, Spread, Starttls, Step, Table, Tcp, WhenNoUpstream, name_in,
 };
 use crate::proxy_header::Version;
 
@@ -346,7 +346,7 @@ impl Lines {
         self.key("proxy_tlvs", array(&pool.send_proxy.map(|send| send.tlvs.names()).unwrap_or_default()));
         self.key("slow_start", duration_or_off(pool.slow_start));
         self.key("queue", format!("{{ max = {} }}", pool.queue_max));
-        pool.lists.iter().for_each(|at| self.key(at.key(), quoted(&at.value())));
+        pool.lists.iter().for_each(|at| self.key(at.key(), list(at)));
         self.key("servers_poll", duration(pool.servers_poll));
         match &pool.check {
             Check::Off => {}
@@ -384,6 +384,30 @@ impl Lines {
         self.key("backup", server.backup);
         self.key("state", quoted(server.state.name()));
     }
+}
+
+/// Where a list stands.
+fn list(at: &ListAt) -> String {
+    let etcd = match at {
+        ListAt::File(_) | ListAt::Url(_) => return quoted(&at.value()),
+        ListAt::Etcd(etcd) => etcd,
+    };
+    let mut keys =
+        vec![format!("endpoints = {}", array(&etcd.endpoints)), format!("prefix = {}", line(&etcd.prefix))];
+    let mut path =
+        |key: &str, path: &Path| keys.push(format!("{key} = {}", line(&path.display().to_string())));
+    if let Some(ca) = &etcd.ca {
+        path("ca", ca);
+    }
+    if let Some((certificate, key)) = &etcd.client {
+        path("client_cert", certificate);
+        path("client_key", key);
+    }
+    if let Some((name, password)) = &etcd.user {
+        path("password_file", password);
+        keys.push(format!("username = {}", line(name)));
+    }
+    format!("{{ {} }}", keys.join(", "))
 }
 
 /// A step of a check, as text where it is some.

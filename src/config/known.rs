@@ -150,6 +150,7 @@ pub(super) const TABLES: &[Table] = &[
             "queue",
             "servers_file",
             "servers_url",
+            "servers_etcd",
             "servers_poll",
             "check",
             "passive",
@@ -162,6 +163,10 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table { path: "pool.NAME.timeouts", keys: &["connect", "connect_total", "queue", "idle", "half_close"] },
     Table { path: "pool.NAME.queue", keys: &["max"] },
+    Table {
+        path: "pool.NAME.servers_etcd",
+        keys: &["endpoints", "prefix", "username", "password_file", "ca", "client_cert", "client_key"],
+    },
     Table { path: "pool.NAME.server", keys: &["name", "addr", "weight", "maxconn", "backup", "state"] },
     Table {
         path: "pool.NAME.check",

@@ -1,4 +1,4 @@
-//! Lists of servers that stand elsewhere: `servers_file`, `servers_url`.
+//! Lists of servers that stand elsewhere: `servers_file`, `servers_url`, `servers_etcd`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::Etcd;
 use super::dns::DnsName;
 use super::value::{self, Fault, Parsed};
 
@@ -17,6 +18,8 @@ pub enum ListAt {
     File(PathBuf),
     /// `servers_url`: at a web server.
     Url(ListUrl),
+    /// `servers_etcd`
+    Etcd(Box<Etcd>),
 }
 
 /// `http://HOST:PORT/TARGET`
@@ -59,6 +62,16 @@ impl ListAt {
         match self {
             Self::File(_) => "servers_file",
             Self::Url(_) => "servers_url",
+            Self::Etcd(_) => "servers_etcd",
+        }
+    }
+
+    /// Whether both list the same servers: etcd is another way to the same, whoever is asked and however.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Etcd(one), Self::Etcd(other)) => one.prefix == other.prefix,
+            _ => self == other,
         }
     }
 
@@ -72,12 +85,13 @@ impl ListAt {
         place
     }
 
-    /// The key's value, whole.
+    /// The key's value, whole; of a table what tells it from others.
     #[must_use]
     pub fn value(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Url(ListUrl { host, target }) => format!("http://{host}{target}"),
+            Self::Etcd(etcd) => etcd.to_string(),
         }
     }
 }

@@ -18,8 +18,8 @@ use super::tables::count_or;
 use super::value::{self, Fault, Parsed};
 use super::{
     AcceptBalance, AccessRules, Address, AllDown, AtMaxconn, Balance, Config, DnsName, EngineKind, HashKey,
-    Limits, Listener, OnDown, OnRemoved, Origin, OwnTimeouts, Pool, Retry, SPREAD, Server, ServerState,
-    Source, Spread, Table, Tcp, Timeouts, WhenNoUpstream, address, known, lists,
+    Limits, ListAt, Listener, OnDown, OnRemoved, Origin, OwnTimeouts, Pool, Retry, SPREAD, Server,
+    ServerState, Source, Spread, Table, Tcp, Timeouts, WhenNoUpstream, address, known, lists,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -238,6 +238,11 @@ impl Reader {
                 "servers_url" => {
                     pool.lists.extend(self.take(value, lists::url).flatten());
                 }
+                "servers_etcd" => {
+                    self.with(section, key, value, "pool.NAME.servers_etcd", |reader, section| {
+                        pool.lists.extend(reader.etcd(section).map(|etcd| ListAt::Etcd(Box::new(etcd))));
+                    });
+                }
                 "servers_poll" => self.set(&mut pool.servers_poll, value, lists::poll),
                 "source" => pool.source = self.source(value),
                 "send_proxy" | "proxy_tlvs" => {}
@@ -259,7 +264,9 @@ impl Reader {
         pool.lists.sort_unstable();
         let is_empty =
             |value: &Value<'_>| matches!(value.get_ref(), DeValue::String(text) if text.is_empty());
-        if ["servers_file", "servers_url"].iter().all(|key| section.keys.get(*key).is_none_or(is_empty)) {
+        if ["servers_file", "servers_url"].iter().all(|key| section.keys.get(*key).is_none_or(is_empty))
+            && !section.keys.contains_key("servers_etcd")
+        {
             let help =
                 format!("write [[{}.server]] with a `name` and an `addr`, or `servers_file`", section.path);
             self.require(section, "server", &help);

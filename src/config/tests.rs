@@ -11,6 +11,7 @@ use super::*;
 
 mod admin;
 mod admission;
+mod etcd;
 mod every_key;
 mod health;
 mod lists;

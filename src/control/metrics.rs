@@ -292,6 +292,9 @@ fn lists(page: &mut Page, all: &[List]) {
         help,
         all.iter().map(|it| (label(it), (it.servers as u64).into())),
     );
+    let help = "What is in the list and no server of the pool: not right, or its name is taken, or nothing reaches it.";
+    let left_out = all.iter().map(|it| (label(it), (it.left_out as u64).into()));
+    page.family(gauge(""), "list_left_out", help, left_out);
     let help = "Looks at the list, by result: refused is that it is no list, failed that nobody could say.";
     let looks = all.iter().flat_map(|it| {
         it.looks.iter().map(|(result, count)| {

@@ -155,7 +155,7 @@ pub struct Server {
     /// Where it listens.
     pub address: String,
     /// Who says that there is this server: `file`, `dns` and the name that it is an address of, or `servers_file` or
-    /// `servers_url` and the list that it stands in.
+    /// `servers_url` or `servers_etcd` and the list that it stands in.
     pub origin: String,
     /// What it is set to.
     pub state: ServerState,
@@ -227,7 +227,8 @@ pub struct List {
     pub list: String,
     /// The servers of the last good list.
     pub servers: usize,
-    /// How many of them the pool cannot have: their name is that of another one, or no `source` reaches them.
+    /// How many of them the pool cannot have: their name is that of another one, or no `source` reaches them; in etcd also
+    /// those of which nothing right is said.
     pub left_out: usize,
     /// How the last look has ended: `changed`, `same`, `refused` (what is there is no list), `failed` (nobody could say); none
     /// before the first.

@@ -11,6 +11,8 @@ mod echo;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod etcd;
+mod etcd_liar;
 mod liar;
 mod lists;
 mod real;

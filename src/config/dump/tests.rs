@@ -4,9 +4,9 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::super::{
-    Action, Address, Dns, Drain, Event, HashKey, Keepalive, ListAt, ListHost, ListUrl, Log, Metrics,
-    NamePattern, OnDown, Origin, Prefer, ProxyTlvs, Rate, Resolver, Rule, SendProxy, Server, ServerState,
-    Splice, TcpInfo, Timeouts, Uring, parse,
+    Action, Address, Dns, Drain, Endpoint, Etcd, Event, HashKey, Keepalive, ListAt, ListHost, ListUrl, Log,
+    Metrics, NamePattern, OnDown, Origin, Prefer, ProxyTlvs, Rate, Resolver, Rule, SendProxy, Server,
+    ServerState, Splice, TcpInfo, Timeouts, Uring, parse,
 };
 use super::*;
 use crate::client_hello::ServerName;
@@ -321,8 +321,27 @@ fn some_way() -> impl Strategy<Value = Way> {
     });
     let file = (file, option::of(url));
     let poll = (100..100_000_u64).prop_map(Duration::from_millis);
-    let lists = (file.prop_map(|(file, url)| file.into_iter().chain(url).collect()), poll);
+    let etcd = option::of(some_etcd().prop_map(|etcd| ListAt::Etcd(Box::new(etcd))));
+    let lists = (
+        (file, etcd).prop_map(|((file, url), etcd)| file.into_iter().chain(url).chain(etcd).collect()),
+        poll,
+    );
     ((source, some_send_proxy()), lists, some_own_timeouts(), tcp.boxed(), some_retry())
+}
+
+fn some_etcd() -> impl Strategy<Value = Etcd> {
+    let path = || "/[ -~]{1,50}".prop_map(PathBuf::from);
+    let host = prop_oneof!["[a-z]{1,9}", Just("10.0.0.1".to_owned()), Just("fd00::1".to_owned())];
+    let endpoint = (host, 1..=u16::MAX).prop_map(|(host, port)| Endpoint { is_tls: true, host, port });
+    let user = option::of(("[ -~]{1,20}", path()));
+    (prop::collection::vec(endpoint, 1..4), "[ -~\u{e9}\n]{1,50}", user, path(), option::of((path(), path())))
+        .prop_map(|(endpoints, prefix, user, ca, client)| Etcd {
+            endpoints,
+            prefix,
+            user,
+            ca: Some(ca),
+            client,
+        })
 }
 
 fn some_send_proxy() -> impl Strategy<Value = Option<SendProxy>> {

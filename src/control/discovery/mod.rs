@@ -6,6 +6,7 @@
 //! puts them there, too, each with its [`Origin`].
 
 pub mod ask;
+pub mod etcd;
 mod list;
 mod name;
 mod parse;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::ask::Asker;
+use super::etcd::Follower;
 use super::{Look, parse};
 use crate::config::ListAt;
 use file::File;
@@ -33,6 +34,7 @@ pub struct Watcher {
 enum Source {
     File(File),
     Url(Url),
+    Etcd(Box<Follower>),
 }
 
 /// What those who look at lists have in common.
@@ -61,6 +63,11 @@ impl Watcher {
             ListAt::Url(at) => {
                 Self { source: Source::Url(Url::new(at.clone(), poll, means.clone())), rest: poll }
             }
+            // It rests in a look.
+            ListAt::Etcd(etcd) => Self {
+                source: Source::Etcd(Box::new(Follower::new(etcd, poll, Arc::clone(&means.asker)))),
+                rest: Duration::ZERO,
+            },
         }
     }
 
@@ -69,6 +76,16 @@ impl Watcher {
         match &mut self.source {
             Source::File(file) => file.look().await,
             Source::Url(url) => url.look().await,
+            Source::Etcd(follower) => follower.look().await,
+        }
+    }
+
+    /// How many servers the list would have if what is said of them was right.
+    #[must_use]
+    pub fn unfit(&self) -> usize {
+        match &self.source {
+            Source::File(_) | Source::Url(_) => 0,
+            Source::Etcd(follower) => follower.unfit(),
         }
     }
 

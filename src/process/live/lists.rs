@@ -38,6 +38,8 @@ pub(super) struct Known {
     pub(super) list: List,
     /// Servers of it that the pool cannot have.
     pub(super) left_out: usize,
+    /// What is in it and is no server.
+    pub(super) unfit: usize,
     /// The failure that was told last, and when.
     told: Option<(String, Tick)>,
 }
@@ -47,6 +49,7 @@ pub(super) struct Looked {
     number: u64,
     key: Key,
     look: Look,
+    unfit: usize,
     at: Tick,
 }
 
@@ -75,27 +78,30 @@ impl Lists {
                 Some((watcher, look)) => (watcher, Some(look)),
                 None => (Watcher::new(&key.1, poll, &means), None),
             };
+            let unfit = watcher.unfit();
             let wait = if look.is_some() { watcher.rest(random(self.begun, clock)) } else { Duration::ZERO };
             let watch = watch(watcher, wait, self.begun, key.clone(), clock, self.told.clone());
             let task = tokio::spawn(watch).abort_handle();
-            let (list, told) = before.remove(&key).map(|known| (known.list, known.told)).unwrap_or_default();
-            let known = Known { number: self.begun, task, list, left_out: 0, told };
+            let (list, told) =
+                old_of(&key, &mut before).map(|known| (known.list, known.told)).unwrap_or_default();
+            let known = Known { number: self.begun, task, list, left_out: 0, unfit: 0, told };
             self.known.insert(key.clone(), known);
             if let Some(look) = look {
-                self.note(Looked { number: self.begun, key, look, at: clock.now() }, file);
+                self.note(Looked { number: self.begun, key, look, unfit, at: clock.now() }, file);
             }
         }
     }
 
     /// Takes note of a look; whether there is another list than before.
     pub(super) fn note(&mut self, looked: Looked, file: &Config) -> bool {
-        let Looked { number, key, look, at } = looked;
+        let Looked { number, key, look, unfit, at } = looked;
         // One that was given up may have had its last word on the way.
         let Some(known) = self.known.get_mut(&key).filter(|known| known.number == number) else {
             return false;
         };
         let before = known.list.last().map(|(outcome, _)| outcome);
         let outcome = known.list.note(look, at);
+        known.unfit = unfit;
         known.report(&key, before, at);
         if outcome == ListOutcome::Changed {
             known.count_left_out(&key, file);
@@ -152,6 +158,12 @@ impl Known {
     }
 }
 
+/// What is known of the list before it was there, or was had in another way.
+fn old_of((pool, at): &Key, before: &mut BTreeMap<Key, Known>) -> Option<Known> {
+    let old = before.keys().find(|(of, old)| of == pool && old.is_like(at))?.clone();
+    before.remove(&old)
+}
+
 /// The looks that end in time.
 async fn first_looks(watchers: Vec<(Key, Watcher)>) -> BTreeMap<Key, (Watcher, Look)> {
     let until = Instant::now() + FIRST_MOST;
@@ -182,7 +194,7 @@ async fn watch(
         sleep(wait).await;
         let look = watcher.look().await;
         wait = watcher.rest(random(number, clock));
-        let looked = Looked { number, key: key.clone(), look, at: clock.now() };
+        let looked = Looked { number, key: key.clone(), look, unfit: watcher.unfit(), at: clock.now() };
         if told.send(News::List(looked)).is_err() {
             return;
         }

@@ -67,7 +67,11 @@ impl Sources {
 
 /// Who looks names up, if there are any.
 fn asker(file: &Config) -> Result<Asker, String> {
-    let has_name = |at: &ListAt| matches!(at, ListAt::Url(ListUrl { host: ListHost::Named(_), .. }));
+    let has_name = |at: &ListAt| match at {
+        ListAt::Url(ListUrl { host, .. }) => matches!(host, ListHost::Named(_)),
+        ListAt::Etcd(etcd) => etcd.endpoints.iter().any(|endpoint| endpoint.ip().is_none()),
+        ListAt::File(_) => false,
+    };
     if !file.pools.iter().any(|pool| !pool.named.is_empty() || pool.lists.iter().any(has_name)) {
         return Err("there was no name to look up".to_owned());
     }

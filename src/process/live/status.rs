@@ -255,7 +255,7 @@ fn lists(state: &State, now: Tick) -> Vec<List> {
             pool: pool.clone(),
             list: at.to_string(),
             servers: list.servers().len(),
-            left_out: known.left_out,
+            left_out: known.left_out + known.unfit,
             last_result: last.map(|(outcome, _)| outcome.name().to_owned()),
             reason: last.map(|(_, why)| why.to_owned()).unwrap_or_default(),
             age_s: list.good_at().map(|at| now.since(at).as_secs()),

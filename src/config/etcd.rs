@@ -1,0 +1,174 @@
+//! `servers_etcd`: servers that register in etcd.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use toml::de::DeValue;
+
+use super::dns;
+use super::read::{Reader, Section};
+use super::value::{self, Fault, Parsed};
+
+/// `servers_etcd`
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Etcd {
+    /// `endpoints`: members of the cluster, asked in this order; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// `prefix` of the keys; not empty.
+    pub prefix: String,
+    /// `username` and `password_file`
+    pub user: Option<(String, PathBuf)>,
+    /// `ca`: a file with whom a member's certificate must be signed by. There is one where an endpoint has TLS.
+    pub ca: Option<PathBuf>,
+    /// `client_cert` and `client_key`, two files
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// One of `endpoints`. Shown as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// `https://`
+    pub is_tls: bool,
+    /// A name, or an IP address, without brackets.
+    pub host: String,
+    /// 1 to 65535
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// `HOST:PORT`, as in a URL.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+
+    /// The host, if it is an address.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.host.parse().ok()
+    }
+
+    fn read(value: &DeValue<'_>) -> Parsed<Self> {
+        let text = value::text(value)?;
+        let parts = || {
+            let (is_tls, authority) = match text.split_once("://")? {
+                ("http", rest) => (false, rest),
+                ("https", rest) => (true, rest),
+                _ => return None,
+            };
+            let (host, port) = authority.strip_suffix('/').unwrap_or(authority).rsplit_once(':')?;
+            let port = port.parse::<u16>().ok().filter(|port| *port != 0)?;
+            let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+            let is_host = match address {
+                Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+                None => host.parse::<std::net::Ipv4Addr>().is_ok() || dns::is_host_name(host),
+            };
+            is_host.then(|| Self { is_tls, host: address.unwrap_or(host).to_owned(), port })
+        };
+        parts().ok_or_else(|| {
+            let fault = Fault::new(format!("{text:?} is not the URL of a member of etcd"));
+            fault.help("write \"http://HOST:2379\" or \"https://HOST:2379\", without a path")
+        })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.is_tls { "https" } else { "http" }, self.authority())
+    }
+}
+
+/// The first endpoint and the prefix.
+impl fmt::Display for Etcd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.endpoints[0], self.prefix)
+    }
+}
+
+impl Reader {
+    /// `servers_etcd`; `None` where something is wrong with it.
+    pub(super) fn etcd(&mut self, section: &Section<'_>) -> Option<Etcd> {
+        let (mut endpoints, mut prefix) = (Vec::new(), None);
+        let (mut username, mut password_file, mut ca) = (None, None, None);
+        let (mut client_cert, mut client_key) = (None, None);
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "endpoints" => {
+                    let items = self.list(value, "an array of URLs such as [\"http://10.0.0.1:2379\"]");
+                    endpoints = items.iter().filter_map(|item| self.take(item, Endpoint::read)).collect();
+                }
+                "prefix" => prefix = self.take(value, not_empty),
+                "username" => username = self.take(value, not_empty),
+                "password_file" => password_file = self.take(value, path),
+                "ca" => ca = self.take(value, path),
+                "client_cert" => client_cert = self.take(value, path),
+                "client_key" => client_key = self.take(value, path),
+                _ => self.unread(section, key, value),
+            }
+        }
+        self.require(section, "endpoints", "write endpoints = [\"http://10.0.0.1:2379\"]");
+        self.require(
+            section,
+            "prefix",
+            "write prefix = \"/services/NAME/\": what the keys of servers begin with",
+        );
+        self.require_both(section, ["username", "password_file"]);
+        self.require_both(section, ["client_cert", "client_key"]);
+        let tls = endpoints.iter().find(|endpoint| endpoint.is_tls);
+        if tls.is_some() {
+            self.require(
+                section,
+                "ca",
+                "write ca = \"/etc/ssl/etcd-ca.pem\": who has signed its certificates",
+            );
+        } else if let (false, Some(key)) =
+            (endpoints.is_empty(), section.keys.keys().find(|key| is_for_tls(key.get_ref())))
+        {
+            let fault = Fault::new(format!("`{}` is for TLS, and no endpoint has it", key.get_ref()));
+            self.problem(self.at(key.span().start), fault.help("write https:// for http:// in `endpoints`"));
+        }
+        if endpoints.is_empty() {
+            return None;
+        }
+        Some(Etcd {
+            endpoints,
+            prefix: prefix?,
+            user: username.zip(password_file),
+            ca,
+            client: client_cert.zip(client_key),
+        })
+    }
+
+    fn require_both(&mut self, section: &Section<'_>, keys: [&str; 2]) {
+        let [one, other] = keys;
+        for (key, beside) in [(one, other), (other, one)] {
+            if section.keys.contains_key(beside) {
+                self.require(section, key, &format!("it goes with `{beside}`: write both or none"));
+            }
+        }
+    }
+}
+
+fn is_for_tls(key: &str) -> bool {
+    matches!(key, "ca" | "client_cert" | "client_key")
+}
+
+fn not_empty(value: &DeValue<'_>) -> Parsed<String> {
+    let text = value::text(value)?;
+    if text.is_empty() { Err(Fault::new("expected some text, found none")) } else { Ok(text) }
+}
+
+fn path(value: &DeValue<'_>) -> Parsed<PathBuf> {
+    let text = value::text(value)?;
+    let path = PathBuf::from(&text);
+    if path.has_root() && !text.contains('\0') {
+        return Ok(path);
+    }
+    let fault = Fault::new(format!("{text:?} is not the whole path of a file"));
+    Err(fault.help("write it from \"/\" on"))
+}

@@ -1,0 +1,246 @@
+//! Servers that register in etcd (v3), under a prefix: read whole, then watched from that revision on.
+//!
+//! A watch that falls silent looks like one with nothing to tell. So beside it the prefix is read whole again and again, from
+//! the same member: one that has lost its cluster does not answer that, and a change that the watch should have told long ago
+//! shows that it is dead. Whatever goes wrong, the next member is asked, from the beginning.
+
+mod registration;
+mod reply;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::Look;
+use super::ask::Asker;
+use crate::config::Etcd;
+pub use registration::registration;
+pub use reply::{MOST_KEYS, MOST_VALUE, Registry};
+use wire::{Member, Reply};
+
+/// How long a member may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a watch may take to tell what is known already.
+const LATE: Duration = Duration::from_secs(1);
+
+/// The first pause after a failure; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Members that do not answer are not told of more often than this while another one does.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
+
+/// Bad registrations that are told of at a time.
+const MOST_TOLD: usize = 5;
+
+/// Follows what is registered.
+pub struct Follower {
+    etcd: Arc<Etcd>,
+    asker: Arc<Result<Asker, String>>,
+    /// How often what is in effect is confirmed.
+    poll: Duration,
+    session: Option<Session>,
+    /// Whose turn it is, of the endpoints.
+    turn: usize,
+    /// In a row.
+    failures: u32,
+    /// Registrations that are none, and why.
+    unfit: BTreeMap<String, String>,
+    told_at: Option<Instant>,
+}
+
+/// A member that is followed.
+struct Session {
+    member: Member,
+    registry: Registry,
+    watch: Reply,
+    /// When the whole is read again.
+    due: Instant,
+    /// The revision that the watch had come to when it turned out to have something to tell.
+    behind_at: Option<i64>,
+}
+
+impl Follower {
+    /// Nobody was asked yet; hosts are looked up by `asker`. What is in effect will be confirmed every `poll`.
+    #[must_use]
+    pub fn new(etcd: &Etcd, poll: Duration, asker: Arc<Result<Asker, String>>) -> Self {
+        Self {
+            etcd: Arc::new(etcd.clone()),
+            asker,
+            poll,
+            session: None,
+            turn: 0,
+            failures: 0,
+            unfit: BTreeMap::new(),
+            told_at: None,
+        }
+    }
+
+    /// What is registered, when that has changed or is confirmed. It has failed when the member that is followed does, and
+    /// then when no member answers.
+    pub async fn look(&mut self) -> Look {
+        if let Some(session) = &mut self.session {
+            return match session.next(self.poll).await {
+                Ok(is_news) => {
+                    if !is_news {
+                        self.failures = 0;
+                    }
+                    self.listed()
+                }
+                Err(why) => Look::Failed(self.give_up(&why)),
+            };
+        }
+        sleep(pause(self.failures, self.poll)).await;
+        let mut whys = Vec::new();
+        for _ in 0..self.etcd.endpoints.len() {
+            match self.begin().await {
+                Ok(session) => {
+                    self.session = Some(session);
+                    self.tell_of_dead(&whys);
+                    return self.listed();
+                }
+                Err(why) => whys.push(self.give_up(&why)),
+            }
+        }
+        Look::Failed(whys.join("; "))
+    }
+
+    async fn begin(&self) -> Result<Session, String> {
+        let (etcd, asker, endpoint) = (Arc::clone(&self.etcd), Arc::clone(&self.asker), self.turn);
+        Session::begin(Member { etcd, asker, endpoint, token: None }, self.poll).await
+    }
+
+    /// Leaves the member whose turn it was; who it is, and why.
+    fn give_up(&mut self, why: &str) -> String {
+        let why = format!("{}: {why}", self.etcd.endpoints[self.turn]);
+        self.session = None;
+        self.turn = (self.turn + 1) % self.etcd.endpoints.len();
+        self.failures = self.failures.saturating_add(1);
+        why
+    }
+
+    /// Tells of members that do not answer while another one does.
+    fn tell_of_dead(&mut self, whys: &[String]) {
+        let is_told = self.told_at.is_some_and(|at| at.elapsed() < TOLD_AGAIN);
+        if !whys.is_empty() && !is_told {
+            let answers = &self.etcd.endpoints[self.turn];
+            log::warn!("servers_etcd {}: {}; {answers} answers", self.etcd, whys.join("; "));
+            self.told_at = Some(Instant::now());
+        }
+    }
+
+    /// How many registrations are none.
+    #[must_use]
+    pub fn unfit(&self) -> usize {
+        self.unfit.len()
+    }
+
+    /// The servers that are registered. There is none is an answer that a cluster gives whose registrars have died.
+    fn listed(&mut self) -> Look {
+        let Some(session) = &self.session else { return Look::Same };
+        let (mut servers, mut unfit) = (Vec::new(), BTreeMap::new());
+        for (name, value) in session.registry.pairs() {
+            match registration(name, value) {
+                Ok(server) => servers.push(server),
+                Err(why) => drop(unfit.insert(reply::printable_bytes(name), why)),
+            }
+        }
+        let new = unfit.iter().filter(|(name, why)| self.unfit.get(*name) != Some(why));
+        for (name, why) in new.take(MOST_TOLD) {
+            log::warn!("servers_etcd {}: {name:?} is no server: {why}", self.etcd);
+        }
+        self.unfit = unfit;
+        if !servers.is_empty() {
+            return Look::Taken(servers);
+        }
+        Look::Refused(match self.unfit.first_key_value() {
+            None => "nobody is registered".to_owned(),
+            Some((name, why)) => format!("nobody is registered but {name:?}, which is no server: {why}"),
+        })
+    }
+}
+
+impl Session {
+    async fn begin(mut member: Member, poll: Duration) -> Result<Self, String> {
+        if let Some((name, file)) = &member.etcd.user {
+            let password = password(file)?;
+            let asked = member.ask("/v3/auth/authenticate", reply::ask_token(name, &password));
+            let token = reply::token(&in_time(asked).await?)?;
+            let mut token = HeaderValue::try_from(token).map_err(|_| "its token is no header".to_owned())?;
+            token.set_sensitive(true);
+            member.token = Some(token);
+        }
+        let mut registry = read(&member).await?;
+        let mut watch = in_time(member.post("/v3/watch", registry.ask_watch())).await?;
+        // It says that it is there.
+        in_time(watch.line()).await.and_then(|line| registry.apply(&line))?;
+        Ok(Self { member, registry, watch, due: Instant::now() + poll, behind_at: None })
+    }
+
+    /// Waits until something has changed (`true`), or it is confirmed that nothing has.
+    async fn next(&mut self, poll: Duration) -> Result<bool, String> {
+        loop {
+            let whole = tokio::select! {
+                line = self.watch.line() => {
+                    if self.registry.apply(&line?)? {
+                        return Ok(true);
+                    }
+                    continue;
+                }
+                whole = read_at(&self.member, self.due) => whole?,
+            };
+            let come_to = self.registry.revision();
+            if whole.is_like(&self.registry) {
+                self.behind_at = None;
+                self.due = Instant::now() + poll;
+                return Ok(false);
+            }
+            // The watch tells everything, and in order. So one that goes on is alive.
+            if self.behind_at == Some(come_to) {
+                return Err(format!("its watch does not tell what has changed {LATE:?} ago"));
+            }
+            let is_newer = whole.revision() >= come_to;
+            self.behind_at = is_newer.then_some(come_to);
+            self.due = Instant::now() + if is_newer { LATE } else { poll };
+        }
+    }
+}
+
+async fn read_at(member: &Member, due: Instant) -> Result<Registry, String> {
+    sleep_until(due).await;
+    read(member).await
+}
+
+async fn read(member: &Member) -> Result<Registry, String> {
+    let prefix = &member.etcd.prefix;
+    let reply = in_time(member.ask("/v3/kv/range", reply::ask_all(prefix))).await?;
+    Registry::read(prefix, &reply)
+}
+
+/// Read each time: it may be a new one.
+fn password(file: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+async fn in_time<T>(of: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    timeout(PATIENCE, of).await.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")))
+}
+
+/// None at first; then between a half and the whole of what doubles up to `most`: many that lose the same etcd do not come
+/// back together.
+fn pause(failures: u32, most: Duration) -> Duration {
+    if failures == 0 {
+        return Duration::ZERO;
+    }
+    let whole = PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(most);
+    let random = RandomState::new().hash_one(failures);
+    whole / 2 + whole.mul_f64((random >> 11) as f64 / (1_u64 << 54) as f64)
+}
