@@ -141,9 +141,8 @@ const LONGEST_TOLD: usize = 300;
 
 /// `text` without anything that a terminal would obey, and no longer than is of use.
 pub(super) fn printable(text: &str) -> String {
-    let told = text.chars().take(LONGEST_TOLD);
-    told.flat_map(|sign| if sign.is_control() { sign.escape_default().collect() } else { vec![sign] })
-        .collect()
+    let plain = |sign: char| if sign.is_control() { sign.escape_default().collect() } else { vec![sign] };
+    text.chars().take(LONGEST_TOLD).flat_map(plain).take(LONGEST_TOLD).collect()
 }
 
 #[cfg(test)]
