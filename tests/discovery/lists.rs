@@ -259,6 +259,7 @@ fn what_a_list_says_of_a_server_yields_to_what_is_set() {
     assert_eq!(run.server(&format!("b@{b}")).state.name(), "drain");
     let refused = run.ctl(&["weight", "p/c", "1"]).refused();
     assert!(refused.contains("there is no server \"c\""), "{refused}");
+    run.wait_for("no change", |status| status.lists[0].last_result.as_deref() == Some("same"));
     let table = run.ctl(&["status"]).well();
     assert!(table.contains("servers_file") && table.contains("same"), "{table}");
 }
