@@ -128,7 +128,7 @@ pub struct Relay {
     flows: [Flow; 2],
     /// The direction whose turn it is to be filled, so that neither starves.
     turn: Dir,
-    /// The direction in which the last bytes were delivered.
+    /// The direction in which the last bytes were taken.
     last: Option<Dir>,
     broken: Option<(Side, Fault)>,
     end: Option<End>,
@@ -155,6 +155,7 @@ impl Relay {
     pub fn preloaded(mut self, bytes: usize) -> Self {
         if let Some(bytes) = u32::try_from(bytes).ok().and_then(NonZeroU32::new) {
             self.flows[Dir::Up.index()].preload(bytes);
+            self.last = Some(Dir::Up);
         }
         self
     }
@@ -216,9 +217,13 @@ impl Relay {
             _ => outcome,
         };
         match op {
-            Op::Fill => self.turn = dir.other(),
-            Op::Drain => self.last = Some(dir),
-            Op::Finish => {}
+            Op::Fill => {
+                self.turn = dir.other();
+                if matches!(outcome, Outcome::Moved(_)) {
+                    self.last = Some(dir);
+                }
+            }
+            Op::Drain | Op::Finish => {}
         }
         if let Err(fault) = self.flows[dir.index()].finish(op, believed) {
             let side = if op == Op::Fill { dir.source() } else { dir.target() };
@@ -289,7 +294,8 @@ impl Relay {
         }
     }
 
-    /// The direction in which the last bytes were delivered.
+    /// The direction in which the last bytes were taken. That of a question comes before that of its answer, whichever thread
+    /// tells first that it has delivered.
     #[must_use]
     pub fn last(&self) -> Option<Dir> {
         self.last

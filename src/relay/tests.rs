@@ -509,6 +509,19 @@ fn two_busy_directions_take_turns() {
     assert_eq!(fills, [Dir::Up, Dir::Down, Dir::Up, Dir::Down, Dir::Up, Dir::Down]);
 }
 
+/// One thread for each direction may tell of what it has delivered only after the answer to that was.
+#[test]
+fn an_answer_is_later_than_its_question_whoever_tells_first() {
+    let mut relay = Relay::new(100);
+    assert_eq!(relay.last(), None);
+    relay.handle(Dir::Up, Op::Fill, moved(10));
+    relay.handle(Dir::Down, Op::Fill, moved(10));
+    relay.handle(Dir::Down, Op::Drain, moved(10));
+    relay.handle(Dir::Up, Op::Drain, moved(10));
+    assert_eq!(relay.last(), Some(Dir::Down));
+    assert_eq!(Relay::new(100).preloaded(5).last(), Some(Dir::Up));
+}
+
 #[test]
 fn what_is_limited_stays_so_however_much_is_granted() {
     let mut flow = Flow::new(8);

@@ -16,7 +16,7 @@ const QUIET_AFTER_QUESTION: Duration = Duration::from_secs(2);
 pub struct Sight {
     /// How far it has come.
     pub progress: Progress,
-    /// The direction in which the last bytes were delivered.
+    /// The direction in which the last bytes were taken.
     pub last: Option<Dir>,
     /// Bytes were taken from a peer and not given to the other, or are known to wait.
     pub held: bool,
