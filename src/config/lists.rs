@@ -137,7 +137,9 @@ pub(super) fn url(value: &DeValue<'_>) -> Parsed<Option<ListAt>> {
     }
     let port = match authority.port() {
         Some(port) => port.as_u16(),
-        None if authority.as_str().ends_with(':') => return Err(wrong("has no port behind its `:`")),
+        None if authority.as_str() != authority.host() => {
+            return Err(wrong("has no port from 1 to 65535 behind the `:` of its host"));
+        }
         None => 80,
     };
     let host = format!("{}:{port}", authority.host());

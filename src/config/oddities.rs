@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{
-    Address, Check, Config, DnsName, Listener, OnDown, Pool, RouteTo, Timeouts, address, duration_text,
+    Address, Check, Config, DnsName, Kind, Listener, OnDown, Pool, Probe, RouteTo, Starttls, Timeouts,
+    address, duration_text,
 };
 
 /// Warnings about a configuration, in words: those for which nothing but itself is looked at.
@@ -19,6 +20,10 @@ pub fn oddities(config: &Config) -> Vec<String> {
         found.push(format!(
             "[process.drain]: `spread` ({spread}) is longer than `hard_stop` ({hard_stop}), which resets what is left by then"
         ));
+    }
+    for listener in &config.listeners {
+        let of_listener = of_listener(config, listener).into_iter();
+        found.extend(of_listener.map(|what| format!("listener {}: {what}", listener.name)));
     }
     let used = used(config);
     let owners = Owners::new(config);
@@ -49,6 +54,29 @@ fn too_long(timeouts: &Timeouts) -> Vec<String> {
         format!("`{key}` ({limit}) is longer than `connect_total` ({total}), which ends it first")
     };
     longer.map(said).collect()
+}
+
+fn of_listener(config: &Config, listener: &Listener) -> Vec<String> {
+    let mut found = Vec::new();
+    let from = listener.accept_proxy.iter().flat_map(|accept| &accept.from);
+    found.extend(from.filter(|network| network.prefix_len() == 0).map(|all| {
+        format!(
+            "`from` of accept_proxy has {all}, so whoever connects can say to be anybody: name your proxies"
+        )
+    }));
+    let is_postgres = |pool: usize| {
+        matches!(&config.pools[pool].check, Check::Own(Probe { kind: Kind::Postgres, port: None, .. }))
+    };
+    let takes_starttls = listener.routes.iter().any(|route| route.starttls != Starttls::Off);
+    let mut by_name = listener.routes.iter().filter(|route| !route.sni.is_empty());
+    if !takes_starttls && by_name.any(|route| route.to.pool().is_some_and(is_postgres)) {
+        found.push(
+            "its routes by `sni` lead to PostgreSQL, whose clients ask for TLS before they name anybody: \
+             write `starttls = \"postgres\"` in these routes, else most clients take the default route"
+                .to_owned(),
+        );
+    }
+    found
 }
 
 /// The pools that a listener leads to, or whose checks another pool goes by.

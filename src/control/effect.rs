@@ -288,9 +288,9 @@ fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<Stri
     if old.servers_poll != new.servers_poll {
         out.push(format!("pool {name}: servers_poll changed"));
     }
-    let gone = old.lists.iter().filter(|at| !new.lists.contains(at));
+    let gone = old.lists.iter().filter(|at| !new.lists.iter().any(|other| other.is_like(at)));
     out.extend(gone.map(|at| format!("pool {name}: {at} is left, and its servers are removed")));
-    let come = new.lists.iter().filter(|at| !old.lists.contains(at));
+    let come = new.lists.iter().filter(|at| !old.lists.iter().any(|other| other.is_like(at)));
     out.extend(come.map(|at| format!("pool {name}: has the servers of {at}, too")));
     let policy = new.on_removed;
     changed_servers((name, &old.servers, &new.servers), policy, |gone| counts.of_server(name, gone), out);

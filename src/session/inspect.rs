@@ -273,7 +273,7 @@ impl Session {
     }
 
     /// Closes a client that has no server, once it has got what it was told.
-    fn dismiss(&mut self, cause: Cause, cx: Context<'_>) -> Order {
+    pub(super) fn dismiss(&mut self, cause: Cause, cx: Context<'_>) -> Order {
         let spare = Spare::new(Side::Client, true, self.timeouts(cx.snapshot).half_close(), cx);
         let order = spare.order();
         self.state = State::Closing(Closing { cause, moved: [0; 2], spare: Some(spare) });

@@ -682,10 +682,12 @@ impl Session {
 
     fn give_up(&mut self, cause: Cause, cx: Context<'_>) -> Order {
         self.leave_queue(cx);
-        self.state = State::Closing(Closing { cause, moved: [0; 2], spare: None });
         match cx.snapshot.listener(self.listener).when_no_upstream {
-            WhenNoUpstream::Close if cause.is_want_of_server() => Order::Dismiss { peer: Side::Client },
-            _ => Order::Reset { spare: None },
+            WhenNoUpstream::Close if cause.is_want_of_server() => self.dismiss(cause, cx),
+            _ => {
+                self.state = State::Closing(Closing { cause, moved: [0; 2], spare: None });
+                Order::Reset { spare: None }
+            }
         }
     }
 

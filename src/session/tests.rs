@@ -694,6 +694,8 @@ fn when_no_upstream_says_what_a_client_meets_that_gets_no_server() {
         config.pools[0].retry.tries = 1;
         let mut life = Life::new(&config);
         assert_eq!(life.refused(5), Some(order));
+        // A close may have to wait until the client has what it was told: the session asks for it again.
+        assert_eq!(life.session.deadline().is_some(), way == WhenNoUpstream::Close);
         // Who is ended for another reason is reset.
         let mut life = Life::new(&config);
         assert_eq!(life.at(5, Input::Kill(Cause::Killed)), Some(Order::Reset { spare: None }));

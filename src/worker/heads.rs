@@ -9,7 +9,7 @@ use crate::config::SendProxy;
 use crate::engine::Engine;
 use crate::proxy_header::{self, Told};
 use crate::relay::{Fault, Side};
-use crate::session::{Input, Order, Seen, Verdict};
+use crate::session::{Doing, Input, Order, Seen, Verdict};
 use crate::table::Key;
 
 /// Bytes of a head that are shown in a log line.
@@ -64,7 +64,9 @@ impl<E: Engine> Worker<E> {
 
     /// A server was reached, or was not.
     pub(super) fn dialed(&mut self, key: Key, result: Result<(), Fault>) {
-        match result.and_then(|()| self.greet(key)) {
+        // Nobody is told anything for a session that has ended meanwhile.
+        let connects = self.table.get_mut(key).is_some_and(|conn| conn.session.doing() == Doing::Connecting);
+        match result.and_then(|()| if connects { self.greet(key) } else { Ok(false) }) {
             Ok(true) => {
                 if let Some(conn) = self.table.get_mut(key) {
                     self.engine.order(key, &mut conn.io, Order::Hear, &mut self.events);

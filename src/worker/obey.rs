@@ -53,6 +53,8 @@ impl<E: Engine> Worker<E> {
             done += command.work();
             // It may be about something that is in effect only since a moment.
             self.refresh();
+            // What has ended by that is known before it is ended by the command.
+            self.settle();
             self.obey(command);
             self.settle();
         }
@@ -209,7 +211,10 @@ impl<E: Engine> Worker<E> {
 
 /// Whether connections that are there may have to end at another time.
 fn have_other_limits(before: &Snapshot, now: &Snapshot) -> bool {
-    let of_listener = |one: &Listener| (one.timeouts, one.dead_peer);
+    let of_listener = |one: &Listener| {
+        let of_pools: Vec<_> = one.pools().map(|pool| *one.timeouts_to(pool)).collect();
+        (of_pools, one.dead_peer)
+    };
     let of_pool = |pool: &Pool| pool.tcp.dead_peer;
     before.listeners.iter().map(of_listener).ne(now.listeners.iter().map(of_listener))
         || before.pools.iter().map(of_pool).ne(now.pools.iter().map(of_pool))

@@ -105,3 +105,24 @@ fn a_server_is_not_the_listener_before_it() {
         ]
     );
 }
+
+#[test]
+fn headers_come_from_proxies_and_names_from_who_says_them() {
+    let listener = |keys: &str| {
+        format!(
+            "[listener.x]\nbind = [\"127.0.0.1:9\"]\n{keys}[pool.x]\nserver = [{{ name = \"a\", addr = \"10.0.0.1:1\" }}]\n\
+             [pool.x.check]\nkind = \"postgres\"\n"
+        )
+    };
+    let anybody = listener("pool = \"x\"\naccept_proxy = { from = [\"10.0.0.0/8\", \"0.0.0.0/0\"] }\n");
+    let said = "listener x: `from` of accept_proxy has 0.0.0.0/0, so whoever connects can say to be anybody: name your proxies";
+    assert_eq!(odd(&anybody), [said]);
+    assert_eq!(odd(&anybody.replace(", \"0.0.0.0/0\"", "")), Vec::<String>::new());
+    let routes = |keys: &str| {
+        let named = format!("[[listener.x.route]]\nsni = [\"a.example\"]\npool = \"x\"\n{keys}");
+        odd(&listener(&format!("{named}[[listener.x.route]]\ndefault = true\npool = \"x\"\n")))
+    };
+    let told = routes("");
+    assert!(told.len() == 1 && told[0].contains("starttls"), "{told:?}");
+    assert_eq!(routes("starttls = \"postgres\"\n"), Vec::<String>::new());
+}

@@ -46,9 +46,9 @@ pub fn in_effect<'a>(
         let usable = |found: &&Found| can_reach(&pool.source, found.addr.ip());
         let mut servers = Vec::new();
         for named in &pool.named {
-            let all = found(&named.addr);
-            let first = all.iter().map(|found| found.priority).min().unwrap_or(0);
-            servers.extend(all.iter().filter(usable).map(|found| member(named, found, first)));
+            let all = found(&named.addr).iter().filter(usable);
+            let first = all.clone().map(|found| found.priority).min().unwrap_or(0);
+            servers.extend(all.map(|found| member(named, found, first)));
         }
         pool.servers.extend(servers);
         for at in &pool.lists {
@@ -80,14 +80,14 @@ fn member(named: &Server<DnsName>, found: &Found, first: u16) -> Server {
 }
 
 /// Checks have to find new servers well before they are used. So where all that a pool has may be new, those of `old` that
-/// are to go stay meanwhile: `new` with these; `None` if nobody has to wait.
+/// are to go stay meanwhile: `new` with these; `None` if nobody has to wait. With `waits` some of `old` are new, too.
 #[must_use]
-pub fn with_leaving(old: &Config, new: &Config) -> Option<Config> {
+pub fn with_leaving(old: &Config, new: &Config, waits: bool) -> Option<Config> {
     let mut joined = None;
     for (place, pool) in new.pools.iter().enumerate().filter(|(_, pool)| pool.check != Check::Off) {
         let Some(before) = old.pools.iter().find(|one| one.name == pool.name) else { continue };
         let mut leaving = told(before, pool).peekable();
-        if leaving.peek().is_some() && told(pool, before).next().is_some() {
+        if leaving.peek().is_some() && (waits || told(pool, before).next().is_some()) {
             let joined: &mut Config = joined.get_or_insert_with(|| new.clone());
             joined.pools[place].servers.extend(leaving.cloned());
         }

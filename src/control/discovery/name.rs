@@ -81,6 +81,12 @@ impl Name {
     /// by an answer that says then that it still is.
     pub fn note(&mut self, answer: Answer, rules: &Dns, now: Tick) -> Duration {
         match answer {
+            // A filter in front of the resolver takes the name away like that; it is not one without servers.
+            Answer::Found { servers, unknown, .. }
+                if !servers.is_empty() && unknown.is_empty() && !servers.iter().any(is_server) =>
+            {
+                self.note(Answer::Missing("its addresses stand for nobody".to_owned()), rules, now)
+            }
             Answer::Found { servers, ttl, unknown, error } => {
                 self.take(servers, &unknown);
                 (self.found_at, self.missing_since) = (Some(now), None);
@@ -128,7 +134,7 @@ impl Name {
             unknown.iter().any(|(host, is_v4)| *host == old.host && *is_v4 == old.addr.is_ipv4())
         };
         servers.extend(std::mem::take(&mut self.servers).into_iter().filter(stays));
-        servers.retain(|found| is_usable(found.addr.ip()) && found.addr.port() != 0);
+        servers.retain(is_server);
         servers.sort_unstable();
         // One address may be that of several hosts: it is one server, with its best record.
         let mut seen = std::collections::HashSet::new();
@@ -167,6 +173,10 @@ impl Name {
     pub fn cut(&self) -> usize {
         self.cut
     }
+}
+
+fn is_server(found: &Found) -> bool {
+    is_usable(found.addr.ip()) && found.addr.port() != 0
 }
 
 /// An address that means this host or nobody is a mistake, or a block list: nobody is connected to it.

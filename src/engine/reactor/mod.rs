@@ -593,6 +593,7 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
     fn adopt(&mut self, snapshot: Arc<Snapshot>) {
         if let Some(share) = snapshot.buffer_share {
             self.workshop.pool.set_limit(share);
+            self.feed();
         }
         self.snapshot = snapshot;
     }

@@ -174,6 +174,10 @@ impl Threads {
     /// failed, which is told where sockets that nobody reads are watched.
     fn queue(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event<Stream>>) {
         self.abandon(io);
+        // Nothing tells of a reset twice.
+        if Os::pending_error(&io.client).is_some() {
+            return out.push_back(Event::ClientLeft { key });
+        }
         if io.head.is_some() {
             return io.phase = Phase::Queued;
         }

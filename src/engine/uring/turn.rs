@@ -214,6 +214,7 @@ impl<R: Ring> Uring<R> {
         if mutant!(SleepsOverSilentSend) {
             return false;
         }
+        let waits_for_memory = !self.starved.is_empty() || !self.starved_heads.is_empty();
         self.works.silent.iter().any(|id| {
             let Some((key, dir)) = self.works.flights.sender(*id) else { return false };
             let Some(io) = slots.io(key) else { return false };
@@ -227,7 +228,7 @@ impl<R: Ring> Uring<R> {
                 }
                 _ => true,
             }
-        }) || (!self.works.silent.is_empty() && !self.starved.is_empty())
+        }) || (!self.works.silent.is_empty() && waits_for_memory)
     }
 
     fn connected(

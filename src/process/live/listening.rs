@@ -72,7 +72,9 @@ impl Live {
         let stops = |place: &&Place| matches!(place.at, Address::Ip(_)) && is_unserved(place);
         let closing: Vec<Place> = state.places.iter().filter(stops).cloned().collect();
         let is_due = |closed: &Closed| !is_unserved(&closed.place) && closed.again.is_none_or(|at| at <= now);
-        let (due, still): (Vec<Closed>, Vec<Closed>) = shut.into_iter().partition(is_due);
+        let (due, mut still): (Vec<Closed>, Vec<Closed>) = shut.into_iter().partition(is_due);
+        // Nothing is due of who stays shut: a time in the past would be due for ever.
+        still.iter_mut().filter(|closed| is_unserved(&closed.place)).for_each(|closed| closed.again = None);
         state.shut.0 = still;
         if !closing.is_empty() {
             let gone: Vec<_> =

@@ -10,6 +10,7 @@ use super::trial::Trial;
 use super::{Bound, Live, Place, State, refuse, silence};
 use crate::cause::Cause;
 use crate::config::{self, Address, Config, OnRemoved, Tcp, given_name};
+use crate::control::discovery;
 use crate::control::effect::{self, Counts};
 use crate::control::model::{Effect, Refusal, RefusalKind};
 use crate::engine;
@@ -159,11 +160,18 @@ impl Live {
         notes.iter().chain(&crate::process::oddities(&new)).for_each(|note| log::warn!("{note}"));
         let was = std::mem::replace(&mut state.sets, sets);
         self.close(state, &sockets.gone).await;
+        let waits = state.sources.is_settling();
         state.sources.adopt(&new, self.clock).await;
-        let old = std::mem::replace(&mut state.config, state.sources.in_effect(&new));
+        let wanted = state.sources.in_effect(&new);
+        let joined = discovery::with_leaving(&state.config, &wanted, waits);
+        let is_joined = joined.is_some();
+        let old = std::mem::replace(&mut state.config, joined.unwrap_or_else(|| wanted.clone()));
         state.file = new;
         state.overrides = overrides;
         let (mut next, events) = self.next_snapshot(state, room.maxconn);
+        if is_joined {
+            state.sources.settle(wanted, state.wards.first_checks());
+        }
         next.buffer_share = Some(room::buffer_share(&state.config.process, state.sets.workers()));
         let next = Arc::new(next);
         self.publish(state, Arc::clone(&next)).await;

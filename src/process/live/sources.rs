@@ -51,6 +51,16 @@ impl Sources {
         tokio::join!(self.names.adopt(file, clock, &asker), self.lists.adopt(file, clock, &asker));
     }
 
+    /// Servers that are to go stay until the first checks of others have ended; `wanted` is in effect then.
+    pub(super) fn settle(&mut self, wanted: Config, patience: Option<Duration>) {
+        self.settling = Some((Instant::now() + patience.unwrap_or_default(), wanted));
+    }
+
+    /// Whether servers that are to go wait for others to be checked.
+    pub(super) fn is_settling(&self) -> bool {
+        self.settling.is_some()
+    }
+
     /// The configuration with the servers that names stand for, and those of lists.
     pub(super) fn in_effect(&self, file: &Config) -> Config {
         discovery::in_effect(file, |name| self.names.of(name), |pool, at| self.lists.of(pool, at))
@@ -120,7 +130,7 @@ impl Live {
         }
         let wanted = sources.in_effect(file);
         let settled = sources.settling.take().map(|(_, settled)| settled);
-        let joined = discovery::with_leaving(settled.as_ref().unwrap_or(config), &wanted);
+        let joined = discovery::with_leaving(settled.as_ref().unwrap_or(config), &wanted, false);
         let is_joined = joined.is_some();
         let new = joined.unwrap_or_else(|| wanted.clone());
         if new == *config {
@@ -131,8 +141,7 @@ impl Live {
         let before = self.published.current();
         let (next, events) = self.next_snapshot(state, before.connections.most());
         if is_joined {
-            let patience = state.wards.first_checks().unwrap_or_default();
-            state.sources.settling = Some((Instant::now() + patience, wanted));
+            state.sources.settle(wanted, state.wards.first_checks());
         }
         let next = Arc::new(next);
         self.publish(state, Arc::clone(&next)).await;

@@ -10,12 +10,14 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::Look;
 use super::ask::Asker;
@@ -29,6 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long a watch may take to tell what is known already.
 const LATE: Duration = Duration::from_secs(1);
+
+/// News gather for so long, so that many registrations that change at once are looked through once.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Bytes of a password that are read at most.
+const MOST_PASSWORD: u64 = 4 << 10;
 
 /// The first pause after a failure; each further one is twice as long.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -169,8 +177,11 @@ impl Follower {
 impl Session {
     async fn begin(mut member: Member, poll: Duration) -> Result<Self, String> {
         if let Some((name, file)) = &member.etcd.user {
-            let password = password(file)?;
-            let asked = member.ask("/v3/auth/authenticate", reply::ask_token(name, &password));
+            let (name, file) = (name.clone(), file.clone());
+            // A file can hang, and nothing else is to wait for it.
+            let password = spawn_blocking(move || password(&file));
+            let password = in_time(async { password.await.map_err(|error| error.to_string())? }).await?;
+            let asked = member.ask("/v3/auth/authenticate", reply::ask_token(&name, &password));
             let token = reply::token(&in_time(asked).await?)?;
             let mut token = HeaderValue::try_from(token).map_err(|_| "its token is no header".to_owned())?;
             token.set_sensitive(true);
@@ -188,10 +199,14 @@ impl Session {
         loop {
             let whole = tokio::select! {
                 line = self.watch.line() => {
-                    if self.registry.apply(&line?)? {
-                        return Ok(true);
+                    if !self.registry.apply(&line?)? {
+                        continue;
                     }
-                    continue;
+                    let until = Instant::now() + GATHER;
+                    while let Ok(line) = timeout_at(until, self.watch.line()).await {
+                        self.registry.apply(&line?)?;
+                    }
+                    return Ok(true);
                 }
                 whole = read_at(&self.member, self.due) => whole?,
             };
@@ -225,8 +240,9 @@ async fn read(member: &Member) -> Result<Registry, String> {
 
 /// Read each time: it may be a new one.
 fn password(file: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(file);
-    let text = text.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let mut text = String::new();
+    let read = std::fs::File::open(file).and_then(|file| file.take(MOST_PASSWORD).read_to_string(&mut text));
+    read.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 

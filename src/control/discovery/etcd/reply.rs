@@ -13,6 +13,9 @@ use super::super::parse::printable;
 /// Keys that a prefix may have.
 pub const MOST_KEYS: usize = 1_024;
 
+/// The longest key, in bytes.
+const MOST_KEY: usize = 1 << 10;
+
 /// The bytes of a value that are looked at: one that has more is not a registration.
 pub const MOST_VALUE: usize = 4 << 10;
 
@@ -98,13 +101,12 @@ fn int64<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
 }
 
 impl Registry {
-    /// The answer to [`ask_all`] of this prefix.
+    /// The answer to a question for all that has this prefix.
     ///
     /// # Errors
     /// Why it is none, or more than is taken.
     pub fn read(prefix: &str, reply: &[u8]) -> Result<Self, String> {
-        let reply: Range<'_> =
-            serde_json::from_slice(reply).map_err(|error| format!("no answer of etcd: {error}"))?;
+        let reply: Range<'_> = serde_json::from_slice(reply).map_err(|error| unclear("answer", &error))?;
         // A cluster begins with 1: an answer without is another program's.
         if reply.header.revision < 1 {
             return Err("no answer of etcd: it has no revision".to_owned());
@@ -123,8 +125,7 @@ impl Registry {
     /// # Errors
     /// Why the watch is over.
     pub fn apply(&mut self, line: &[u8]) -> Result<bool, String> {
-        let line: Line<'_> =
-            serde_json::from_slice(line).map_err(|error| format!("no event of etcd: {error}"))?;
+        let line: Line<'_> = serde_json::from_slice(line).map_err(|error| unclear("event", &error))?;
         if let Some(error) = line.error {
             return Err(message(&error).unwrap_or_else(|| "the watch has failed".to_owned()));
         }
@@ -158,6 +159,9 @@ impl Registry {
             BASE64.decode(text.as_bytes()).map_err(|error| format!("no answer of etcd: no base64: {error}"))
         };
         let (key, mut value) = (bytes(&pair.key)?, bytes(&pair.value)?);
+        if key.len() > MOST_KEY {
+            return Err(format!("a key has more than {MOST_KEY} bytes"));
+        }
         let Some(name) = key.strip_prefix(&*self.prefix) else {
             return Err("it answers with a key that has another prefix".to_owned());
         };
@@ -241,6 +245,11 @@ pub(super) fn refusal(reply: &[u8]) -> Option<String> {
 fn message(error: &serde_json::Value) -> Option<String> {
     let text = |value: &serde_json::Value| Some(printable(value.as_str()?));
     text(error).or_else(|| error.get("message").and_then(text)).or_else(|| error.get("error").and_then(text))
+}
+
+/// An error of JSON tells what it has met, which is for people only when it is printable.
+fn unclear(what: &str, error: &serde_json::Error) -> String {
+    format!("no {what} of etcd: {}", printable(&error.to_string()))
 }
 
 fn too_many() -> String {

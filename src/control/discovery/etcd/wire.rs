@@ -151,6 +151,7 @@ mod tls {
     use std::sync::Arc;
 
     use tokio::net::TcpStream;
+    use tokio::task::spawn_blocking;
     use tokio_rustls::TlsConnector;
     use tokio_rustls::rustls::crypto::ring;
     use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -163,7 +164,10 @@ mod tls {
     /// The handshake, in which the member proves to be who it is called. The files are read each time: they may be new.
     pub(super) async fn connect(member: &Member, stream: TcpStream) -> Result<Box<dyn Stream>, String> {
         let name = ServerName::try_from(member.endpoint().host.clone()).map_err(|error| error.to_string())?;
-        let connector = TlsConnector::from(Arc::new(config(&member.etcd)?));
+        // A file can hang, and nothing else is to wait for it.
+        let etcd = Arc::clone(&member.etcd);
+        let config = spawn_blocking(move || config(&etcd)).await.map_err(|error| error.to_string())??;
+        let connector = TlsConnector::from(Arc::new(config));
         let stream =
             connector.connect(name, stream).await.map_err(|error| format!("no TLS with it: {error}"))?;
         Ok(Box::new(stream))

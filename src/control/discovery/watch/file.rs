@@ -94,16 +94,16 @@ fn read_settled(path: &Path, before: Option<&[u8]>) -> io::Result<Vec<u8>> {
     let mut bytes = read(path)?;
     for _ in 0..TRIES {
         if before == Some(&bytes) {
-            break;
+            return Ok(bytes);
         }
         thread::sleep(SETTLES);
         let now = read(path)?;
         if now == bytes {
-            break;
+            return Ok(bytes);
         }
         bytes = now;
     }
-    Ok(bytes)
+    Err(io::Error::other("it is being written"))
 }
 
 /// One byte more than a list may have tells that there are too many.
