@@ -523,7 +523,7 @@ pub struct Question {
     /// The listener that it comes to; needed where there are several
     #[arg(long, value_name = "NAME")]
     pub listener: Option<String>,
-    /// Its address; one of a unix socket has none
+    /// Its address, by the PROXY header where one is read; a client of a unix socket has none
     #[arg(long, value_name = "IP")]
     pub source: Option<IpAddr>,
     /// The name that it asks for in its TLS hello (server_name)

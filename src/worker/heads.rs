@@ -28,7 +28,8 @@ impl<E: Engine> Worker<E> {
         {
             let listener = &self.snapshot.listener(conn.session.listener()).name;
             let peer = conn.session.client().map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
-            let begin = begin_of(head);
+            // A hello that is wrong may stand behind a header that is right.
+            let begin = begin_of(&head[used.min(head.len())..]);
             log::warn!("listener {listener}: {peer} sent a {flaw}; it begins with {begin}");
         }
         self.engine.skip(&mut conn.io, used);

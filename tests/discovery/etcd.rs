@@ -226,7 +226,7 @@ fn a_member_that_is_dead_is_passed_over() {
     etcd.register("b", b);
     run.wait_for("both", |status| registered(status).len() == 2);
     assert_eq!(failures(&run), 0);
-    assert!(run.gate.logs(|line| line.contains(&format!("http://{dead}: Connection refused"))));
+    assert!(run.gate.logs(|line| line.contains(&format!("http://{dead}: {dead}: Connection refused"))));
 }
 
 /// What a value says follows; one that says nothing is left out, and the others stay. Whose lease ends is gone.

@@ -324,6 +324,22 @@ fn services_have_weights_and_backups() {
     assert_eq!((servers[2].served(), run.status().pools[0].serving), (1, Serving::Backups));
 }
 
+/// A resolver that refuses to say anything of IPv6 has said enough of IPv4, of every host.
+#[test]
+fn hosts_of_a_service_are_found_where_one_family_is_refused() {
+    let servers = [Echo::start(), Echo::start()];
+    let [a, b] = servers.each_ref().map(Echo::address);
+    // Of names outside of its own domain it knows what stands in the file, and has nobody to ask for more.
+    let hosts = format!("{} a.elsewhere\n{} b.elsewhere\n", a.ip(), b.ip());
+    let srv = |host: &str| format!("--srv-host=_db._tcp.test,{host}.elsewhere,{PORT},10,1");
+    let records = [srv("a"), srv("b")];
+    let Some(dns) = Dns::start(&hosts, &records.each_ref().map(String::as_str)) else { return };
+    let run = Run::start(&dns.file("{ name = \"x\", addr = \"srv:_db._tcp.test\" }"));
+    run.wait_for("both", |status| self::servers(status).len() == 2);
+    let name = &run.status().names[0];
+    assert!(name.lookups["failed"] > 0 && name.reason.contains("efused"), "{name:?}");
+}
+
 /// What is set of a name holds for all its servers, also for those that come later, and yields to what is set of one.
 #[test]
 fn what_is_set_of_a_name_holds_for_all_of_it() {

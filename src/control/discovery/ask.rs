@@ -1,6 +1,8 @@
 //! Looking names up, by hickory-resolver.
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use hickory_resolver::config::{
@@ -13,14 +15,27 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name as Domain, RData, RecordType};
 use hickory_resolver::{Resolver, TokioResolver, system_conf};
 
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
 use super::{Answer, Found, MOST};
 use crate::config::{Dns, DnsName, Prefer, Resolvers};
 
-/// Hosts of one service that are looked up.
+/// Hosts of one service that are looked up: those of the best priority and the greatest weight.
 const HOSTS_MOST: usize = 64;
 
-/// Who is asked.
+/// A resolver that takes longer to say nothing of one host is not asked for the next ones.
+const SLOW: Duration = Duration::from_millis(500);
+
+/// Looks names up, by the resolvers that the configuration names or the system has.
 pub struct Asker {
+    dns: Dns,
+    /// Who is asked, as soon as that is known: a machine may get its resolv.conf(5) only after us.
+    system: OnceLock<System>,
+}
+
+/// Who is asked.
+struct System {
     resolver: TokioResolver,
     /// What may stand behind a name, in the order in which it is tried.
     search: Vec<Domain>,
@@ -29,6 +44,22 @@ pub struct Asker {
     prefer: Prefer,
     /// The most that a whole lookup takes.
     patience: Duration,
+}
+
+/// A connection to the first of these addresses that can be reached; else why not. One that is silent is given up for the next.
+pub async fn connect_any(all: &[SocketAddr]) -> Result<TcpStream, String> {
+    let mut why = "it has no address".to_owned();
+    for (place, at) in all.iter().enumerate() {
+        let is_last = place + 1 == all.len();
+        // Whoever asks has a limit for the whole.
+        let limit = if is_last { Duration::MAX } else { SLOW };
+        match timeout(limit, TcpStream::connect(at)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => why = format!("{at}: {error}"),
+            Err(_) => why = format!("{at} does not answer"),
+        }
+    }
+    Err(why)
 }
 
 /// Records of one name and type.
@@ -49,11 +80,28 @@ struct Addresses {
 }
 
 impl Asker {
-    /// Reads resolv.conf(5) and hosts(5), where those are asked for.
-    ///
-    /// # Errors
-    /// What is wrong with these.
-    pub fn new(dns: &Dns) -> Result<Self, String> {
+    /// Nothing is read yet.
+    #[must_use]
+    pub fn new(dns: &Dns) -> Self {
+        Self { dns: dns.clone(), system: OnceLock::new() }
+    }
+
+    /// Looks a name up. Every step of it has its time; so does the whole.
+    pub async fn ask(&self, name: &DnsName) -> Answer {
+        let system = match self.system.get() {
+            Some(system) => system,
+            None => match System::new(&self.dns) {
+                Ok(system) => self.system.get_or_init(|| system),
+                Err(why) => return Answer::Failed(why),
+            },
+        };
+        system.ask(name).await
+    }
+}
+
+impl System {
+    /// Reads resolv.conf(5) and hosts(5), where those are asked for; or tells what is wrong with these.
+    fn new(dns: &Dns) -> Result<Self, String> {
         let (config, options) = match &dns.resolvers {
             Resolvers::System => system_conf::read_system_conf()
                 .map_err(|error| format!("the system's resolvers are not known: {error}"))?,
@@ -92,8 +140,7 @@ impl Asker {
         Ok(Self { resolver, search, ndots, prefer: dns.prefer, patience })
     }
 
-    /// Looks a name up. Every step of it has its time; so does the whole.
-    pub async fn ask(&self, name: &DnsName) -> Answer {
+    async fn ask(&self, name: &DnsName) -> Answer {
         let answer = async {
             match name {
                 DnsName::Host(host, port) => self.host(host, *port).await,
@@ -101,7 +148,7 @@ impl Asker {
             }
         };
         let late = |_| Answer::Failed("the resolver takes too long".to_owned());
-        tokio::time::timeout(self.patience, answer).await.unwrap_or_else(late)
+        timeout(self.patience, answer).await.unwrap_or_else(late)
     }
 
     async fn host(&self, host: &str, port: u16) -> Answer {
@@ -136,7 +183,10 @@ impl Asker {
             .filter(|srv| !srv.target.is_root())
             .map(|srv| (srv.priority, srv.weight, srv.port, srv.target.to_ascii()))
             .collect();
-        records.sort_unstable();
+        records.sort_unstable_by(|one, other| {
+            let key = |(priority, weight, ..): &(u16, u16, u16, String)| (*priority, Reverse(*weight));
+            key(one).cmp(&key(other)).then_with(|| one.cmp(other))
+        });
         records.dedup();
         records.truncate(MOST);
         let mut hosts: Vec<&str> = Vec::new();
@@ -146,13 +196,16 @@ impl Asker {
             }
         }
         let (mut servers, mut unknown, mut error) = (Vec::new(), Vec::new(), None);
+        let mut is_silent = false;
         for host in hosts {
             // Whoever gave no answer is not asked again and again meanwhile.
-            if error.is_some() {
+            if is_silent {
                 unknown.extend([true, false].map(|is_v4| (host.to_owned(), is_v4)));
                 continue;
             }
+            let asked = Instant::now();
             let addresses = self.addresses(host).await;
+            is_silent = !addresses.unknown.is_empty() && asked.elapsed() > SLOW;
             if !addresses.all.is_empty() {
                 ttl = ttl.min(addresses.ttl);
             }

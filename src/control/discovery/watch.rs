@@ -40,14 +40,14 @@ enum Source {
 /// What those who look at lists have in common.
 #[derive(Clone)]
 pub struct Means {
-    asker: Arc<Result<Asker, String>>,
+    asker: Arc<Asker>,
     turns: Arc<Semaphore>,
 }
 
 impl Means {
     /// Hosts of URLs are looked up by `asker`.
     #[must_use]
-    pub fn new(asker: Arc<Result<Asker, String>>) -> Self {
+    pub fn new(asker: Arc<Asker>) -> Self {
         Self { asker, turns: Arc::new(Semaphore::new(AT_A_TIME)) }
     }
 }

@@ -61,7 +61,7 @@ impl Lists {
 
     /// Looks at the lists of this configuration, and at no others. What is known stays known; lists that are new are waited
     /// for, but not for long.
-    pub(super) async fn adopt(&mut self, file: &Config, clock: Clock, asker: &Arc<Result<Asker, String>>) {
+    pub(super) async fn adopt(&mut self, file: &Config, clock: Clock, asker: &Arc<Asker>) {
         let mut before = std::mem::take(&mut self.known);
         before.values().for_each(|known| known.task.abort());
         let all = file.pools.iter().flat_map(|pool| {
@@ -84,7 +84,9 @@ impl Lists {
             let task = tokio::spawn(watch).abort_handle();
             let (list, told) =
                 old_of(&key, &mut before).map(|known| (known.list, known.told)).unwrap_or_default();
-            let known = Known { number: self.begun, task, list, left_out: 0, unfit: 0, told };
+            let mut known = Known { number: self.begun, task, list, left_out: 0, unfit: 0, told };
+            // The pool may have other servers of its own now.
+            known.count_left_out(&key, file);
             self.known.insert(key.clone(), known);
             if let Some(look) = look {
                 self.note(Looked { number: self.begun, key, look, unfit, at: clock.now() }, file);

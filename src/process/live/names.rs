@@ -48,7 +48,7 @@ pub(super) struct Looked {
 /// How names are looked up.
 #[derive(Clone)]
 struct Manner {
-    asker: Arc<Result<Asker, String>>,
+    asker: Arc<Asker>,
     turns: Arc<Semaphore>,
     rules: Dns,
     clock: Clock,
@@ -57,10 +57,7 @@ struct Manner {
 impl Manner {
     async fn ask(&self, name: &DnsName) -> Answer {
         let _turn = self.turns.acquire().await;
-        match &*self.asker {
-            Ok(asker) => asker.ask(name).await,
-            Err(error) => Answer::Failed(error.clone()),
-        }
+        self.asker.ask(name).await
     }
 }
 
@@ -72,7 +69,7 @@ impl Names {
 
     /// Looks up the names of this configuration, and no others. What is known stays known; names that are new are waited
     /// for, but not for long.
-    pub(super) async fn adopt(&mut self, file: &Config, clock: Clock, asker: &Arc<Result<Asker, String>>) {
+    pub(super) async fn adopt(&mut self, file: &Config, clock: Clock, asker: &Arc<Asker>) {
         let mut before = std::mem::take(&mut self.known);
         before.values().for_each(|known| known.task.abort());
         let all = file.pools.iter().flat_map(|pool| &pool.named).map(|server| &server.addr);

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::lists::{self, Lists};
 use super::names::{self, Names};
 use super::{Live, State};
-use crate::config::{Config, ListAt, ListHost, ListUrl};
+use crate::config::Config;
 use crate::control::discovery;
 use crate::control::discovery::ask::Asker;
 use crate::sys::Clock;
@@ -47,7 +47,7 @@ impl Sources {
     /// Asks for what this configuration has, and nothing else. What is new is waited for, but not for long.
     pub(super) async fn adopt(&mut self, file: &Config, clock: Clock) {
         self.settling = None;
-        let asker = Arc::new(asker(file));
+        let asker = Arc::new(Asker::new(&file.dns));
         tokio::join!(self.names.adopt(file, clock, &asker), self.lists.adopt(file, clock, &asker));
     }
 
@@ -73,21 +73,6 @@ impl Sources {
             News::List(looked) => self.lists.note(looked, file),
         }
     }
-}
-
-/// Who looks names up, if there are any.
-fn asker(file: &Config) -> Result<Asker, String> {
-    let has_name = |at: &ListAt| match at {
-        ListAt::Url(ListUrl { host, .. }) => matches!(host, ListHost::Named(_)),
-        ListAt::Etcd(etcd) => etcd.endpoints.iter().any(|endpoint| endpoint.ip().is_none()),
-        ListAt::File(_) => false,
-    };
-    if !file.pools.iter().any(|pool| !pool.named.is_empty() || pool.lists.iter().any(has_name)) {
-        return Err("there was no name to look up".to_owned());
-    }
-    Asker::new(&file.dns).inspect_err(|error| {
-        log::error!("names cannot be looked up until the next reload: {error}");
-    })
 }
 
 impl Live {

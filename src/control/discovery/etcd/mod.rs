@@ -50,7 +50,7 @@ const MOST_TOLD: usize = 5;
 /// Follows what is registered.
 pub struct Follower {
     etcd: Arc<Etcd>,
-    asker: Arc<Result<Asker, String>>,
+    asker: Arc<Asker>,
     /// How often what is in effect is confirmed.
     poll: Duration,
     session: Option<Session>,
@@ -77,7 +77,7 @@ struct Session {
 impl Follower {
     /// Nobody was asked yet; hosts are looked up by `asker`. What is in effect will be confirmed every `poll`.
     #[must_use]
-    pub fn new(etcd: &Etcd, poll: Duration, asker: Arc<Result<Asker, String>>) -> Self {
+    pub fn new(etcd: &Etcd, poll: Duration, asker: Arc<Asker>) -> Self {
         Self {
             etcd: Arc::new(etcd.clone()),
             asker,

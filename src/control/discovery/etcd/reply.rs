@@ -13,8 +13,8 @@ use super::super::parse::printable;
 /// Keys that a prefix may have.
 pub const MOST_KEYS: usize = 1_024;
 
-/// The longest key, in bytes.
-const MOST_KEY: usize = 1 << 10;
+/// So much is kept of what stands behind the prefix, in bytes.
+const MOST_NAME: usize = 1 << 10;
 
 /// The bytes of a value that are looked at: one that has more is not a registration.
 pub const MOST_VALUE: usize = 4 << 10;
@@ -159,14 +159,12 @@ impl Registry {
             BASE64.decode(text.as_bytes()).map_err(|error| format!("no answer of etcd: no base64: {error}"))
         };
         let (key, mut value) = (bytes(&pair.key)?, bytes(&pair.value)?);
-        if key.len() > MOST_KEY {
-            return Err(format!("a key has more than {MOST_KEY} bytes"));
-        }
         let Some(name) = key.strip_prefix(&*self.prefix) else {
             return Err("it answers with a key that has another prefix".to_owned());
         };
         value.truncate(MOST_VALUE + 1);
-        Ok((name.to_vec(), value))
+        // Much longer than a name can be: it is told of, and left out.
+        Ok((name[..name.len().min(MOST_NAME)].to_vec(), value))
     }
 
     /// The revision of etcd's store as of which it is known.

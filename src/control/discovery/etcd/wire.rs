@@ -11,12 +11,12 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::reply;
 use crate::config::{DnsName, Endpoint, Etcd};
-use crate::control::discovery::{Answer, ask::Asker};
+use crate::control::discovery::Answer;
+use crate::control::discovery::ask::{Asker, connect_any};
 
 /// The most bytes of an answer, or of a line of one.
 const MOST: usize = 4 << 20;
@@ -26,7 +26,7 @@ pub(super) struct Member {
     pub(super) etcd: Arc<Etcd>,
     /// Its place in `endpoints`.
     pub(super) endpoint: usize,
-    pub(super) asker: Arc<Result<Asker, String>>,
+    pub(super) asker: Arc<Asker>,
     /// What it is asked with, where it wants to know who asks.
     pub(super) token: Option<HeaderValue>,
 }
@@ -81,18 +81,7 @@ impl Member {
     }
 
     async fn connect(&self) -> Result<Box<dyn Stream>, String> {
-        let mut stream = None;
-        let mut why = String::new();
-        for at in self.addresses().await? {
-            match TcpStream::connect(at).await {
-                Ok(found) => {
-                    stream = Some(found);
-                    break;
-                }
-                Err(error) => why = error.to_string(),
-            }
-        }
-        let stream = stream.ok_or(why)?;
+        let stream = connect_any(&self.addresses().await?).await?;
         // Requests are small: none is to wait for another's acknowledgement.
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         if self.endpoint().is_tls { tls::connect(self, stream).await } else { Ok(Box::new(stream)) }
@@ -103,8 +92,7 @@ impl Member {
         if let Some(ip) = self.endpoint().ip() {
             return Ok(vec![SocketAddr::new(ip, *port)]);
         }
-        let asker = self.asker.as_ref().as_ref().map_err(Clone::clone)?;
-        match asker.ask(&DnsName::Host(host.clone(), *port)).await {
+        match self.asker.ask(&DnsName::Host(host.clone(), *port)).await {
             Answer::Found { servers, .. } => Ok(servers.iter().map(|found| found.addr).collect()),
             Answer::Missing(why) | Answer::Failed(why) => Err(format!("{host} cannot be looked up: {why}")),
         }

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::super::ask::connect_any;
 use super::super::parse::printable;
 use super::super::{Answer, LARGEST_LIST, Look};
 use super::{Means, Seen, with_sample};
@@ -91,19 +92,11 @@ impl Url {
             ListHost::At(addr) => vec![*addr],
             ListHost::Named(name) => self.addresses(name).await?,
         };
-        let mut why = format!("{} has no address", self.at.host);
-        for addr in all {
-            match TcpStream::connect(addr).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => why = format!("{addr}: {error}"),
-            }
-        }
-        Err(why)
+        connect_any(&all).await
     }
 
     async fn addresses(&self, name: &DnsName) -> Result<Vec<SocketAddr>, String> {
-        let asker = self.means.asker.as_ref().as_ref().map_err(Clone::clone)?;
-        match asker.ask(name).await {
+        match self.means.asker.ask(name).await {
             Answer::Found { servers, .. } => Ok(servers.into_iter().map(|found| found.addr).collect()),
             Answer::Missing(why) | Answer::Failed(why) => Err(format!("{name}: {why}")),
         }
