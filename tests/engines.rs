@@ -175,6 +175,7 @@ macro_rules! table {
                 wrong_name_gets_the_alert_and_fin
                 hello_has_its_limit
                 postgres_client_is_answered_and_its_server_asked
+                postgres_client_that_resets_is_not_waited_for
                 servers_are_told_the_name_and_the_protocol
                 names_stick_to_servers
                 server_that_speaks_first_does;

@@ -53,10 +53,27 @@ impl Listener {
         all.into_iter()
     }
 
+    /// Whether the hellos of its clients are read.
+    #[must_use]
+    pub fn reads_hello(&self, pools: &[Pool]) -> bool {
+        self.needs_hello(pools) && !self.server_speaks_first
+    }
+
     /// Whether a route of its, or a pool, one of these, goes by what a client says first.
     #[must_use]
     pub fn needs_hello(&self, pools: &[Pool]) -> bool {
         self.routes.iter().any(Route::needs_hello) || self.pools().any(|pool| pools[pool].needs_hello())
+    }
+}
+
+/// Bytes of buffers that a worker needs so that the first `bytes` of one client fit. They are held in a buffer of 4 KiB, 16 KiB
+/// or 64 KiB; a smallest one is always there, others may have half of a worker's share.
+#[must_use]
+pub fn head_share(bytes: u32) -> u64 {
+    match bytes {
+        0..=0x1000 => 4 << 10,
+        0x1001..=0x4000 => 2 * (16 << 10),
+        _ => 2 * (64 << 10),
     }
 }
 

@@ -45,7 +45,7 @@ pub use dump::{dump, duration_text};
 pub use engine::EngineKind;
 pub use etcd::{Endpoint, Etcd};
 pub use health::{Check, CheckClose, Initial, Kind, LONGEST_TIMEOUT, OnDown, Passive, Probe, Step};
-pub use listener::{AcceptBalance, AtMaxconn, Listener, WhenNoUpstream};
+pub use listener::{AcceptBalance, AtMaxconn, Listener, WhenNoUpstream, head_share};
 pub use lists::{ListAt, ListHost, ListUrl, address_in_list, check_name};
 pub use oddities::oddities;
 pub use pool::{OnRemoved, Origin, Pool, Server, ServerState, Source, given_name};
@@ -166,12 +166,25 @@ pub struct Process {
     pub uring: Uring,
 }
 
-impl Process {
-    /// The least `buffer_budget` for so many workers: each needs room for one read.
+impl Config {
+    /// The least share of `buffer_budget` that a worker can do with, in bytes, and for what it is needed.
     #[must_use]
-    pub fn least_budget(&self, workers: u16) -> u64 {
-        u64::from(workers) * u64::from(self.buffer_size)
+    pub fn least_share(&self) -> (u64, String) {
+        least_share(&self.process, &self.listeners, &self.pools)
     }
+}
+
+/// One read fits, and one hello if any are read.
+fn least_share(process: &Process, listeners: &[Listener], pools: &[Pool]) -> (u64, String) {
+    let read = (process.buffer_size.into(), format!("a buffer_size of {} KiB", process.buffer_size >> 10));
+    let hello =
+        listeners.iter().filter(|listener| listener.reads_hello(pools)).max_by_key(|it| it.max_client_hello);
+    let hello = hello.map(|Listener { name, max_client_hello, .. }| {
+        let what =
+            format!("hellos of up to {} KiB (max_client_hello of listener {name})", max_client_hello >> 10);
+        (head_share(*max_client_hello), what)
+    });
+    hello.filter(|(bytes, _)| *bytes > read.0).unwrap_or(read)
 }
 
 impl Default for Process {

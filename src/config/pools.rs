@@ -19,7 +19,7 @@ use super::value::{self, Fault, Parsed};
 use super::{
     AcceptBalance, AccessRules, Address, AllDown, AtMaxconn, Balance, Config, DnsName, EngineKind, HashKey,
     Limits, ListAt, Listener, OnDown, OnRemoved, Origin, OwnTimeouts, Pool, Retry, SPREAD, Server,
-    ServerState, Source, Spread, Table, Tcp, Timeouts, WhenNoUpstream, address, known, lists,
+    ServerState, Source, Spread, Table, Tcp, Timeouts, WhenNoUpstream, address, known, least_share, lists,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -516,6 +516,7 @@ impl Reader {
             self.check_who_waits(listener.at, &joined, &pools);
             listeners.push(joined);
         }
+        self.check_budget(&draft.process, draft.budget_at, least_share(&draft.process, &listeners, &pools));
         let jitter = draft.jitter.unwrap_or_else(|| Timeouts::default().max_lifetime_jitter);
         (!listeners.is_empty()).then_some(Config {
             process: draft.process,

@@ -385,7 +385,6 @@ impl Reader {
 
     /// Checks what all files together say, and makes the configuration of it.
     fn finish(mut self, draft: Draft) -> Result<Config, Report> {
-        self.check_budget(&draft);
         let config = self.join(draft);
         match config {
             Some(config) if self.found.is_empty() => Ok(config),

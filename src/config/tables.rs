@@ -10,8 +10,8 @@ use toml::de::DeValue;
 use super::read::{At, Draft, Reader, Section, Value};
 use super::value::{self, Fault, Parsed};
 use super::{
-    Access, AccessFormat, CpuAffinity, Drain, EngineKind, Event, LogFormat, LogOutput, MOST_WORKERS, Splice,
-    TcpInfo, Template, Uring, known, template,
+    Access, AccessFormat, CpuAffinity, Drain, EngineKind, Event, LogFormat, LogOutput, MOST_WORKERS, Process,
+    Splice, TcpInfo, Template, Uring, known, template,
 };
 
 /// How much is logged: each level with its name.
@@ -101,19 +101,18 @@ impl Reader {
         self.set(slot, value, |_| only_where_threads_can_be_pinned(CpuAffinity::Cpus(cpus)));
     }
 
-    pub(super) fn check_budget(&mut self, draft: &Draft) {
-        let process = &draft.process;
+    /// Where the number of workers is not written, one is what is sure.
+    pub(super) fn check_budget(&mut self, process: &Process, at: Option<At>, (share, what): (u64, String)) {
         let workers = process.workers.map_or(1, NonZeroU16::get);
-        let least = process.least_budget(workers);
+        let least = u64::from(workers) * share;
         if process.buffer_budget < least {
             let message = format!(
-                "buffer_budget is {} KiB, less than the {} KiB that {workers} workers with a buffer_size of {} KiB need",
+                "buffer_budget is {} KiB, less than the {} KiB that {workers} workers need for {what}",
                 process.buffer_budget >> 10,
                 least >> 10,
-                process.buffer_size >> 10
             );
             let help = format!("write buffer_budget = \"{}KiB\" or more", least >> 10);
-            self.problem(draft.budget_at.unwrap_or(At::START), Fault::new(message).help(help));
+            self.problem(at.unwrap_or(At::START), Fault::new(message).help(help));
         }
     }
 

@@ -457,7 +457,7 @@ fn errors_in_process() {
         ("[process]\nbuffer_budget = \"1KiB\"", "2:17 expected a size from 4KiB to 1024GiB", ""),
         (
             "[process]\nworkers = 4\nbuffer_budget = \"512KiB\"",
-            "3:17 buffer_budget is 512 KiB, less than the 1024 KiB that 4 workers",
+            "3:17 buffer_budget is 512 KiB, less than the 1024 KiB that 4 workers need for a buffer_size of 256 KiB",
             "write buffer_budget = \"1024KiB\" or more",
         ),
         ("[process]\nbuffer_budget = \"64KiB\"\nworkers = 1", "2:17 buffer_budget is 64 KiB", ""),

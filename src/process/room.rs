@@ -75,19 +75,18 @@ pub enum RoomError {
         /// By affinity.
         allowed: Vec<u32>,
     },
-    /// A worker's share of the buffers does not hold a single read.
+    /// A worker's share of the buffers does not hold a single read, or hello.
     #[error(
-        "process.buffer_budget = {budget} bytes gives each of {workers} workers less than \
-         process.buffer_size = {buffer_size} bytes\n  = help: raise buffer_budget to {needed} bytes or more, \
-         or lower buffer_size or workers"
+        "process.buffer_budget = {budget} bytes gives each of {workers} workers less than it needs for {what}\n  \
+         = help: raise buffer_budget to {needed} bytes or more, or lower workers"
     )]
     Buffers {
         /// As configured.
         budget: u64,
         /// How many share it.
         workers: u16,
-        /// As configured.
-        buffer_size: u32,
+        /// What takes the most.
+        what: String,
         /// What it takes.
         needed: u64,
     },
@@ -112,11 +111,11 @@ pub(super) fn check(config: &Config, sets: &Sets, cpus: &[u32]) -> Result<Room, 
     {
         return Err(RoomError::Cpu { cpu: *cpu, allowed: cpus.to_vec() });
     }
-    let (budget, buffer_size) = (config.process.buffer_budget, config.process.buffer_size);
-    let workers = sets.workers();
-    let needed = config.process.least_budget(workers);
+    let (budget, workers) = (config.process.buffer_budget, sets.workers());
+    let (share, what) = config.least_share();
+    let needed = u64::from(workers) * share;
     if budget < needed {
-        return Err(RoomError::Buffers { budget, workers, buffer_size, needed });
+        return Err(RoomError::Buffers { budget, workers, what, needed });
     }
     // Where the limit cannot be raised, the one that is there decides.
     let limits = sys::raise_descriptor_limit().unwrap_or_else(|_| {

@@ -67,10 +67,9 @@ impl Routes {
 impl ReadsHello {
     /// What a listener of `config` reads: whatever its routes, or what its pools do, depend on.
     pub(super) fn new(listener: &config::Listener, config: &config::Config) -> Option<Self> {
-        let needs = listener.needs_hello(&config.pools);
         let postgres = listener.routes.iter().any(|route| route.starttls == Starttls::Postgres);
         let most = u16::try_from(listener.max_client_hello).unwrap_or(u16::MAX);
-        (needs && !listener.server_speaks_first).then_some(Self { most, postgres })
+        listener.reads_hello(&config.pools).then_some(Self { most, postgres })
     }
 }
 

@@ -257,6 +257,20 @@ mod tests {
     }
 
     #[test]
+    fn hello_fits_the_share_that_is_required_for_it() {
+        for hello in [1_000, 4_096, 4_097, 16_384, 16_385, 32_768] {
+            let mut pool = Pool::new(usize::try_from(crate::config::head_share(hello)).unwrap());
+            let mut head = None;
+            while let room @ 1.. = pool.head_room(head.as_ref(), 700) {
+                head = Some(pool.keep_head(head.take(), &vec![7; room]));
+            }
+            let len = head.as_ref().map_or(0, |head| head.bytes().len());
+            assert!(len >= hello as usize, "{hello}: {len}");
+            assert!(hello <= 4_096 || pool.room(700) == 700, "bytes of others move all the same");
+        }
+    }
+
+    #[test]
     fn spare_buffers_and_those_given_out_stay_within_the_limit() {
         let mut pool = Pool::new(64 << 10);
         let small: Vec<Lease> = (0..16).map(|_| pool.keep(b"x")).collect();

@@ -178,6 +178,45 @@ pub(crate) fn postgres_client_is_answered_and_its_server_asked(engine: &'static 
     );
 }
 
+/// While its server is asked, or before that: nobody would read the answer.
+pub(crate) fn postgres_client_that_resets_is_not_waited_for(engine: &'static str) {
+    let (hole, behind) = (BlackHole::new(), listen("127.0.0.1").unwrap());
+    let silent = behind.local_addr().unwrap();
+    let route = "{ sni = [\"a.test\"], starttls = \"postgres\", pool = \"p\" }";
+    let asks = |gate: &Gate| {
+        let mut client = gate.connect();
+        client.say(&SSL_REQUEST).unwrap();
+        client.receive_text(b"S");
+        client.say(&hello("a.test")).unwrap();
+        client.wait_until_delivered();
+        client
+    };
+    let asked = || {
+        let mut server = Peer::server(behind.accept().unwrap().0);
+        server.receive_text(&SSL_REQUEST);
+        server
+    };
+    let long = "connect = \"1m\"\nconnect_total = \"1m\"";
+    let gate = routed(Config::new(engine).server(silent).timeouts(long), route, silent);
+    let client = asks(&gate);
+    let (mut server, address) = (asked(), client.address());
+    client.abort();
+    assert_eq!(gate.access(address).cause, "client_left");
+    assert_ne!(server.receive_to_end(), End::Open);
+
+    let config = Config::new(engine).server(hole.address()).server(silent).timeouts("connect = \"1s\"");
+    let gate = routed(config.table("defaults.retry", "tries = 2"), route, silent);
+    let client = asks(&gate);
+    // Its hello was read by then, and the first server is being dialed.
+    std::thread::sleep(Duration::from_millis(100));
+    let address = client.address();
+    client.abort();
+    let mut server = asked();
+    let access = gate.access(address);
+    assert_eq!((access.cause.as_str(), access.tries), ("client_left", 2));
+    assert_ne!(server.receive_to_end(), End::Open);
+}
+
 pub(crate) fn servers_are_told_the_name_and_the_protocol(engine: &'static str) {
     let behind = listen("127.0.0.1").unwrap();
     let config = Config::new(engine)

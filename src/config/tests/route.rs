@@ -282,3 +282,24 @@ fn errors_of_routes_and_their_listener() {
         assert!(found, "{keys}: {errors:#?}");
     }
 }
+
+#[test]
+fn budget_holds_a_hello_for_each_worker() {
+    let with = |budget: u32, keys: &str| {
+        let process =
+            format!("[process]\nworkers = 2\nbuffer_size = \"4KiB\"\nbuffer_budget = \"{budget}KiB\"\n");
+        format!("{process}{}", listening(keys))
+    };
+    let sni = "route = [{ sni = [\"a\"], pool = \"db\" }]";
+    let error = "4:17 buffer_budget is 63 KiB, less than the 64 KiB that 2 workers need for hellos of up to 16 KiB \
+                 (max_client_hello of listener x) / write buffer_budget = \"64KiB\" or more";
+    assert_eq!(errors(&with(63, sni)), [error]);
+    let larger = format!("{sni}\nmax_client_hello = \"17KiB\"");
+    assert!(
+        errors(&with(255, &larger))[0].contains("the 256 KiB that 2 workers need for hellos of up to 17 KiB")
+    );
+    let small = format!("{sni}\nmax_client_hello = \"4KiB\"");
+    for (budget, keys) in [(64, sni), (256, &larger), (8, &small), (8, "pool = \"db\"")] {
+        good(&with(budget, keys));
+    }
+}

@@ -47,9 +47,14 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         }
     }
 
-    /// Takes a server's first byte, if that is what is wanted and it is there.
+    /// Takes a server's first byte, if that is what is wanted and it is there. Nobody would read what a client gets that has
+    /// failed.
     pub(super) fn hear(&mut self, key: Key, io: &mut Io<N>, out: &mut VecDeque<Event<N::Stream>>) {
-        let Io { server: Some(server), phase: Phase::Hearing, .. } = io else { return };
+        let Io { client, server: Some(server), phase: Phase::Hearing, .. } = io else { return };
+        if client.take_failure::<N>().is_some() {
+            io.phase = Phase::Resting;
+            return out.push_back(Event::ClientLeft { key });
+        }
         if !server.read.is_ready() {
             return;
         }

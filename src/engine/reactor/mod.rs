@@ -379,7 +379,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
     /// Whoever has sent bytes has a claim to an answer, although it may have closed then; but not if it has failed.
     fn look_whether_left(key: Key, io: &mut Io<N>, out: &mut VecDeque<Event<N::Stream>>) {
         let client = &mut io.client;
-        let has_failed = std::mem::take(&mut client.error) && N::pending_error(&client.stream).is_some();
+        let has_failed = client.take_failure::<N>().is_some();
         let has_sent = !io.transits[0].store.tail().is_empty();
         let has_left = has_failed
             || !has_sent

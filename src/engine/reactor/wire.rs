@@ -5,7 +5,7 @@ use super::selector::{Selector, Trigger, Want};
 use crate::engine::pipes::{Bulk, Pipes};
 use crate::engine::store::Store;
 use crate::engine::{Attempt, Port};
-use crate::relay::{Dir, Op, Outcome, Relay};
+use crate::relay::{Dir, Fault, Op, Outcome, Relay};
 use crate::sys::net::{Received, Sent};
 use crate::sys::pipe::{PIECE, Spliced};
 use crate::sys::{Net, Pool};
@@ -35,6 +35,11 @@ impl<Stream> Socket<Stream> {
             error: false,
             asked: Some(Want::default()),
         }
+    }
+
+    /// The failure that was reported for it, once.
+    pub(super) fn take_failure<N: Net<Stream = Stream>>(&mut self) -> Option<Fault> {
+        if std::mem::take(&mut self.error) { N::pending_error(&self.stream) } else { None }
     }
 }
 

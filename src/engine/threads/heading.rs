@@ -7,6 +7,7 @@ use super::{Io, Phase, Threads};
 use crate::engine::{Event, head};
 use crate::relay::Side;
 use crate::sys::net::{self, Received, Stream};
+use crate::sys::{Net, Os};
 use crate::table::Key;
 
 /// Bytes of a head's first buffer; each next one has four times as many.
@@ -47,9 +48,14 @@ impl Threads {
         }
     }
 
-    /// Takes a server's first byte, if that is what is wanted and it is there.
+    /// Takes a server's first byte, if that is what is wanted and it is there. Nobody would read what a client gets that has
+    /// failed, which is told where sockets that nobody reads are watched.
     pub(super) fn hear(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event<Stream>>) {
         let (Phase::Hearing { is_watched }, Some(server)) = (&io.phase, &io.server) else { return };
+        if Os::pending_error(&io.client).is_some() {
+            io.phase = Phase::Resting;
+            return out.push_back(Event::ClientLeft { key });
+        }
         let (is_watched, mut byte) = (*is_watched, [0]);
         match head::heard(net::recv_now(server, &mut byte), byte) {
             Ok(result) => {

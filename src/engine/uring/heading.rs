@@ -29,7 +29,7 @@ impl<R: Ring> Uring<R> {
         }
     }
 
-    /// Takes a server's first byte, or waits for it.
+    /// Takes a server's first byte, or waits for it, as long as its client has not failed.
     pub(super) fn hear(&mut self, key: Key, io: &mut Io<R::Net>, out: &mut VecDeque<Event<StreamOf<R>>>) {
         let Some(server) = &io.server else { return };
         if let Ok(result) = head::hear::<R::Net>(server) {
@@ -43,6 +43,8 @@ impl<R: Ring> Uring<R> {
         self.works.ring.await_input(server, id);
         io.phase = Phase::Hearing(id);
         io.flying += 1;
+        self.doubt(key, io);
+        self.look_for_failure(key, io, out);
     }
 
     /// Buffers may have come back, which happens in a worker's turns only: those who wait for one try again.

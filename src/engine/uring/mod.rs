@@ -28,10 +28,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::head::{self, Wanted};
+use super::head::Wanted;
 use super::reactor::{take, vacant};
 use super::{Bounds, Engine, Event, Order, Pace, Sight, Slots, drive, leg};
-use crate::config::{Address, Keepalive};
+use crate::config::{self, Address, Keepalive};
 use crate::path::Path;
 use crate::relay::{Dir, End, Fault, Output, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
@@ -90,8 +90,10 @@ struct Accept {
 }
 
 /// The ring's own buffers are a part of the budget; one read, and one head, fit beside them, however small it is.
-fn beside_ring(budget: usize, ring: usize, read: usize) -> usize {
-    budget.saturating_sub(ring).max(read).max(head::PIECE)
+fn beside_ring(budget: usize, ring: usize, read: usize, snapshot: &Snapshot) -> usize {
+    let hellos = snapshot.listeners.iter().filter_map(|listener| listener.reads_hello);
+    let head = config::head_share(hellos.map(|reads| reads.most).max().unwrap_or_default().into());
+    budget.saturating_sub(ring).max(read).max(usize::try_from(head).unwrap_or(usize::MAX))
 }
 
 impl<R: Ring> Uring<R> {
@@ -99,7 +101,7 @@ impl<R: Ring> Uring<R> {
     #[must_use]
     pub fn new(ring: R, net: R::Net, snapshot: Arc<Snapshot>, bounds: Bounds, multishot: bool) -> Self {
         let Bounds { buffer_size, budget, .. } = bounds;
-        let budget = beside_ring(budget, ring.spare() * ring.buffer_size() as usize, buffer_size);
+        let budget = beside_ring(budget, ring.spare() * ring.buffer_size() as usize, buffer_size, &snapshot);
         let read_size = u32::try_from(buffer_size).expect("configuration limits it");
         Self {
             works: Works::new(ring, budget, read_size, multishot),
@@ -273,9 +275,9 @@ impl<R: Ring> Uring<R> {
         let reads = |dir: Dir| matches!(io.lanes[dir.index()].receive, Receive::On(_));
         let is_quiet = |side: Side| !reads(side.outbound()) && io.watches[side as usize] == Watch::No;
         let quiet = match io.phase {
-            Phase::Queued | Phase::Dialing(_) => is_quiet(Side::Client),
+            Phase::Queued | Phase::Dialing(_) | Phase::Hearing(_) => is_quiet(Side::Client),
             Phase::Relaying(_) => is_quiet(Side::Client) || is_quiet(Side::Server),
-            Phase::Resting | Phase::Heading(_) | Phase::Hearing(_) | Phase::Closing => false,
+            Phase::Resting | Phase::Heading(_) | Phase::Closing => false,
         };
         if quiet && !mem::replace(&mut io.doubtful, true) {
             self.doubtful[0].push(key);
@@ -452,6 +454,7 @@ impl<R: Ring> Engine for Uring<R> {
                 share,
                 self.works.ring_bytes,
                 self.works.read_size as usize,
+                &snapshot,
             ));
         }
         self.snapshot = snapshot;

@@ -272,7 +272,9 @@ impl<R: Ring> Uring<R> {
                 || (matches!(io.phase, Phase::Resting) && io.server.is_none());
             let failure = match io.phase {
                 // Nobody would read the answer to what it has sent.
-                Phase::Queued if side == Side::Client => R::Net::pending_error(&io.client),
+                Phase::Queued | Phase::Hearing(_) if side == Side::Client => {
+                    R::Net::pending_error(&io.client)
+                }
                 _ if is_before && side == Side::Client && io.head.is_none() => {
                     R::Net::failure_before_relay(&io.client)
                 }
@@ -323,9 +325,9 @@ impl<R: Ring> Uring<R> {
             let Some(io) = slots.io(key) else { continue };
             io.doubtful = false;
             let sides: &[Side] = match io.phase {
-                Phase::Queued | Phase::Dialing(_) => &[Side::Client],
+                Phase::Queued | Phase::Dialing(_) | Phase::Hearing(_) => &[Side::Client],
                 Phase::Relaying(_) => &[Side::Client, Side::Server],
-                Phase::Resting | Phase::Heading(_) | Phase::Hearing(_) | Phase::Closing => &[],
+                Phase::Resting | Phase::Heading(_) | Phase::Closing => &[],
             };
             for side in sides.iter().filter(|_| !mutant!(StalledNotWatched)) {
                 let reads = matches!(io.lanes[side.outbound().index()].receive, Receive::On(_));
