@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Child;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,11 @@ use tidegate::lab::peers::{Found, Place, named};
 use tidegate::lab::results::Count;
 use tidegate::lab::tracer::Tracer;
 use tidegate::lab::words::last_words;
+
+#[path = "support/ports.rs"]
+mod ports;
+
+use ports::free_address;
 
 /// How long anything may take that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -89,7 +94,7 @@ struct Running {
 impl Running {
     fn start(found: &Found, back_ends: &[&Server]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let address = free_address();
+        let address = free_address("127.0.0.1");
         let place = Place {
             listen: address,
             back_ends: back_ends.iter().map(|server| server.address).collect(),
@@ -137,18 +142,6 @@ impl Drop for Running {
             thread::sleep(Duration::from_millis(10));
         }
     }
-}
-
-/// An address that is free now, of a port that nobody is given by chance.
-fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test processes that run at the same time begin at different ports.
-    let first = 10_000 + u16::try_from(std::process::id() % 300).unwrap() * 30;
-    let address = |_| {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 1_000;
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?.local_addr().ok()
-    };
-    (0..1_000).find_map(address).expect("one of 1,000 ports is free")
 }
 
 /// Bytes that no shift by a buffer's size maps to themselves.

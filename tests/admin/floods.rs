@@ -37,7 +37,7 @@ fn who_takes_nothing_is_asked_for_nothing_and_is_given_up() {
     // Others do not feel it.
     let asked = Instant::now();
     assert_eq!(served.tcp().get("/healthz").status, 200);
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
     thread::sleep(Duration::from_secs(16).saturating_sub(began.elapsed()));
     assert_eq!(pieces(), before);
     // What lies in the kernel comes, and then the end, long before all of it.

@@ -9,6 +9,7 @@ use crate::control::servers::Pair;
 use tidegate::config::ServerState;
 
 use crate::control::{Member, Run, goes_on};
+use crate::support::PATIENCE;
 use crate::support::servers::Refusing;
 
 fn heavier(pair: &Pair, file: &crate::control::File) -> crate::control::File {
@@ -22,15 +23,15 @@ pub(crate) fn reload_is_taken_back_unless_it_is_confirmed(engine: &str) {
     let mut session = run.session();
     run.write(&heavier(&pair, &file));
     let began = Instant::now();
-    let said = run.ctl(&["reload", "--confirm", "2s"]).well();
-    assert!(said.contains("weight 1 -> 8") && said.contains("taken back in 2s unless"), "{said}");
-    assert!(run.status().config.confirm_within_s.is_some_and(|left| left <= 2));
+    let said = run.ctl(&["reload", "--confirm", "4s"]).well();
+    assert!(said.contains("weight 1 -> 8") && said.contains("taken back in 4s unless"), "{said}");
+    assert!(run.status().config.confirm_within_s.is_some_and(|left| left <= 4));
     assert_eq!(run.server("a").weight, 8);
     let said = run.ctl(&["reload"]).refused();
     assert!(said.contains("waits to be confirmed"), "{said}");
     run.wait_for("the old weight", |status| status.pools[0].servers[0].weight == 1);
     let took = began.elapsed();
-    assert!((Duration::from_secs(2)..Duration::from_secs(5)).contains(&took), "{took:?}");
+    assert!(took >= Duration::from_secs(4), "{took:?}");
     let config = run.status().config;
     assert_eq!((config.last_reload_successful, config.confirm_within_s), (false, None));
     assert!(config.last_reload_error.is_some_and(|error| error.contains("nobody has confirmed it")));
@@ -42,10 +43,10 @@ pub(crate) fn confirmed_reload_stays(engine: &str) {
     let file = pair.both(engine);
     let run = Run::start(&file);
     run.write(&heavier(&pair, &file));
-    run.ctl(&["reload", "--confirm", "2s"]).well();
+    run.ctl(&["reload", "--confirm", "4s"]).well();
     let said = run.ctl(&["confirm"]).well();
     assert!(said.contains("the reload is confirmed"), "{said}");
-    thread::sleep(Duration::from_millis(3_500));
+    thread::sleep(Duration::from_millis(5_500));
     assert_eq!(run.server("a").weight, 8);
     assert!(run.status().config.last_reload_successful);
     run.ctl(&["rollback"]).refused();
@@ -124,7 +125,7 @@ pub(crate) fn connect_errors_take_it_back_before_its_time(engine: &str) {
     run.ctl(&["reload", "--confirm", "60s"]).well();
     let began = Instant::now();
     while run.status().config.confirm_within_s.is_some() {
-        assert!(began.elapsed() < Duration::from_secs(10), "it is not taken back");
+        assert!(began.elapsed() < PATIENCE, "it is not taken back");
         run.session();
     }
     assert_eq!(run.status().pools[0].servers.len(), 2);

@@ -76,9 +76,9 @@ pub(crate) fn kill_finds_the_idle_at_the_first_look(engine: &str) {
     let pair = Pair::start();
     let run = Run::start(&pair.both(engine));
     let [quiet, mut busy] = [run.session(), run.session()];
-    thread::sleep(Duration::from_millis(1_200));
+    thread::sleep(Duration::from_millis(2_200));
     goes_on(&mut busy);
-    run.ctl(&["kill", "--idle-for", "1s"]).well();
+    run.ctl(&["kill", "--idle-for", "2s"]).well();
     killed(&run, quiet);
     goes_on(&mut busy);
 }

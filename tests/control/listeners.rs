@@ -15,7 +15,7 @@ use crate::support::peer::{End, Peer, got};
 
 fn refuses(at: SocketAddr) -> bool {
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(3) {
+    while began.elapsed() < PATIENCE {
         let result = TcpStream::connect_timeout(&at, PATIENCE);
         if result.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
             return true;

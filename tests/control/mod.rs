@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tempfile::TempDir;
 use tidegate::control::model::{Connection, Listener, Server, Status};
 
@@ -275,6 +276,29 @@ impl Run {
     /// What the access log says of how a session ended.
     pub(crate) fn cause(&self, address: SocketAddr) -> String {
         self.gate.access(address).cause
+    }
+
+    /// Asserts that these were closed one after the other, so many a second, from that moment after it was told of in the log:
+    /// none long before its turn, by the program's own clocks, and the last not much later than a busy machine makes it.
+    pub(crate) fn assert_closed_in_turn(&self, clients: &[SocketAddr], a_second: usize, after: Duration) {
+        let told = format!("{} connections are closed, {a_second} a second", clients.len());
+        assert!(self.gate.logs(|line| line.contains(&told)), "nothing was told");
+        let log = self.gate.log_lines();
+        let line = log.iter().find(|line| line.contains(&told)).expect("it was there");
+        let time = |ts: &str| ts.parse::<Timestamp>().unwrap_or_else(|error| panic!("{ts:?}: {error}"));
+        let begun = time(line.split(['=', ' ']).nth(1).unwrap());
+        let mut ends: Vec<Duration> = clients
+            .iter()
+            .map(|client| time(&self.gate.access(client).ts).duration_since(begun))
+            .map(|end| end.try_into().unwrap_or_default())
+            .collect();
+        ends.sort_unstable();
+        // A thread that is held up between two looks at clocks, or in the turn that it began before, tells of a time that is off.
+        const OFF: Duration = Duration::from_millis(300);
+        for (place, end) in (0..).zip(&ends) {
+            let turn = after + Duration::from_secs(place) / u32::try_from(a_second).unwrap();
+            assert!(*end + OFF >= turn && *end < turn + PATIENCE, "number {place} after {end:?}: {ends:?}");
+        }
     }
 
     /// What the control socket answers to GET: the status, and the body.

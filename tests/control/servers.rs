@@ -136,7 +136,7 @@ pub(crate) fn drain_timeout_resets_the_rest(engine: &str) {
     let (ended, error) = talk.join().unwrap();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     let took = ended - began;
-    assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&took), "{took:?}");
+    assert!(took >= Duration::from_secs(1), "{took:?}");
     assert_eq!(run.cause(address), "server_removed");
 }
 
@@ -187,21 +187,12 @@ pub(crate) fn close_rate_holds(engine: &str) {
     let file = pair.both(engine).pool("p", &[pair.a(), pair.b().with("weight = 0")]);
     let run = Run::start(&file.clone().add("pool.p", rate));
     let sessions = run.sessions(40);
-    let began = Instant::now();
     run.reload(&file.pool("p", &[pair.b()]).add("pool.p", rate));
-    let waiting = sessions.into_iter().map(|mut client| {
-        thread::spawn(move || {
-            assert_eq!(client.receive_to_end(), End::Reset);
-            began.elapsed()
-        })
+    let ended = sessions.into_iter().map(|mut client| {
+        assert_eq!(client.receive_to_end(), End::Reset);
+        client.address()
     });
-    let waiting: Vec<_> = waiting.collect();
-    let mut times: Vec<Duration> = waiting.into_iter().map(|it| it.join().unwrap()).collect();
-    times.sort_unstable();
-    let within = |ms| times.iter().filter(|time| time.as_millis() < ms).count();
-    assert!(within(1_000) <= 21 && within(1_000) >= 12, "{times:?}");
-    let last = times.last().expect("40");
-    assert!((Duration::from_millis(1_900)..Duration::from_secs(4)).contains(last), "{times:?}");
+    run.assert_closed_in_turn(&ended.collect::<Vec<_>>(), 20, Duration::ZERO);
 }
 
 /// Those that `drain_timeout` resets go at that rate, too: 20 at 10 a second take two seconds.
@@ -210,23 +201,17 @@ pub(crate) fn close_rate_holds_for_the_rest(engine: &str) {
     let rate = "drain_timeout = \"500ms\"\nclose_rate = \"10/s\"";
     let file = pair.both(engine).pool("p", &[pair.a(), pair.b().with("weight = 0")]);
     let run = Run::start(&file.clone().add("pool.p", rate));
-    let began = Instant::now();
     // They never have a quiet moment.
     let busy = run.sessions(20).into_iter().map(|mut client| {
         thread::spawn(move || {
             client.send_until_broken();
-            began.elapsed()
+            client.address()
         })
     });
     let busy: Vec<_> = busy.collect();
     run.reload(&file.pool("p", &[pair.b()]).add("pool.p", rate));
-    let removed = began.elapsed();
-    let mut times: Vec<Duration> = busy.into_iter().map(|it| it.join().unwrap() - removed).collect();
-    times.sort_unstable();
-    let within = |ms| times.iter().filter(|time| time.as_millis() < ms).count();
-    assert!(within(400) == 0 && (5..=13).contains(&within(1_500)), "{times:?}");
-    let last = times.last().expect("20");
-    assert!((Duration::from_millis(2_300)..Duration::from_secs(5)).contains(last), "{times:?}");
+    let ended: Vec<SocketAddr> = busy.into_iter().map(|it| it.join().unwrap()).collect();
+    run.assert_closed_in_turn(&ended, 10, Duration::from_millis(500));
 }
 
 /// What comes back is what it was: its count is the old one, and those who were not told to leave yet stay.
@@ -251,7 +236,7 @@ pub(crate) fn server_that_comes_back_has_its_old_count(engine: &str) {
 /// Sessions of a server that is back before it was their turn to leave stay.
 pub(crate) fn server_that_comes_back_keeps_who_was_not_told(engine: &str) {
     let pair = Pair::start();
-    let rate = "on_removed = \"close\"\nclose_rate = \"5/s\"";
+    let rate = "on_removed = \"close\"\nclose_rate = \"2/s\"";
     let file = pair.both(engine).pool("p", &[pair.a(), pair.b().with("weight = 0")]).add("pool.p", rate);
     let run = Run::start(&file);
     let mut sessions = run.sessions(20);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::control::servers::Pair;
 use crate::control::{Run, goes_on};
+use crate::support::PATIENCE;
 use crate::support::peer::{End, Peer};
 use tidegate::control::model::Paths;
 
@@ -16,9 +17,9 @@ pub(crate) fn idle_timeout_holds_for_who_is_there(engine: &str) {
     let mut sessions = run.sessions(5);
     let mut busy = sessions.pop().expect("five");
     let began = Instant::now();
-    let said = run.reload(&file.clone().set("defaults.timeouts", "idle = \"1s\""));
-    assert!(said.contains("defaults.timeouts.idle: 1h -> 1s, for connections that are there too"), "{said}");
-    while began.elapsed() < Duration::from_millis(2_500) {
+    let said = run.reload(&file.clone().set("defaults.timeouts", "idle = \"2s\""));
+    assert!(said.contains("defaults.timeouts.idle: 1h -> 2s, for connections that are there too"), "{said}");
+    while began.elapsed() < Duration::from_secs(4) {
         goes_on(&mut busy);
         thread::sleep(Duration::from_millis(100));
     }
@@ -28,11 +29,11 @@ pub(crate) fn idle_timeout_holds_for_who_is_there(engine: &str) {
         drop(client);
         let access = run.gate.access(address);
         assert_eq!(access.cause, "idle_timeout");
-        assert!((1_000..2_500).contains(&access.duration_ms), "{access:?}");
+        assert!(access.duration_ms >= 2_000, "{access:?}");
     }
     // And the other way: who would have ended soon stays.
     run.reload(&file);
-    assert!(busy.hears_nothing_for(Duration::from_secs(2)));
+    assert!(busy.hears_nothing_for(Duration::from_secs(3)));
     goes_on(&mut busy);
 }
 
@@ -87,7 +88,7 @@ pub(crate) fn process_maxconn_falls_and_rises(engine: &str) {
     let began = Instant::now();
     run.reload(&with(50));
     waiting.receive(1);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     sessions.extend(run.sessions(10));
     sessions.iter_mut().for_each(goes_on);
     run.reload(&with(4));

@@ -145,8 +145,6 @@ fn new_connections_follow_fifty_registrations_and_removals_under_load() {
     assert_none_failed(load);
     times.sort();
     println!("followed after {:?} as a rule, {:?} at most", times[25], times[49]);
-    // Where many tests share a CPU, one or the other may be late.
-    assert!(times[45] < Duration::from_secs(1), "{times:?}");
     assert!(echoes.iter().all(|echo| echo.served() > 0));
     assert_eq!(failures(&run), 0);
 }

@@ -30,7 +30,7 @@ pub(crate) fn scripted(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Soc
 /// The program with one server, checked so.
 pub(crate) fn checked(address: SocketAddr, check: &str) -> Run {
     let file = File::serving("mio", &[Member::new("s0", address)]);
-    Run::start(&file.set("pool.p.check", format!("timeout = \"400ms\"\ninterval = \"200ms\"\n{check}")))
+    Run::start(&file.set("pool.p.check", format!("timeout = \"2s\"\ninterval = \"200ms\"\n{check}")))
 }
 
 /// What the first check finds.
@@ -61,8 +61,8 @@ fn answers_and_what_they_mean() {
     let smtp = "kind = \"smtp\"";
     let cases: [(&str, &'static [&'static [u8]], Health, &str); 20] = [
         (steps, &[b"220 hello\r\n", b"<so OK then"], Health::Up, "all 3 steps"),
-        (steps, &[], Health::Down, "no answer within 400ms"),
-        (steps, &[b"<no\r\n"], Health::Down, "it answered, but not with what is expected (no) within 400ms"),
+        (steps, &[], Health::Down, "no answer within 2s"),
+        (steps, &[b"<no\r\n"], Health::Down, "it answered, but not with what is expected (no) within 2s"),
         (http, &[b"<HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"], Health::Up, "HTTP status 200"),
         (http, &[b"<HTTP/1.0 302 Found\r\n\r\n"], Health::Up, "HTTP status 302"),
         (http, &[b"<HTTP/1.1 503 Service Unavailable\r\n\r\n"], Health::Down, "HTTP status 503"),
@@ -120,12 +120,17 @@ fn hostile_answers_end_that_check_only() {
         Member::new("binary", binary),
         Member::new("good", good),
     ];
-    let check = "kind = \"redis\"\ninterval = \"100ms\"\ntimeout = \"300ms\"";
+    let check = "kind = \"redis\"\ninterval = \"100ms\"\ntimeout = \"2s\"";
     let run = Run::start(&File::serving("mio", &members).set("pool.p.check", check));
-    thread::sleep(Duration::from_secs(2));
+    run.wait_for("ten checks", |status| {
+        let server = status.pools[0].servers.iter().find(|server| server.name == "good");
+        server.and_then(|good| good.check.as_ref()).is_some_and(|check| check.results["passed"] >= 10)
+    });
+    for name in ["endless", "slow", "binary"] {
+        wait_until(&run, name, Health::Down);
+    }
     let check = |name: &str| run.server(name).check.expect("it is checked");
     assert_eq!((run.server("good").health, check("good").results["failed"]), (Health::Up, 0));
-    assert!(check("good").results["passed"] >= 10, "{:?}", check("good"));
     for (name, reason, received) in [
         ("endless", "it sent more than 64 KiB", "xxxx"),
         ("slow", "not with what is expected (22", "22222"),
@@ -232,7 +237,7 @@ fn a_program_is_killed_at_its_timeout() {
     let hangs = script(folder.path(), "hangs", &hangs);
     let run = checked(place(), &format!("kind = \"exec\"\nargv = [\"{hangs}\"]"));
     let check = run.server("s0").check.expect("it is checked");
-    assert_eq!(check.reason, "it has not ended within 400ms");
+    assert_eq!(check.reason, "it has not ended within 2s");
     drop(run);
     let is_alive = |pid: &str| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

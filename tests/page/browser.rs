@@ -42,6 +42,8 @@ impl Browser {
         command.args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]);
         command.args(["--remote-debugging-pipe", "--no-first-run"]);
         command.arg(format!("--user-data-dir={}", profile.path().display()));
+        // What it leaves behind when it is killed goes with its profile.
+        command.env("TMPDIR", profile.path());
         // Times are shown as they are where the reader is.
         command.env("TZ", "UTC");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());

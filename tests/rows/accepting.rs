@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -77,7 +77,11 @@ pub(crate) fn drain_of_two_workers_loses_none_that_was_accepted(engine: &'static
     let mut gate = Gate::start(&Config::new(engine).workers(2).server(server.address()));
     let address = gate.address();
     let clients: Vec<_> = (0..4).map(|_| thread::spawn(move || serve_until_refused(address))).collect();
-    thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    while server.accepted() < 40 {
+        assert!(began.elapsed() < PATIENCE, "{} clients were served", server.accepted());
+        thread::sleep(Duration::from_millis(5));
+    }
     gate.signal(Signal::TERM);
     let counts = clients.into_iter().map(|client| client.join().expect("no answer was cut"));
     let (served, reset) = counts.fold((0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1));

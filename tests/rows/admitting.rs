@@ -102,19 +102,20 @@ pub(crate) fn source_has_room_again_however_connections_end(engine: &'static str
 pub(crate) fn source_over_its_rate_is_reset(engine: &'static str) {
     let server = Server::echo();
     let rate = "per_source_rate = { rate = \"1/s\", burst = 3 }";
-    let gate = Gate::start(
-        &Config::new(engine).workers(2).table("listener.l.limits", rate).server(server.address()),
-    );
-    for _ in 0..3 {
-        gate.connect().echoed();
-    }
-    let began = Instant::now();
-    let mut refusals = 0;
-    // A token grows in a second; on a busy machine some of them may have.
-    while refusals < 3 && began.elapsed() < Duration::from_millis(500) {
-        assert_eq!(refused(&gate), "source_rate");
-        refusals += 1;
-    }
+    let config = Config::new(engine).workers(2).table("listener.l.limits", rate).server(server.address());
+    // A token grows in a second: where a busy machine takes half of one for the first three, it begins anew.
+    let gate = (0..20).find_map(|_| {
+        let gate = Gate::start(&config);
+        let began = Instant::now();
+        for _ in 0..3 {
+            gate.connect().echoed();
+        }
+        (began.elapsed() < Duration::from_millis(500)).then(|| {
+            assert_eq!(refused(&gate), "source_rate");
+            gate
+        })
+    });
+    let gate = gate.expect("three connections within half a second");
     connect_from(&gate, OTHER).echoed();
     thread::sleep(Duration::from_millis(1_010));
     gate.connect().echoed();
@@ -132,7 +133,19 @@ pub(crate) fn dry_run_lets_in_and_tells(engine: &'static str) {
 pub(crate) fn clients_over_the_listeners_rate_wait(engine: &'static str) {
     let server = Server::echo();
     let config = Config::new(engine).workers(2).table("listener.l.limits", "rate = \"5/s\"");
-    let gate = Gate::start(&config.server(server.address()));
+    let config = config.server(server.address());
+    // The first at once, ten more at five a second: never sooner, and later only on a busy machine.
+    let is_slow = |_| {
+        let took = eleven_clients(&Gate::start(&config));
+        assert!(took >= Duration::from_millis(1_990), "11 clients took {took:?} at 5 a second");
+        took > Duration::from_millis(3_500)
+    };
+    assert!(!(0..5).all(is_slow), "11 clients took more than 3.5 s at 5 a second, five times");
+    assert_eq!(server.accepted() % 11, 0);
+}
+
+/// How long it takes until each has had its byte back; nothing spins while they wait.
+fn eleven_clients(gate: &Gate) -> Duration {
     let began = Instant::now();
     let mut clients: Vec<Peer> = (0..11).map(|_| gate.connect()).collect();
     for client in &mut clients {
@@ -142,10 +155,7 @@ pub(crate) fn clients_over_the_listeners_rate_wait(engine: &'static str) {
     let ticks = cpu_ticks_over(gate.pid(), Duration::from_secs(1));
     assert!(ticks <= 5, "{ticks} clock ticks of CPU while clients wait");
     clients.iter_mut().for_each(|client| client.receive(1));
-    // The first at once, ten more at five a second.
-    let took = began.elapsed();
-    assert!((1_990..3_500).contains(&took.as_millis()), "11 clients took {took:?} at 5 a second");
-    assert_eq!(server.accepted(), 11);
+    began.elapsed()
 }
 
 pub(crate) fn client_over_the_listeners_rate_is_rejected(engine: &'static str) {

@@ -47,11 +47,15 @@ pub(crate) fn clients_in_the_backlog_are_served_at_term(engine: &'static str) {
     let (_server, mut gate, client) = with_a_session(Config::new(engine).workers(2));
     gate.signal(Signal::STOP);
     let mut clients: Vec<Peer> = (0..10).map(|_| gate.connect()).collect();
+    // Whoever had not asked yet might be asked to leave before.
+    for client in &mut clients {
+        client.expect_echo();
+        client.send_with_fin(1_000);
+    }
     gate.signal(Signal::TERM);
     gate.signal(Signal::CONT);
     for client in &mut clients {
-        client.expect_echo();
-        client.exchange(1_000, 1_000);
+        client.receive_to_end();
     }
     for client in clients {
         assert_eq!(client.leave(), got(1_000, End::Fin));
@@ -68,7 +72,7 @@ pub(crate) fn hard_stop_resets_what_is_left(engine: &'static str) {
     assert_eq!(client.receive_to_end(), End::Reset);
     let took = began.elapsed();
     assert!(took >= Duration::from_millis(500), "reset after {took:?}, before its time");
-    assert!(took < Duration::from_millis(500 + 2_000), "reset only after {took:?}");
+    assert!(took < PATIENCE, "reset only after {took:?}");
     assert_ends_well(&mut gate, PATIENCE);
     assert_eq!(gate.access(client.address()).cause, "drain");
 }
@@ -79,7 +83,7 @@ pub(crate) fn second_signal_stops_at_once(engine: &'static str) {
     assert_refuses_new_clients(&gate);
     assert!(gate.runs(), "it ended although a session is open");
     gate.signal(Signal::TERM);
-    assert_ends_well(&mut gate, Duration::from_secs(3));
+    assert_ends_well(&mut gate, PATIENCE);
     assert_eq!(client.receive_to_end(), End::Reset);
     assert_eq!(gate.access(client.address()).cause, "drain");
 }
@@ -119,7 +123,7 @@ fn assert_refuses_new_clients(gate: &Gate) {
         if refused {
             return;
         }
-        assert!(began.elapsed() < Duration::from_secs(3), "it still takes connections");
+        assert!(began.elapsed() < PATIENCE, "it still takes connections");
         thread::sleep(Duration::from_millis(20));
     }
 }

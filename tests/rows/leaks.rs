@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::gate::{Config, Gate};
 use crate::support::peer::End;
-use crate::support::process::{anonymous_bytes, cpu_ticks_over, descriptors, descriptors_settle};
+use crate::support::process::{anonymous_bytes, assert_rests, descriptors, descriptors_settle};
 use crate::support::servers::{BlackHole, Refusing, Server};
 
 pub(crate) fn closed_connections_leave_no_descriptor(engine: &'static str) {
@@ -34,14 +34,14 @@ pub(crate) fn broken_connections_leave_no_descriptor(engine: &'static str) {
             0 => drop(client.abort()),
             1 => drop(client.receive_to_end()),
             _ => {
-                client.send(1);
-                assert_eq!(client.receive_to_end(), End::Reset);
+                // Where no server is reached it may be reset before that: a write that fails takes the reset.
+                let _ = client.say(b"x");
+                assert_ne!(client.receive_to_end(), End::Open);
             }
         }
     }
     assert_eq!(descriptors_settle(gate.pid(), base), base);
-    let ticks = cpu_ticks_over(gate.pid(), Duration::from_secs(1));
-    assert!(ticks <= 5, "{ticks} clock ticks of CPU with no connection left");
+    assert_rests(gate.pid(), Duration::from_secs(1), 5, "with no connection left");
 }
 
 /// Without the access log, whose ring of records takes its memory one by one in the first 8,192 connections.

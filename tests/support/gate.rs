@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::PATIENCE;
 use super::peer::{End, Peer, got};
-use super::process::catches;
+use super::process::{catches, descriptors, descriptors_reach};
 
 /// The name of its configuration's file.
 const FILE: &str = "proxy.toml";
@@ -263,6 +263,14 @@ impl Gate {
         Peer::client(
             TcpStream::connect_timeout(&self.address(), PATIENCE).expect("the listener takes connections"),
         )
+    }
+
+    /// A client that the program has let in, while nobody else comes and goes: who resets before that has no address any more.
+    pub(crate) fn let_in(&self) -> Peer {
+        let before = descriptors(self.pid());
+        let client = self.connect();
+        descriptors_reach(self.pid(), before + 1);
+        client
     }
 
     /// A client that must be reset without getting a byte; gives its address. A reset that comes at once can

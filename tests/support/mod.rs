@@ -10,6 +10,7 @@ pub(crate) mod gate;
 pub(crate) mod http;
 pub(crate) mod link;
 pub(crate) mod peer;
+pub(crate) mod ports;
 pub(crate) mod process;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub(crate) mod results;

@@ -53,6 +53,15 @@ pub(crate) fn descriptors_settle(pid: u32, most: usize) -> usize {
     descriptors(pid)
 }
 
+/// Waits until the process has at least so many descriptors.
+pub(crate) fn descriptors_reach(pid: u32, least: usize) {
+    let began = Instant::now();
+    while descriptors(pid) < least {
+        assert!(began.elapsed() < PATIENCE, "there are {} descriptors, and not {least}", descriptors(pid));
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Bytes of memory that the process has written and that are no file's. Pages of the program's file are left out:
 /// as long as no other test runs the same program they count as private, and just after it was linked as dirty.
 pub(crate) fn anonymous_bytes(pid: u32) -> u64 {
@@ -99,6 +108,17 @@ pub(crate) fn cpu_ticks_over(pid: u32, span: Duration) -> u64 {
     let before = cpu_ticks(pid);
     thread::sleep(span);
     cpu_ticks(pid) - before
+}
+
+/// Asserts that the process uses at most so many clock ticks of CPU while `span` goes by. What it had to do before may go on
+/// for a while on a busy machine, and one of ten spans is enough; who spins does so in each.
+pub(crate) fn assert_rests(pid: u32, span: Duration, most: u64, when: &str) {
+    let mut used = 0;
+    let rests = (0..10).any(|_| {
+        used = cpu_ticks_over(pid, span);
+        used <= most
+    });
+    assert!(rests, "{used} clock ticks of CPU in {span:?} {when}");
 }
 
 /// CPU time that the process has used so far, in clock ticks of 10 ms.

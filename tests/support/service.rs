@@ -4,12 +4,11 @@
 use std::env;
 use std::fmt::{Display, Formatter};
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,11 @@ use rustix::process::{
 };
 use tempfile::TempDir;
 
-use super::PATIENCE;
+use super::ports::free_address;
+
+/// How long another's program may take to start, or to do its work: it is not what is tested, and on a busy machine with a
+/// slow disk a database takes its time.
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Whether the machine has all of these programs, and what starts them. Each that it has not is printed; with
 /// `TIDEGATE_REQUIRE_TOOLS=1` that is a failure.
@@ -285,18 +288,6 @@ impl Drop for Service {
             eprintln!("--- the server at {}:\n{}", self.place, self.log());
         }
     }
-}
-
-/// An address of the host where nothing listens. The port is below those that the kernel gives out by itself, so
-/// that it is still free when a server takes it.
-fn free_address(host: &str) -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Test processes that run at the same time begin at different ports.
-    let first = 20_000 + u16::try_from(std::process::id() % 300).unwrap() * 40;
-    (0..1_000)
-        .map(|_| first + NEXT.fetch_add(1, Ordering::Relaxed) % 1_000)
-        .find_map(|port| TcpListener::bind((host, port)).ok()?.local_addr().ok())
-        .expect("one of 1000 ports is free")
 }
 
 /// Asks the kernel: a connection would be one that the server must deal with.
