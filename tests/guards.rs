@@ -76,7 +76,7 @@ fn instructions_of_a_relayed_message() {
 /// Accepted, dialed at the first try, relayed, ended, and what is told of it.
 #[test]
 fn instructions_of_a_session() {
-    assert_instructions("instructions_of_a_session", 1509, |rounds| {
+    assert_instructions("instructions_of_a_session", 1362, |rounds| {
         let text = "config_version = 1\n[listener.l]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\n[pool.p]\n\
                     balance = \"round_robin\"\n\
                     server = [{ name = \"a\", addr = \"127.0.0.1:1\" }, { name = \"b\", addr = \"127.0.0.1:2\" }]\n";

@@ -4,7 +4,7 @@ use super::Cause;
 use crate::balance::{Client, Pick, TRIED_MAX};
 use crate::relay::{Fault, Retry};
 use crate::snapshot::{Local, PoolId, ServerId, Snapshot};
-use crate::tick::Tick;
+use crate::tick::{Tick, least};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -186,7 +186,7 @@ impl Dial {
                 };
                 (self.from, self.dry) = (place, dry);
                 let attempt_ends = pool.connect.map(|limit| now.after(limit));
-                self.phase = Phase::Attempting(attempt_ends.into_iter().chain(self.total_ends).min());
+                self.phase = Phase::Attempting(least(attempt_ends, self.total_ends));
                 Next::Dial(server, address)
             }
             Pick::Full if was_queued => Next::Wait,
@@ -196,7 +196,7 @@ impl Dial {
                     return Next::GiveUp(Cause::QueueFull);
                 }
                 let ends = wish.queue.map(|limit| now.after(limit));
-                self.phase = Phase::Queued(ends.into_iter().chain(self.total_ends).min());
+                self.phase = Phase::Queued(least(ends, self.total_ends));
                 Next::Queue
             }
             // No other server can be had: the same ones again, after a pause.

@@ -32,7 +32,7 @@ use crate::path::Path;
 use crate::relay::{Dir, End, Fault, Progress, Side};
 use crate::snapshot::{Listener, ListenerId, PoolId, ServerId, Snapshot};
 use crate::tally::Attempt;
-use crate::tick::Tick;
+use crate::tick::{Tick, least, millis};
 use dial::{Dial, Next, Wish};
 use hello::Said;
 use inspect::{Destination, Inspector};
@@ -315,7 +315,7 @@ impl Session {
             (State::Relaying(watch, _), Input::Deadline(Some(sight))) => {
                 let limits = Limits::new(self.listener, self.server, cx.snapshot);
                 let lives_until = lives_until(self.id, self.began, cx.snapshot.listener(self.listener));
-                let end = watch.look(cx.now, sight, limits, self.leave.into_iter().chain(lives_until).min());
+                let end = watch.look(cx.now, sight, limits, least(self.leave, lives_until));
                 if end == Some(End::Drained) {
                     self.asked.get_or_insert(Cause::MaxLifetime);
                 }
@@ -323,7 +323,7 @@ impl Session {
                 end.map(Order::Stop)
             }
             (state, Input::Leave(_, at)) => {
-                self.leave = Some(self.leave.map_or(at, |before| before.min(at)));
+                self.leave = least(self.leave, Some(at));
                 if let State::Relaying(watch, _) = state {
                     watch.look_by(at.max(cx.now));
                 }
@@ -345,7 +345,7 @@ impl Session {
         match &self.state {
             State::Inspecting(inspector) => inspector.ends,
             State::Dialing(dial) => dial.deadline(),
-            State::Relaying(watch, pace) => watch.next.into_iter().chain(pace.next()).min(),
+            State::Relaying(watch, pace) => least(watch.next, pace.next()),
             State::Closing(closing) => closing.spare.as_ref().map(|spare| spare.look),
         }
     }
@@ -628,7 +628,7 @@ impl Session {
 
     fn left_queue(&mut self, cx: Context<'_>) {
         cx.snapshot.pool(self.queue_of).queue.leave();
-        let waited = u32::try_from(cx.now.since(self.tried_at).as_millis()).unwrap_or(u32::MAX);
+        let waited = u32::try_from(millis(cx.now.since(self.tried_at))).unwrap_or(u32::MAX);
         self.queue_ms = self.queue_ms.saturating_add(waited);
     }
 
@@ -655,13 +655,13 @@ impl Session {
             }
             self.counted = true;
         }
-        self.connect_ms = u32::try_from(cx.now.since(self.began).as_millis()).ok();
+        self.connect_ms = u32::try_from(millis(cx.now.since(self.began))).ok();
         if let Some(server) = self.server {
             let server = cx.snapshot.server(server);
             let took = cx.now.since(self.tried_at);
             server.tally.attempts[Attempt::Ok as usize].add(1);
             server.tally.failures.succeeded();
-            server.tally.connect.add(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+            server.tally.connect.add(millis(took));
             if let Some(reach) = &server.reach {
                 reach.saw(cx.now, took);
             }
@@ -672,7 +672,7 @@ impl Session {
             self.leave.get_or_insert(cx.now);
         }
         let lives_until = lives_until(self.id, self.began, cx.snapshot.listener(self.listener));
-        if let Some(leave) = self.leave.into_iter().chain(lives_until).min() {
+        if let Some(leave) = least(self.leave, lives_until) {
             watch.look_by(leave.max(cx.now));
         }
         self.state = State::Relaying(watch, Pace::new(cx.now));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::relay::{Dir, End, Fault, Progress, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
-use crate::tick::Tick;
+use crate::tick::{Tick, least, millis};
 
 /// When a relay that was asked to leave counts as quiet: soon after an answer, later after bytes of the
 /// client's, to which an answer may be due.
@@ -115,7 +115,7 @@ impl Watch {
 
     /// Looks at `at` at the latest.
     pub(super) fn look_by(&mut self, at: Tick) {
-        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+        self.next = least(self.next, Some(at));
     }
 
     fn quiet_at(&self, last: Option<Dir>) -> Tick {
@@ -133,15 +133,17 @@ impl Watch {
     /// one that runs is over. Looks are put on a raster of a 64th, so that thousands of quiet connections
     /// wake their worker together instead of one by one.
     fn next_look(&self, now: Tick, limits: Limits, silence: Option<(Side, Duration)>) -> Option<Tick> {
-        let fifths = [limits.idle, limits.half_close].into_iter().flatten().map(|limit| limit / 5);
-        let step = fifths.chain(limits.dead_peer.into_iter().flatten()).min()?;
-        let raster_ms = u64::try_from(step.as_millis() / 13).unwrap_or(u64::MAX).max(1);
+        let fifth = least(limits.idle, limits.half_close).map(|limit| limit / 5);
+        let [client, server] = limits.dead_peer;
+        let step = least(fifth, least(client, server))?;
+        let raster_ms = (millis(step) / 13).max(1);
         let step = Tick(now.after(step).0.next_multiple_of(raster_ms));
-        let over = self.limit(limits).map(|limit| self.since.after(limit));
+        let is_ahead = |at: &Tick| *at > now;
+        let over = self.limit(limits).map(|limit| self.since.after(limit)).filter(is_ahead);
         let dead = silence.and_then(|(by, silence)| {
             limits.dead_peer[by as usize].map(|limit| now.after(limit.saturating_sub(silence)))
         });
-        over.into_iter().chain(dead).filter(|at| *at > now).chain([step]).min()
+        least(Some(step), least(over, dead.filter(is_ahead)))
     }
 }
 

@@ -51,19 +51,22 @@ impl Snapshot {
         dry: u32,
         now: Tick,
     ) -> Option<Local> {
+        let of = self.server(server);
+        let single = |address, dry| (dry & bit(0) == 0).then_some(Local { address, place: 0 });
+        // Most pools name no addresses, and a client's own address is nobody else's.
+        match self.pool(of.pool).source {
+            Source::System => return single(None, dry | of.dry.seen(now)),
+            Source::Client => return single(client, dry),
+            Source::Addresses(_) => {}
+        }
         let mut sources = self.sources(server);
         let count = sources.clone().count();
-        let of = self.server(server);
-        let (dry, single) = match self.pool(of.pool).source {
-            Source::Client => (dry, client),
-            Source::System | Source::Addresses(_) => (dry | of.dry.seen(now), None),
-        };
-        let has_port = |place: &usize| dry & bit(*place) == 0;
+        let dry = dry | of.dry.seen(now);
         if count == 0 {
-            return has_port(&0).then_some(Local { address: single, place: 0 });
+            return single(None, dry);
         }
         let first = (id % count as u64) as usize;
-        let place = (first..count).chain(0..first).find(has_port)?;
+        let place = (first..count).chain(0..first).find(|place| dry & bit(*place) == 0)?;
         Some(Local { address: sources.nth(place), place: place as u8 })
     }
 
