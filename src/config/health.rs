@@ -555,12 +555,14 @@ fn read_kind(value: &DeValue<'_>) -> Parsed<Option<Kind>> {
     })
 }
 
-/// The cryptography of TLS is built for Linux only.
+/// The cryptography of TLS is built for Linux only, and a program is run where it can be ended with all that it has started.
 fn only_where_built(kind: Option<Kind>) -> Parsed<Option<Kind>> {
-    if cfg!(target_os = "linux") || !matches!(kind, Some(Kind::Tls { .. })) {
-        return Ok(kind);
-    }
-    Err(Fault::new("this system's build has no TLS").help("write kind = \"tcp\""))
+    let lacks = match &kind {
+        Some(Kind::Tls { .. }) if cfg!(not(target_os = "linux")) => "has no TLS",
+        Some(Kind::Exec(_)) if cfg!(not(unix)) => "runs no programs as checks",
+        _ => return Ok(kind),
+    };
+    Err(Fault::new(format!("this system's build {lacks}")).help("write kind = \"tcp\""))
 }
 
 fn timeout(value: &DeValue<'_>) -> Parsed<Duration> {

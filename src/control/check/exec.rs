@@ -103,5 +103,5 @@ fn environment(addr: &Address) -> Vec<(&'static str, String)> {
 
 #[cfg(not(unix))]
 pub(super) async fn run(_: &[String], _: &Address, _: Duration) -> (Option<Found>, Vec<u8>) {
-    (Some(Err(Trouble::Said("this system runs no programs as checks".to_owned()))), Vec::new())
+    (Some(Err(Trouble::Here("this system's build runs no programs as checks".to_owned()))), Vec::new())
 }
