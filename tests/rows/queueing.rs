@@ -28,6 +28,13 @@ fn taken(config: Config, server: &Server) -> (Gate, Peer) {
     (gate, first)
 }
 
+/// Whoever has waited has left: once the place of `first` is free, the next client has it.
+fn assert_nobody_is_served(server: &Server, gate: &Gate, first: Peer) {
+    drop(first);
+    gate.connect().echoed();
+    assert_eq!(server.accepted(), 2, "who has left gets no server");
+}
+
 pub(crate) fn client_waits_until_a_server_has_room(engine: &'static str) {
     let server = Server::echo();
     let (gate, first) = taken(Config::new(engine), &server);
@@ -84,9 +91,7 @@ pub(crate) fn client_that_closes_leaves_the_queue(engine: &'static str) {
         assert_eq!((access.hap_ts.as_str(), access.tries, access.server), ("CQ", 0, None));
         assert!(access.duration_ms < 8_000, "{}", access.duration_ms);
     }
-    drop(first);
-    gate.connect().echoed();
-    assert_eq!(server.accepted(), 2, "who has left gets no server");
+    assert_nobody_is_served(&server, &gate, first);
 }
 
 pub(crate) fn client_that_resets_leaves_the_queue(engine: &'static str) {
@@ -98,9 +103,7 @@ pub(crate) fn client_that_resets_leaves_the_queue(engine: &'static str) {
     client.abort();
     let access = gate.access(address);
     assert_eq!((access.cause.as_str(), access.hap_ts.as_str()), ("client_left", "CQ"));
-    drop(first);
-    gate.connect().echoed();
-    assert_eq!(server.accepted(), 2, "who has left gets no server");
+    assert_nobody_is_served(&server, &gate, first);
 }
 
 /// One whose bytes were there when it began to wait, and one that sends later: nobody would read the answer.
@@ -121,9 +124,7 @@ pub(crate) fn client_that_sends_and_resets_leaves_the_queue(engine: &'static str
         let access = gate.access(address);
         assert_eq!((access.cause.as_str(), access.hap_ts.as_str()), ("client_left", "CQ"));
     }
-    drop(first);
-    gate.connect().echoed();
-    assert_eq!(server.accepted(), 2, "who has left gets no server");
+    assert_nobody_is_served(&server, &gate, first);
 }
 
 /// It cannot be told from one that closed, and has a claim to its answer.
