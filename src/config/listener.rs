@@ -44,6 +44,29 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// One with nothing of its own but its name.
+    pub(super) fn named(name: String) -> Self {
+        Self {
+            name,
+            bind: Vec::new(),
+            pool: 0,
+            routes: Vec::new(),
+            server_speaks_first: false,
+            max_client_hello: MAX_CLIENT_HELLO,
+            engine: None,
+            backlog: None,
+            accept_balance: AcceptBalance::LeastLoaded,
+            maxconn: None,
+            at_maxconn: AtMaxconn::Wait,
+            when_no_upstream: WhenNoUpstream::Rst,
+            accept_proxy: None,
+            timeouts: OwnTimeouts::default(),
+            tcp: Tcp::default(),
+            access: AccessRules::default(),
+            limits: Limits::default(),
+        }
+    }
+
     /// The pools that its connections may go to, each once.
     pub fn pools(&self) -> impl Iterator<Item = usize> + '_ {
         let mut all: Vec<usize> = self.routes.iter().filter_map(|route| route.to.pool()).collect();
@@ -78,7 +101,7 @@ pub fn head_share(bytes: u32) -> u64 {
 }
 
 /// `max_client_hello` that is not set: of today's clients hardly one has 2 KiB.
-pub(super) const MAX_CLIENT_HELLO: u32 = 16 << 10;
+const MAX_CLIENT_HELLO: u32 = 16 << 10;
 
 /// `accept_balance`: which worker gets a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

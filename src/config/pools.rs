@@ -10,16 +10,15 @@ use toml::de::DeValue;
 use super::address::Target;
 use super::admin::DraftAdmin;
 use super::health::DraftCheck;
-use super::proxy::AcceptProxy;
 use super::read::{At, Draft, Reader, Section, Value};
-use super::route::DraftRouting;
+use super::route::DraftRoute;
 use super::sockets::Edits;
 use super::tables::count_or;
 use super::value::{self, Fault, Parsed};
 use super::{
-    AcceptBalance, AccessRules, Address, AllDown, AtMaxconn, Balance, Config, DnsName, EngineKind, HashKey,
-    Limits, ListAt, Listener, OnDown, OnRemoved, Origin, OwnTimeouts, Pool, Retry, SPREAD, Server,
-    ServerState, Source, Spread, Table, Tcp, Timeouts, WhenNoUpstream, address, known, least_share, lists,
+    AcceptBalance, Address, AllDown, AtMaxconn, Balance, Config, DnsName, EngineKind, HashKey, ListAt,
+    Listener, OnDown, OnRemoved, Origin, Pool, Retry, SPREAD, Server, ServerState, Source, Spread, Table,
+    Tcp, Timeouts, WhenNoUpstream, address, known, least_share, lists,
 };
 
 /// Listeners, and pools, in one configuration.
@@ -35,24 +34,15 @@ struct DraftHash {
     key: Option<HashKey>,
 }
 
-/// A listener whose pool is a name still.
+/// A listener and where it stands, with what it says of pools by their names.
 pub(super) struct DraftListener {
     at: At,
-    name: String,
-    bind: Vec<(Address, At)>,
+    listener: Listener,
+    /// Where each of its addresses stands.
+    bind_at: Vec<At>,
     pool: Option<(String, At)>,
-    routing: DraftRouting,
-    engine: Option<EngineKind>,
-    backlog: Option<NonZeroU32>,
-    accept_balance: AcceptBalance,
-    maxconn: Option<NonZeroU32>,
-    at_maxconn: AtMaxconn,
-    when_no_upstream: WhenNoUpstream,
-    accept_proxy: Option<AcceptProxy>,
-    timeouts: OwnTimeouts,
+    routes: Vec<DraftRoute>,
     tcp: Edits<Tcp>,
-    access: AccessRules,
-    limits: Limits,
 }
 
 /// A pool and where it stands, with the defaults where its own settings are to be.
@@ -124,35 +114,22 @@ fn source_address(value: &DeValue<'_>, others: &[IpAddr]) -> Parsed<IpAddr> {
 
 impl Reader {
     pub(super) fn listener(&mut self, section: &Section<'_>, draft: &mut Draft) {
-        let mut listener = DraftListener {
-            at: section.at,
-            name: name_of(section),
-            bind: Vec::new(),
-            pool: None,
-            routing: self.routing(section),
-            engine: None,
-            backlog: None,
-            accept_balance: AcceptBalance::LeastLoaded,
-            maxconn: None,
-            at_maxconn: AtMaxconn::Wait,
-            when_no_upstream: WhenNoUpstream::Rst,
-            accept_proxy: None,
-            timeouts: OwnTimeouts::default(),
-            tcp: Edits::default(),
-            access: AccessRules::default(),
-            limits: Limits::default(),
-        };
+        let mut listener = Listener::named(name_of(section));
+        let routes = self.routing(section, &mut listener);
+        let (mut bind_at, mut pool, mut tcp) = (Vec::new(), None, Edits::default());
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
                 "bind" => {
                     for item in self.list(value, "an array of addresses such as [\"0.0.0.0:8080\"]") {
-                        let at = self.at(item.span().start);
-                        listener.bind.extend(self.take(item, address::bind).map(|addr| (addr, at)));
+                        if let Some(addr) = self.take(item, address::bind) {
+                            listener.bind.push(addr);
+                            bind_at.push(self.at(item.span().start));
+                        }
                     }
                 }
                 "pool" => {
                     let at = self.at(value.span().start);
-                    listener.pool = self.take(value, value::text).map(|name| (name, at));
+                    pool = self.take(value, value::text).map(|name| (name, at));
                 }
                 "engine" => self.set(&mut listener.engine, value, engine_or_inherit),
                 "backlog" => self.set(&mut listener.backlog, value, |v| count_or("auto", v)),
@@ -173,11 +150,7 @@ impl Reader {
                 "timeouts" => self.with(section, key, value, "listener.NAME.timeouts", |reader, section| {
                     listener.timeouts = reader.timeouts(section);
                 }),
-                "tcp" => {
-                    self.with(section, key, value, "defaults.tcp", |r, section| {
-                        listener.tcp = r.tcp(section);
-                    });
-                }
+                "tcp" => self.with(section, key, value, "defaults.tcp", |r, section| tcp = r.tcp(section)),
                 "access" => self.with(section, key, value, "listener.NAME.access", |reader, section| {
                     listener.access = reader.access_rules(section);
                 }),
@@ -191,7 +164,7 @@ impl Reader {
         if !section.keys.contains_key("route") {
             self.require(section, "pool", "write pool = \"NAME\", the NAME of a [pool.NAME]");
         }
-        draft.listeners.push(listener);
+        draft.listeners.push(DraftListener { at: section.at, listener, bind_at, pool, routes, tcp });
     }
 
     /// Notes that a key without a default is not there.
@@ -478,7 +451,7 @@ impl Reader {
         let indices: HashMap<&str, usize> =
             pools.iter().enumerate().map(|(index, pool)| (pool.name.as_str(), index)).collect();
         let mut listeners = Vec::new();
-        for listener in draft.listeners {
+        for draft in draft.listeners {
             let find = |reader: &mut Self, name: &str, at: At| {
                 let found = indices.get(name).copied();
                 if found.is_none() {
@@ -491,29 +464,11 @@ impl Reader {
                 }
                 found
             };
-            let own = listener.pool.and_then(|(name, at)| find(self, &name, at));
-            let (routes, last) = self.join_routes(listener.routing.routes, find);
+            let own = draft.pool.and_then(|(name, at)| find(self, &name, at));
+            let (routes, last) = self.join_routes(draft.routes, find);
             let Some(pool) = own.or(last) else { continue };
-            let joined = Listener {
-                name: listener.name,
-                bind: listener.bind.into_iter().map(|(addr, _)| addr).collect(),
-                pool,
-                routes,
-                server_speaks_first: listener.routing.server_speaks_first,
-                max_client_hello: listener.routing.max_client_hello,
-                engine: listener.engine,
-                backlog: listener.backlog,
-                accept_balance: listener.accept_balance,
-                maxconn: listener.maxconn,
-                at_maxconn: listener.at_maxconn,
-                when_no_upstream: listener.when_no_upstream,
-                accept_proxy: listener.accept_proxy,
-                timeouts: listener.timeouts,
-                tcp: listener.tcp.over(tcp.clone()),
-                access: listener.access,
-                limits: listener.limits,
-            };
-            self.check_who_waits(listener.at, &joined, &pools);
+            let joined = Listener { pool, routes, tcp: draft.tcp.over(tcp.clone()), ..draft.listener };
+            self.check_who_waits(draft.at, &joined, &pools);
             listeners.push(joined);
         }
         self.check_budget(&draft.process, draft.budget_at, least_share(&draft.process, &listeners, &pools));
@@ -558,9 +513,9 @@ impl Reader {
     /// Every address may be listened on once.
     fn check_overlaps(&mut self, draft: &Draft) {
         let admin = draft.admin.as_ref().map(DraftAdmin::places).unwrap_or_default();
-        let bound = draft.listeners.iter().flat_map(|listener| &listener.bind);
+        let bound = draft.listeners.iter().flat_map(|draft| draft.listener.bind.iter().zip(&draft.bind_at));
         let mut taken: HashMap<(u16, &Path), Vec<(&Address, At)>> = HashMap::new();
-        for (addr, at) in admin.iter().chain(bound) {
+        for (addr, at) in admin.iter().map(|(addr, at)| (addr, at)).chain(bound) {
             let others = taken.entry(addr.place()).or_default();
             if let Some((other, first)) = others.iter().find(|(other, _)| address::overlap(addr, other)) {
                 let message = format!("{addr} is taken by {other} at {}", self.describe(*first));

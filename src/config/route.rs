@@ -8,7 +8,6 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::admission;
-use super::listener::MAX_CLIENT_HELLO;
 use super::read::{At, Reader, Section, Value};
 use super::value::{self, Fault, Parsed};
 use super::{Check, Kind, Listener, Pool, Probe};
@@ -161,13 +160,6 @@ impl Route {
     }
 }
 
-/// What a listener says of its clients' first bytes, with pools that are names still.
-pub(super) struct DraftRouting {
-    pub(super) routes: Vec<DraftRoute>,
-    pub(super) server_speaks_first: bool,
-    pub(super) max_client_hello: u32,
-}
-
 /// A route whose pool is a name still.
 pub(super) struct DraftRoute {
     route: Route,
@@ -198,31 +190,24 @@ impl<'r> ByName<'r> {
 }
 
 impl Reader {
-    /// `route`, `server_speaks_first` and `max_client_hello` of a listener.
-    pub(super) fn routing(&mut self, section: &Section<'_>) -> DraftRouting {
-        let mut routing = DraftRouting {
-            routes: Vec::new(),
-            server_speaks_first: false,
-            max_client_hello: MAX_CLIENT_HELLO,
-        };
+    /// `server_speaks_first` and `max_client_hello` of a listener, and its routes.
+    pub(super) fn routing(&mut self, section: &Section<'_>, listener: &mut Listener) -> Vec<DraftRoute> {
         if let Some(value) = section.keys.get("server_speaks_first") {
-            self.set(&mut routing.server_speaks_first, value, value::boolean);
+            self.set(&mut listener.server_speaks_first, value, value::boolean);
         }
         if let Some(value) = section.keys.get("max_client_hello") {
             let size = |v: &DeValue<'_>| value::size(v, 1 << 10..=32 << 10, "from 1KiB to 32KiB");
-            self.set(&mut routing.max_client_hello, value, size);
+            self.set(&mut listener.max_client_hello, value, size);
         }
-        if let Some(value) = section.keys.get("route") {
-            routing.routes = self.routes(section, value);
-        }
-        self.check_routing(section, &routing);
-        routing
+        let routes = section.keys.get("route").map_or_else(Vec::new, |value| self.routes(section, value));
+        self.check_routing(section, listener.server_speaks_first, &routes);
+        routes
     }
 
     /// What a listener's routes say together with its other keys.
-    fn check_routing(&mut self, section: &Section<'_>, routing: &DraftRouting) {
-        let reads = routing.routes.iter().find(|draft| draft.route.needs_hello());
-        if let (Some(draft), true) = (reads, routing.server_speaks_first) {
+    fn check_routing(&mut self, section: &Section<'_>, server_speaks_first: bool, routes: &[DraftRoute]) {
+        let reads = routes.iter().find(|draft| draft.route.needs_hello());
+        if let (Some(draft), true) = (reads, server_speaks_first) {
             let fault = Fault::new("this route waits for the client, and `server_speaks_first` is true");
             let help = "a client that waits for its server says nothing that a route could look at: remove `sni`, \
                 `alpn` and `starttls`, or write server_speaks_first = false";
