@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{Address, Check, Config, DnsName, ListAt, Origin, Pool, Server, Source};
-pub use list::{List, Look, Outcome as ListOutcome, members};
+pub use list::{List, Look, Outcome as ListOutcome, left_out, members};
 pub use name::{Answer, MOST, Name, Outcome};
 pub use parse::{LARGEST_LIST, LONGEST_LIST, Listed, parse};
 
@@ -52,7 +52,7 @@ pub fn in_effect<'a>(
         }
         pool.servers.extend(servers);
         for at in &pool.lists {
-            let (servers, _) = members(pool, at, listed(&pool.name, at));
+            let servers = members(pool, at, listed(&pool.name, at));
             pool.servers.extend(servers);
         }
     }

@@ -72,6 +72,8 @@ pub struct Name {
     counts: [u64; 3],
     /// How many servers the last answer had too many.
     cut: usize,
+    /// When it is looked up again.
+    next: Tick,
 }
 
 impl Name {
@@ -80,15 +82,21 @@ impl Name {
     /// A failure takes nothing away. A name that is missing keeps its servers until `hold` is over, and loses them only
     /// by an answer that says then that it still is.
     pub fn note(&mut self, answer: Answer, rules: &Dns, now: Tick) -> Duration {
+        let wait = self.take(answer, rules, now);
+        self.next = now.after(wait);
+        wait
+    }
+
+    fn take(&mut self, answer: Answer, rules: &Dns, now: Tick) -> Duration {
         match answer {
             // A filter in front of the resolver takes the name away like that; it is not one without servers.
             Answer::Found { servers, unknown, .. }
                 if !servers.is_empty() && unknown.is_empty() && !servers.iter().any(is_server) =>
             {
-                self.note(Answer::Missing("its addresses stand for nobody".to_owned()), rules, now)
+                self.take(Answer::Missing("its addresses stand for nobody".to_owned()), rules, now)
             }
             Answer::Found { servers, ttl, unknown, error } => {
-                self.take(servers, &unknown);
+                self.put(servers, &unknown);
                 (self.found_at, self.missing_since) = (Some(now), None);
                 let outcome = if error.is_some() { Outcome::Failed } else { Outcome::Found };
                 let ttl = ttl.clamp(rules.ttl_min, rules.ttl_max);
@@ -129,7 +137,7 @@ impl Name {
         doubled.min(RETRY_MAX).clamp(rules.ttl_min, rules.ttl_max)
     }
 
-    fn take(&mut self, mut servers: Vec<Found>, unknown: &[(String, bool)]) {
+    fn put(&mut self, mut servers: Vec<Found>, unknown: &[(String, bool)]) {
         let stays = |old: &Found| {
             unknown.iter().any(|(host, is_v4)| *host == old.host && *is_v4 == old.addr.is_ipv4())
         };
@@ -154,6 +162,12 @@ impl Name {
     #[must_use]
     pub fn found_at(&self) -> Option<Tick> {
         self.found_at
+    }
+
+    /// When it is looked up again; in the past before the first answer.
+    #[must_use]
+    pub fn next(&self) -> Tick {
+        self.next
     }
 
     /// How the last lookup ended, and why if not well; none before the first.

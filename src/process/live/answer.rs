@@ -1,7 +1,6 @@
 //! What the control socket and HTTP ask, answered.
 
 use std::fmt::Display;
-use std::sync::Arc;
 use std::time::Duration;
 
 use log::LevelFilter;
@@ -137,9 +136,7 @@ impl Live {
     /// Goes by what operators have set; workers that do not yet.
     async fn publish_overrides(&self, state: &mut State) -> Vec<u16> {
         state.overrides.retain(|_, over| *over != Override::default());
-        let (next, events) = self.next_snapshot(state, self.published.current().connections.most());
-        let silent = self.publish(state, Arc::new(next)).await;
-        self.act_on(state, events);
+        let silent = self.publish_next(state, self.published.current().connections.most()).await;
         self.mind_listening(state).await;
         silent
     }

@@ -5,6 +5,7 @@ mod certificates;
 mod closing;
 mod health;
 mod hear;
+mod inquiries;
 mod list;
 mod listening;
 mod lists;

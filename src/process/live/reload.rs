@@ -168,14 +168,10 @@ impl Live {
         let old = std::mem::replace(&mut state.config, joined.unwrap_or_else(|| wanted.clone()));
         state.file = new;
         state.overrides = overrides;
-        let (mut next, events) = self.next_snapshot(state, room.maxconn);
+        self.publish_next(state, room.maxconn).await;
         if is_joined {
             state.sources.settle(wanted, state.wards.first_checks());
         }
-        next.buffer_share = Some(room::buffer_share(&state.config.process, state.sets.workers()));
-        let next = Arc::new(next);
-        self.publish(state, Arc::clone(&next)).await;
-        self.act_on(state, events);
         self.move_sockets(state, &was, &before, sockets.moved).await;
         if let Err((worker, error)) = self.listen(state, sockets.new).await {
             log::error!("worker {worker} cannot watch a listening socket: {error}; the others go on");
@@ -185,7 +181,6 @@ impl Live {
         if old.log.level != state.config.log.level {
             self.log.set_level(state.config.log.level);
         }
-        self.end_removed(&before, &next);
         state.history.generation += 1;
         #[expect(clippy::cast_precision_loss, reason = "exact for the next thousands of years")]
         let now = self.clock.wall_ms() as f64 / 1e3;
