@@ -289,3 +289,25 @@ fn a_reload_brings_a_list_without_a_gap() {
     }
     assert_none_failed(load);
 }
+
+/// What was known before a reload that is taken back is known again, though nobody can say it any more.
+#[test]
+fn a_reload_that_is_taken_back_has_its_list_back() {
+    let echoes = [Echo::start(), Echo::start()];
+    let [a, b] = echoes.each_ref().map(Echo::address);
+    let sheet = Sheet::new(&toml(&[a]));
+    let both = file(&sheet.path()).add("pool.p", "on_removed = \"keep\"");
+    let run = Run::start(&both);
+    wait_for_servers(&run, &[a]);
+    let own = format!("server = [{{ name = \"own\", addr = \"{b}\" }}]");
+    run.write(&both.clone().set("pool.p", own));
+    run.ctl(&["reload", "--confirm", "60s"]).well();
+    wait_for_servers(&run, &[b]);
+    fs::remove_file(sheet.path()).unwrap();
+    let load = Load::start(run.gate.address_of("l"), 4);
+    run.ctl(&["rollback"]).well();
+    assert_eq!(servers(&run.status()), [a.to_string()]);
+    run.wait_for("no file", |status| status.lists[0].looks["failed"] >= 2);
+    assert_eq!((servers(&run.status()), looks(&run, "changed")), (vec![a.to_string().as_str()], 1));
+    assert_none_failed(load);
+}

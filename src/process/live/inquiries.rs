@@ -14,9 +14,9 @@ use super::sources::News;
 /// How one of them is asked for.
 pub(super) trait Inquiry: Sized + Send + 'static {
     /// What tells it from others.
-    type Key: Clone + Ord + Send;
+    type Key: Clone + Ord + Send + Sync;
     /// What has come of it so far.
-    type Known: Clone + Default + Send;
+    type Known: Clone + Default + Send + Sync;
     /// How everybody is told.
     const NEWS: fn(Heard<Self>) -> News;
 
@@ -43,6 +43,9 @@ struct Entry<K> {
     known: K,
 }
 
+/// What was known of each at a moment.
+pub(super) type Memory<I> = BTreeMap<<I as Inquiry>::Key, <I as Inquiry>::Known>;
+
 /// Somebody was asked.
 pub(super) struct Heard<I: Inquiry> {
     number: u64,
@@ -56,18 +59,18 @@ impl<I: Inquiry> Inquiries<I> {
         Self { all: BTreeMap::new(), told, begun: 0 }
     }
 
-    /// Asks for these, and for no others. What is known stays known; what is new is waited for, but for `patience` at most.
-    pub(super) async fn adopt(&mut self, all: BTreeMap<I::Key, I>, patience: Duration) {
-        let mut before = BTreeMap::new();
-        for (key, Entry { task, known, .. }) in std::mem::take(&mut self.all) {
-            task.abort();
-            before.insert(key, known);
-        }
+    /// Asks for these, and for no others. What is known stays known, and what is remembered is known again; what is new is
+    /// waited for, but for `patience` at most.
+    pub(super) async fn adopt(&mut self, all: BTreeMap<I::Key, I>, memory: &Memory<I>, patience: Duration) {
+        self.all.values().for_each(|entry| entry.task.abort());
+        let before = self.memory();
+        self.all.clear();
         let mut new = Vec::new();
         for (key, inquiry) in all {
             self.begun += 1;
             let (tell, told) = oneshot::channel();
-            let known = before.iter().find(|(old, _)| I::is_like(old, &key)).map(|(_, known)| known.clone());
+            let known = before.iter().chain(memory).find(|(old, _)| I::is_like(old, &key));
+            let known = known.map(|(_, known)| known.clone());
             if known.is_none() {
                 new.push(told);
             }
@@ -98,6 +101,11 @@ impl<I: Inquiry> Inquiries<I> {
     /// What is known of one.
     pub(super) fn of(&self, key: &I::Key) -> Option<&I::Known> {
         self.all.get(key).map(|entry| &entry.known)
+    }
+
+    /// What is known now, to be remembered.
+    pub(super) fn memory(&self) -> Memory<I> {
+        self.all().map(|(key, known)| (key.clone(), known.clone())).collect()
     }
 
     /// What is known of each.

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::inquiries::{Heard, Inquiries, Inquiry};
+use super::inquiries::{Heard, Inquiries, Inquiry, Memory};
 use super::sources::{FIRST_MOST, News};
 use crate::config::{Config, ListAt};
 use crate::control::discovery::ask::Asker;
@@ -59,7 +59,13 @@ impl Inquiry for Watch {
 
 impl Inquiries<Watch> {
     /// Looks at the lists of this configuration.
-    pub(super) async fn adopt_lists(&mut self, file: &Config, clock: Clock, asker: &Arc<Asker>) {
+    pub(super) async fn adopt_lists(
+        &mut self,
+        file: &Config,
+        memory: &Memory<Watch>,
+        clock: Clock,
+        asker: &Arc<Asker>,
+    ) {
         let means = Means::new(Arc::clone(asker));
         let all = file.pools.iter().flat_map(|pool| pool.lists.iter().map(move |at| (pool, at)));
         let watch = |(pool, at): (&crate::config::Pool, &ListAt)| {
@@ -67,7 +73,7 @@ impl Inquiries<Watch> {
             (of.clone(), Watch { of, watcher: Watcher::new(at, pool.servers_poll, &means), clock })
         };
         let all = all.map(watch).collect();
-        self.adopt(all, FIRST_MOST).await;
+        self.adopt(all, memory, FIRST_MOST).await;
         // Pools may have other servers of their own now.
         self.all().for_each(|(key, _)| self.tell_left_out(key, file));
     }

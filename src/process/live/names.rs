@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::inquiries::{Heard, Inquiries, Inquiry};
+use super::inquiries::{Heard, Inquiries, Inquiry, Memory};
 use super::sources::{FIRST_MOST, News};
 use crate::config::{Config, Dns, DnsName};
 use crate::control::discovery::ask::Asker;
@@ -48,7 +48,13 @@ impl Inquiry for Lookup {
 
 impl Inquiries<Lookup> {
     /// Looks up the names of this configuration.
-    pub(super) async fn adopt_names(&mut self, file: &Config, clock: Clock, asker: &Arc<Asker>) {
+    pub(super) async fn adopt_names(
+        &mut self,
+        file: &Config,
+        memory: &Memory<Lookup>,
+        clock: Clock,
+        asker: &Arc<Asker>,
+    ) {
         let (turns, rules) = (Arc::new(Semaphore::new(AT_A_TIME)), Arc::new(file.dns.clone()));
         let names = file.pools.iter().flat_map(|pool| &pool.named).map(|server| &server.addr);
         let lookup = |of: &DnsName| {
@@ -56,7 +62,7 @@ impl Inquiries<Lookup> {
             (of.clone(), Lookup { of: of.clone(), asker, turns, rules, clock })
         };
         let all = names.map(lookup).collect();
-        self.adopt(all, file.dns.timeout.min(FIRST_MOST)).await;
+        self.adopt(all, memory, file.dns.timeout.min(FIRST_MOST)).await;
     }
 
     /// The servers that a name stands for, as far as is known.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::closing::Manner;
+use super::sources::Known;
 use super::stamps::{self, Stamp};
 use super::trial::Trial;
 use super::{Bound, Live, Place, State, refuse, silence};
@@ -105,10 +106,11 @@ impl Live {
         let new = new.map_err(|report| Refusal::new(RefusalKind::Invalid, report.to_string()))?;
         let (previous, before) = (state.file.clone(), state.overrides.clone());
         let overrides = kept(&before, &previous, &new);
-        let effect = self.apply(state, new, overrides).await?;
+        let known = state.sources.known();
+        let effect = self.apply(state, new, overrides, &Known::default()).await?;
         if let Some(limit) = trial {
             let snapshot = self.published.current();
-            state.trial = Some(Trial::new(previous, before, self.clock.now(), limit, &snapshot));
+            state.trial = Some(Trial::new((previous, before, known), self.clock.now(), limit, &snapshot));
         }
         Ok(effect)
     }
@@ -126,12 +128,14 @@ impl Live {
         Ok(effect::effect(&state.file, &new, &*snapshot))
     }
 
-    /// Goes by `new` and by `overrides` from now on, or says why not and has changed nothing.
+    /// Goes by `new` and by `overrides` from now on, or says why not and has changed nothing. Of names and lists that have not
+    /// been there, it is `known` already what they stand for.
     pub(super) async fn apply(
         &self,
         state: &mut State,
         new: Config,
         overrides: Overrides,
+        known: &Known,
     ) -> Result<Effect, Refusal> {
         if self.crew.is_draining() {
             return Err(refuse(RefusalKind::Conflict, "the process is stopping", "start it again"));
@@ -161,7 +165,7 @@ impl Live {
         let was = std::mem::replace(&mut state.sets, sets);
         self.close(state, &sockets.gone).await;
         let waits = state.sources.is_settling();
-        state.sources.adopt(&new, self.clock).await;
+        state.sources.adopt(&new, known, self.clock).await;
         let wanted = state.sources.in_effect(&new);
         let joined = discovery::with_leaving(&state.config, &wanted, waits);
         let is_joined = joined.is_some();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::inquiries::{Heard, Inquiries};
+use super::inquiries::{Heard, Inquiries, Memory};
 use super::lists::Watch;
 use super::names::Lookup;
 use super::{Live, State};
@@ -33,6 +33,13 @@ pub(super) struct Sources {
     settling: Option<(Instant, Config)>,
 }
 
+/// What was known of them at a moment.
+#[derive(Default)]
+pub(super) struct Known {
+    names: Memory<Lookup>,
+    lists: Memory<Watch>,
+}
+
 /// Somebody was asked.
 pub(super) enum News {
     Name(Heard<Lookup>),
@@ -45,13 +52,19 @@ impl Sources {
         Self { names: Inquiries::new(told.clone()), lists: Inquiries::new(told), settling: None }
     }
 
-    /// Asks for what this configuration has, and nothing else. What is new is waited for, but not for long.
-    pub(super) async fn adopt(&mut self, file: &Config, clock: Clock) {
+    /// What is known now.
+    pub(super) fn known(&self) -> Known {
+        Known { names: self.names.memory(), lists: self.lists.memory() }
+    }
+
+    /// Asks for what this configuration has, and nothing else. What is new is waited for, but not for long; what was `known`
+    /// once is not new.
+    pub(super) async fn adopt(&mut self, file: &Config, known: &Known, clock: Clock) {
         self.settling = None;
         let asker = Arc::new(Asker::new(&file.dns));
         tokio::join!(
-            self.names.adopt_names(file, clock, &asker),
-            self.lists.adopt_lists(file, clock, &asker)
+            self.names.adopt_names(file, &known.names, clock, &asker),
+            self.lists.adopt_lists(file, &known.lists, clock, &asker)
         );
     }
 
@@ -92,7 +105,7 @@ impl Sources {
 impl Live {
     /// Waits for the first answers, but not for long: what is not known does not keep others from being served.
     pub(super) async fn find_first(&self, state: &mut State) {
-        state.sources.adopt(&state.file, self.clock).await;
+        state.sources.adopt(&state.file, &Known::default(), self.clock).await;
         state.config = state.sources.in_effect(&state.file);
     }
 
