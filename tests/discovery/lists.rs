@@ -257,6 +257,21 @@ fn what_a_list_says_of_a_server_yields_to_what_is_set() {
     run.wait_for("no backup", |_| !of_a().backup);
     assert_eq!((of_a().weight, of_a().file_weight), (3, Some(8)));
     assert_eq!(run.server(&format!("b@{b}")).state.name(), "drain");
+    // Also where the list says the same at that moment, and until it is taken back.
+    sheet.replace(text("weight = 9\nstate = \"drain\""));
+    run.wait_for("the list's", |_| of_a().file_weight == Some(9));
+    let said = run.ctl(&["drain", "p/a"]).well();
+    assert!(said.contains("is drain already") && said.contains("whatever the list says"), "{said}");
+    sheet.replace(text("weight = 10"));
+    run.wait_for("the list's", |_| of_a().file_weight == Some(10));
+    assert_eq!(
+        (of_a().state.name(), of_a().file_state.map(tidegate::config::ServerState::name)),
+        ("drain", Some("ready"))
+    );
+    run.ctl(&["ready", "p/a"]).well();
+    sheet.replace(text("weight = 11\nstate = \"drain\""));
+    run.wait_for("the list's", |_| of_a().file_weight == Some(11));
+    assert_eq!((of_a().state.name(), of_a().file_state), ("drain", None));
     let refused = run.ctl(&["weight", "p/c", "1"]).refused();
     assert!(refused.contains("there is no server \"c\""), "{refused}");
     run.wait_for("no change", |status| status.lists[0].last_result.as_deref() == Some("same"));
