@@ -10,6 +10,7 @@ pub mod etcd;
 mod list;
 mod name;
 mod parse;
+mod tls;
 pub mod watch;
 
 use std::collections::HashSet;

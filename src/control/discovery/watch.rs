@@ -33,7 +33,7 @@ pub struct Watcher {
 
 enum Source {
     File(File),
-    Url(Url),
+    Url(Box<Url>),
     Etcd(Box<Follower>),
 }
 
@@ -61,7 +61,7 @@ impl Watcher {
                 Self { source: Source::File(File::new(path.clone())), rest: poll.min(FILE_REST) }
             }
             ListAt::Url(at) => {
-                Self { source: Source::Url(Url::new(at.clone(), poll, means.clone())), rest: poll }
+                Self { source: Source::Url(Box::new(Url::new(at.clone(), poll, means.clone()))), rest: poll }
             }
             // It rests in a look.
             ListAt::Etcd(etcd) => Self {
