@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use super::sets::Sets;
 use crate::config::{Config, CpuAffinity, EngineKind, Process, Splice};
+use crate::control::discovery;
 use crate::sys;
 
 /// Descriptors for everything but connections: logs, selectors, listeners, and for each worker those
@@ -189,13 +190,18 @@ pub(super) fn pipes_per_worker(process: &Process, workers: u16) -> u16 {
     }
 }
 
-/// `128 + 16 a worker`, which covers the usual number of listening sockets; each one more counts. A pipe has two.
+/// `128 + 16 a worker`, which covers the usual number of listening sockets; each one more counts. A pipe has two. Who is asked
+/// for servers comes on top.
 fn reserve(config: &Config, sets: &Sets) -> u64 {
     let addresses: usize = config.listeners.iter().map(|listener| listener.bind.len()).sum();
     let listening = addresses as u64 * u64::from(sets.each());
     let workers = u64::from(sets.workers());
     let pipes = workers * u64::from(pipes_per_worker(&config.process, sets.workers()));
-    RESERVE + RESERVE_PER_WORKER * workers + listening.saturating_sub(RESERVE / 2) + 2 * pipes
+    RESERVE
+        + RESERVE_PER_WORKER * workers
+        + listening.saturating_sub(RESERVE / 2)
+        + 2 * pipes
+        + discovery::descriptors(config)
 }
 
 impl Room {
@@ -211,6 +217,29 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_asked_for_servers_has_descriptors_of_its_own() {
+        let reserve_with = |servers: &str| {
+            let text = format!("[listener.l]\nbind = [\"127.0.0.1:1\"]\npool = \"p\"\n[pool.p]\n{servers}\n");
+            let config = crate::config::parse(&text, "test").unwrap_or_else(|report| panic!("{report}"));
+            let sets = Sets::choose(&config, 1, |_| Ok(())).unwrap();
+            reserve(&config, &sets)
+        };
+        let server = "server = [{ name = \"a\", addr = \"10.0.0.1:1\" }]";
+        let least = reserve_with(server);
+        for (servers, more) in [
+            (
+                "server = [{ name = \"a\", addr = \"a.example:1\" }, { name = \"b\", addr = \"b.example:1\" }]",
+                96,
+            ),
+            ("servers_file = \"/run/list\"", 1),
+            ("servers_url = \"http://a.example/\"", 12),
+            ("servers_etcd = { endpoints = [\"http://a.example:1\"], prefix = \"/s/\" }", 13),
+        ] {
+            assert_eq!(reserve_with(servers), least + more, "{servers}");
+        }
+    }
 
     #[test]
     fn two_threads_a_connection_must_fit_the_mappings() {

@@ -24,6 +24,13 @@ use crate::config::{Dns, DnsName, Prefer, Resolvers};
 /// Hosts of one service that are looked up: those of the best priority and the greatest weight.
 const HOSTS_MOST: usize = 64;
 
+/// Lookups of servers' names that are under way at a time; the others wait for their turn.
+pub const AT_A_TIME: usize = 8;
+
+/// Descriptors of one lookup, at most: both families are asked for at once, at two resolvers each, of which each is asked
+/// three times, by another socket each time.
+pub const DESCRIPTORS: usize = 12;
+
 /// A resolver that takes longer to say nothing of one host is not asked for the next ones.
 const SLOW: Duration = Duration::from_millis(500);
 

@@ -18,9 +18,8 @@ use url::Url;
 /// The longest that a file is not looked at.
 const FILE_REST: Duration = Duration::from_secs(1);
 
-/// Web servers that are asked at a time; the others wait for their turn. Their descriptors are of those that the process
-/// keeps free.
-const AT_A_TIME: usize = 8;
+/// Web servers that are asked at a time; the others wait for their turn.
+pub const AT_A_TIME: usize = 8;
 
 /// What of its text is told of something that is no list, in bytes.
 const SAMPLE: usize = 64;

@@ -8,13 +8,9 @@ use tokio::sync::Semaphore;
 use super::inquiries::{Heard, Inquiries, Inquiry, Memory};
 use super::sources::{FIRST_MOST, News};
 use crate::config::{Config, Dns, DnsName};
-use crate::control::discovery::ask::Asker;
+use crate::control::discovery::ask::{AT_A_TIME, Asker};
 use crate::control::discovery::{Found, MOST, Name, Outcome};
 use crate::sys::Clock;
-
-/// Lookups that are under way at a time; the others wait for their turn. Their descriptors are of those that the process
-/// keeps free.
-const AT_A_TIME: usize = 8;
 
 /// How a name is looked up.
 pub(super) struct Lookup {
