@@ -26,6 +26,8 @@ pub enum Answer {
         unknown: Vec<(String, bool)>,
         /// Why not, if there are such.
         error: Option<String>,
+        /// How many servers there are beside these, or more: they were not looked up.
+        left_out: usize,
     },
     /// The name does not exist, or has no address; so says whoever was asked.
     Missing(String),
@@ -71,7 +73,7 @@ pub struct Name {
     /// Lookups, by outcome.
     counts: [u64; 3],
     /// How many servers the last answer had too many.
-    cut: usize,
+    left_out: usize,
     /// When it is looked up again.
     next: Tick,
 }
@@ -95,8 +97,9 @@ impl Name {
             {
                 self.take(Answer::Missing("its addresses stand for nobody".to_owned()), rules, now)
             }
-            Answer::Found { servers, ttl, unknown, error } => {
+            Answer::Found { servers, ttl, unknown, error, left_out } => {
                 self.put(servers, &unknown);
+                self.left_out += left_out;
                 (self.found_at, self.missing_since) = (Some(now), None);
                 let outcome = if error.is_some() { Outcome::Failed } else { Outcome::Found };
                 let ttl = ttl.clamp(rules.ttl_min, rules.ttl_max);
@@ -147,7 +150,7 @@ impl Name {
         // One address may be that of several hosts: it is one server, with its best record.
         let mut seen = std::collections::HashSet::new();
         servers.retain(|found| seen.insert(found.addr));
-        self.cut = servers.len().saturating_sub(MOST);
+        self.left_out = servers.len().saturating_sub(MOST);
         servers.truncate(MOST);
         self.servers = servers;
     }
@@ -182,10 +185,10 @@ impl Name {
         self.counts
     }
 
-    /// How many servers the last answer had above [`MOST`].
+    /// How many servers the last answer had too many: above [`MOST`], or of hosts that were not looked up.
     #[must_use]
-    pub fn cut(&self) -> usize {
-        self.cut
+    pub fn left_out(&self) -> usize {
+        self.left_out
     }
 }
 

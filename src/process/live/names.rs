@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use super::inquiries::{Heard, Inquiries, Inquiry, Memory};
 use super::sources::{FIRST_MOST, News};
 use crate::config::{Config, Dns, DnsName};
-use crate::control::discovery::ask::{AT_A_TIME, Asker};
+use crate::control::discovery::ask::{AT_A_TIME, Asker, HOSTS_MOST};
 use crate::control::discovery::{Found, MOST, Name, Outcome};
 use crate::sys::Clock;
 
@@ -32,10 +32,16 @@ impl Inquiry for Lookup {
             self.asker.ask(&self.of).await
         };
         let before = name.last().map(|(outcome, _)| outcome);
-        let was_cut = name.cut() > 0;
+        let was_whole = name.left_out() == 0;
         let wait = name.note(answer, &self.rules, self.clock.now());
-        if name.cut() > 0 && !was_cut {
-            log::warn!("{} stands for {} servers, and {MOST} are used", self.of, name.cut() + MOST);
+        if name.left_out() > 0 && was_whole {
+            let used = name.servers().len();
+            log::warn!(
+                "{} stands for {} servers, and {used} are used: those of {HOSTS_MOST} hosts of a service, and {MOST} of a name, at \
+                 most",
+                self.of,
+                used + name.left_out()
+            );
         }
         report(&self.of, before, name, &self.rules);
         wait

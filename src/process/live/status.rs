@@ -234,6 +234,7 @@ fn names(state: &State, now: Tick) -> Vec<Name> {
             name: of.to_string(),
             pools: pools.map(|pool| pool.name.clone()).collect(),
             addresses: name.servers().iter().map(|found| found.addr.to_string()).collect(),
+            left_out: name.left_out(),
             last_result: last.map(|(outcome, _)| outcome.name().to_owned()),
             reason: last.and_then(|(_, why)| why).unwrap_or_default().to_owned(),
             age_s: name.found_at().map(|at| now.since(at).as_secs()),
