@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::control::{File, Run};
 use crate::echo::{Echo, session};
+use crate::support::dns::answer;
 
 /// What is said to a question, and whether that is an answer.
 type Lie = (&'static str, fn(&[u8], Ipv4Addr) -> Vec<u8>);
@@ -52,20 +53,6 @@ const LIES: [Lie; 11] = [
         said
     }),
 ];
-
-/// The question with one A record behind it, or none where the question is another one.
-fn answer(question: &[u8], ip: Ipv4Addr) -> Vec<u8> {
-    let name = 12 + question[12..].iter().position(|byte| *byte == 0).expect("a name ends");
-    let is_a = question[name + 1..name + 3] == [0, 1];
-    let mut said = question[..name + 5].to_vec();
-    said[2..4].copy_from_slice(&[0x81, 0x80]);
-    said[6..12].copy_from_slice(&[0, u8::from(is_a), 0, 0, 0, 0]);
-    if is_a {
-        said.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
-        said.extend(ip.octets());
-    }
-    said
-}
 
 /// Bytes that follow from the question.
 fn noise(question: &[u8], length: usize) -> Vec<u8> {
