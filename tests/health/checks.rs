@@ -59,7 +59,7 @@ fn answers_and_what_they_mean() {
     let redis = "kind = \"redis\"";
     let master = "kind = \"redis-master\"";
     let smtp = "kind = \"smtp\"";
-    let cases: [(&str, &'static [&'static [u8]], Health, &str); 20] = [
+    let cases: [(&str, &'static [&'static [u8]], Health, &str); 21] = [
         (steps, &[b"220 hello\r\n", b"<so OK then"], Health::Up, "all 3 steps"),
         (steps, &[], Health::Down, "no answer within 2s"),
         (steps, &[b"<no\r\n"], Health::Down, "it answered, but not with what is expected (no) within 2s"),
@@ -78,6 +78,8 @@ fn answers_and_what_they_mean() {
             Health::Up,
             "220 mail",
         ),
+        // It does not say good-bye.
+        (smtp, &[b"220 mail\r\n", b"<250 OK\r\n"], Health::Up, "220 mail"),
         (smtp, &[b"554 no\r\n"], Health::Down, "greeting: 554 no"),
         ("kind = \"postgres\"", &[b"R\0\0\0\x08\0\0\0\x0a"], Health::Up, "it asks for a password"),
         ("kind = \"postgres\"", &[b"E\0\0\0\x14SFATAL\0C57P03\0\0\0"], Health::Down, "(57P03)"),
@@ -97,6 +99,27 @@ fn answers_and_what_they_mean() {
             is == health && check_found.reason.contains(reason),
             "{check} {script:?}: {is:?} {check_found:?}"
         );
+    }
+}
+
+/// HTTP has the reasons that others have.
+#[test]
+fn http_tells_why_there_is_no_answer() {
+    let resets = scripted(|mut stream| {
+        let _ = stream.read(&mut [0; 64]);
+        let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+    });
+    let closes = scripted(|mut stream| drop(stream.read(&mut [0; 1024])));
+    // What it says comes before the question, or in the place of an answer.
+    let speaks = lines(&[b"220 hello\r\n"]);
+    for (address, reasons) in [
+        (resets, ["connection reset", "reset by peer"]),
+        (closes, ["it closed the connection"; 2]),
+        (speaks, ["received unexpected message", "invalid HTTP version"]),
+    ] {
+        let (_, check) = found(address, "kind = \"http\"");
+        let is_right = reasons.iter().any(|reason| check.reason.contains(reason));
+        assert!(is_right && check.reason.starts_with("no HTTP answer: "), "{check:?}");
     }
 }
 
@@ -200,7 +223,7 @@ fn checks_end_as_close_says() {
     }
 }
 
-fn script(folder: &Path, name: &str, text: &str) -> String {
+pub(crate) fn script(folder: &Path, name: &str, text: &str) -> String {
     let path = folder.join(name);
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();

@@ -1,5 +1,6 @@
 //! What servers are asked that speak in lines: steps from the configuration, HTTP, Redis, SMTP.
 
+use std::error::Error;
 use std::ops::RangeInclusive;
 
 use http_body_util::Empty;
@@ -10,7 +11,7 @@ use hyper::{Request, Version};
 use hyper_util::rt::TokioIo;
 
 use super::wire::Wire;
-use super::{Found, Trouble};
+use super::{Found, Trouble, Verdict};
 use crate::config::{Address, Step};
 
 fn said(reason: impl Into<String>) -> Trouble {
@@ -45,17 +46,31 @@ pub(super) async fn http(
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|error| said(error.to_string()))?;
-    let unclear = |error: hyper::Error| said(format!("no HTTP answer: {error}"));
-    let (mut sender, connection) = http1::handshake(TokioIo::new(wire)).await.map_err(unclear)?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(wire)).await.map_err(|error| unclear(&error))?;
     let answer = tokio::select! {
         answer = sender.send_request(request) => answer,
         Err(error) = connection => Err(error),
     };
-    let code = answer.map_err(unclear)?.status().as_u16();
+    let code = answer.map_err(|error| unclear(&error))?.status().as_u16();
     if status.iter().any(|range| range.contains(&code)) {
         Ok(format!("HTTP status {code}"))
     } else {
         Err(said(format!("HTTP status {code}")))
+    }
+}
+
+/// Why there was no answer: what is at the bottom of it, since what is above only says that it has failed.
+fn unclear(error: &hyper::Error) -> Trouble {
+    let mut bottom: &dyn Error = error;
+    while let Some(deeper) = bottom.source() {
+        bottom = deeper;
+    }
+    match bottom.downcast_ref().map(super::why) {
+        Some((Verdict::Unable, reason)) => Trouble::Here(reason),
+        Some((_, reason)) => said(format!("no HTTP answer: {reason}")),
+        None if error.is_incomplete_message() => said("no HTTP answer: it closed the connection"),
+        None => said(format!("no HTTP answer: {bottom}")),
     }
 }
 
@@ -102,10 +117,8 @@ pub(super) async fn smtp(wire: &mut Wire) -> Found {
     }
     wire.send(b"EHLO localhost\r\n").await?;
     let answer = reply(wire).await?;
-    // It has said what was asked; whether it says good-bye is its own affair.
-    if wire.send(b"QUIT\r\n").await.is_ok() {
-        let _ = reply(wire).await;
-    }
+    // It has said what was asked; whether it says good-bye, and how soon, is its own affair.
+    let _ = wire.send(b"QUIT\r\n").await;
     if answer.starts_with("250") {
         Ok(shown(&greeting))
     } else {
