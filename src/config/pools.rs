@@ -209,8 +209,7 @@ impl Reader {
                     pool.lists.extend(self.take(value, lists::file).flatten());
                 }
                 "servers_url" => {
-                    let list = self.servers_url(section, key, value);
-                    pool.lists.extend(list);
+                    pool.lists.extend(self.take(value, lists::url).flatten());
                 }
                 "servers_etcd" => {
                     self.with(section, key, value, "pool.NAME.servers_etcd", |reader, section| {
