@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tidegate::control::model::{Certificate, Check, Health, Histogram, ServerState, Serving, Status};
+use tidegate::control::model::{
+    Certificate, Check, Health, Histogram, List, Name, ServerState, Serving, Status,
+};
 
 mod fake;
 mod support;
@@ -61,8 +63,37 @@ fn check(well: bool) -> Check {
     }
 }
 
+/// A list and a name that are followed, or are not.
+fn sources(well: bool) -> (List, Name) {
+    let age_s = Some(if well { 5 } else { 5_000 });
+    let list = List {
+        pool: "web".to_owned(),
+        list: "servers_file /etc/tidegate/web.toml".to_owned(),
+        servers: 3,
+        left_out: 0,
+        last_result: Some(if well { "same" } else { "failed" }.to_owned()),
+        reason: String::new(),
+        age_s,
+        looks: BTreeMap::from([("changed".to_owned(), 1)]),
+    };
+    let name = Name {
+        name: "db.example:5432".to_owned(),
+        pools: vec!["web".to_owned()],
+        addresses: vec!["10.0.0.1:5432".to_owned()],
+        left_out: 0,
+        last_result: Some(if well { "found" } else { "failed" }.to_owned()),
+        reason: String::new(),
+        age_s,
+        next_s: 4,
+        lookups: BTreeMap::from([("found".to_owned(), 1)]),
+    };
+    (list, name)
+}
+
 fn moved(well: bool, mut status: Status, elapsed: Duration) -> Status {
     let ms = u64::try_from(elapsed.as_millis()).unwrap();
+    let (list, name) = sources(well);
+    (status.lists, status.names) = (vec![list], vec![name]);
     for listener in &mut status.listeners {
         listener.accepted += ms;
         listener.bytes.up += 100 * ms;
@@ -276,7 +307,7 @@ fn rules_are_rules_and_fire_when_they_should() {
         return;
     }
     let said = run(client("promtool").args(["check", "rules"]).arg(contrib("prometheus/tidegate.rules.yml")));
-    assert!(said.contains("SUCCESS: 21 rules found"), "{said}");
+    assert!(said.contains("SUCCESS: 23 rules found"), "{said}");
     run(client("promtool").args(["test", "rules"]).arg(contrib("prometheus/tidegate.rules.test.yml")));
 }
 
@@ -303,6 +334,16 @@ fn the_program_itself_fires_nothing_and_fills_the_dashboard() {
     let config = config.table("admin", &format!("socket = \"off\"\nhttp = \"{http}\""));
     let config =
         config.table("pool.tls", &format!("server = [{{ name = \"s0\", addr = \"{}\" }}]", shown.place()));
+    // Others are those of a name and a list; nobody is sent here, either.
+    let list = home.write("list", "[{\"name\": \"b\", \"addr\": \"127.0.0.1:1\"}]");
+    let resolver = support::dns::start(Ipv4Addr::LOCALHOST);
+    let config = config.table("dns", &format!("resolvers = [\"{resolver}\"]")).table(
+        "pool.found",
+        &format!(
+            "server = [{{ name = \"a\", addr = \"db.test:1\" }}]\nservers_file = \"{}\"",
+            list.display()
+        ),
+    );
     let gate = Gate::start(&config.table("pool.tls.check", "kind = \"tls\""));
     let busy = AtomicBool::new(true);
     thread::scope(|scope| {

@@ -166,13 +166,23 @@ fn found(it: &Server) -> String {
 }
 
 fn names(all: &[Name]) -> Vec<Vec<String>> {
-    let mut lines =
-        vec![heads(&["NAME", "POOLS", ">SERVERS", "LAST", ">FOUND", ">AGAIN IN", ">FAILED", "REASON"])];
+    let mut lines = vec![heads(&[
+        "NAME",
+        "POOLS",
+        ">SERVERS",
+        ">LEFT OUT",
+        "LAST",
+        ">FOUND",
+        ">AGAIN IN",
+        ">FAILED",
+        "REASON",
+    ])];
     lines.extend(all.iter().map(|it| {
         vec![
             it.name.clone(),
             it.pools.join(" "),
             it.addresses.len().to_string(),
+            it.left_out.to_string(),
             it.last_result.clone().unwrap_or_else(|| NONE.to_owned()),
             it.age_s.map_or_else(|| NONE.to_owned(), |age| format!("{} ago", span(age.saturating_mul(1000)))),
             span(it.next_s.saturating_mul(1000)),

@@ -108,6 +108,14 @@ impl fmt::Display for DnsName {
 }
 
 impl DnsName {
+    /// The name that is looked up, without a port.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        match self {
+            Self::Host(name, _) | Self::Service(name) => name,
+        }
+    }
+
     /// What `text` says, if it is a name rather than an address.
     pub(super) fn read(text: &str) -> Option<Parsed<Self>> {
         if let Some(name) = text.strip_prefix("srv:") {

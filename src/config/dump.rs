@@ -10,9 +10,9 @@ use super::tables::LEVELS;
 use super::value::{DURATION_UNITS, SIZE_UNITS};
 use super::{
     AcceptBalance, Access, AccessFormat, AccessRules, Admin, AllDown, AtMaxconn, Balance, Check, CheckClose,
-    Config, CpuAffinity, Dns, DnsName, EngineKind, HashKey, Initial, Kind, Limits, ListAt, Listener,
+    Config, CpuAffinity, Dns, DnsName, EngineKind, HashKey, Initial, Kind, Limits, ListAt, ListUrl, Listener,
     LogFormat, LogOutput, MatchOn, OnRemoved, OwnTimeouts, Passive, Pool, Probe, Process, Resolvers, Retry,
-    Route, RouteTo, Server, Source, Spread, Starttls, Step, Table, Tcp, WhenNoUpstream, name_in,
+    Route, RouteTo, Server, Source, Spread, Starttls, Step, Table, Tcp, Tls, WhenNoUpstream, name_in,
 };
 use crate::proxy_header::Version;
 
@@ -388,26 +388,35 @@ impl Lines {
 
 /// Where a list stands.
 fn list(at: &ListAt) -> String {
-    let etcd = match at {
-        ListAt::File(_) | ListAt::Url(_) => return quoted(&at.value()),
-        ListAt::Etcd(etcd) => etcd,
+    let mut keys = Vec::new();
+    let tls = match at {
+        ListAt::File(_) | ListAt::Url(ListUrl { tls: None, .. }) => return quoted(&at.value()),
+        ListAt::Url(ListUrl { tls, .. }) => {
+            keys.push(format!("url = {}", line(&at.value())));
+            tls
+        }
+        ListAt::Etcd(etcd) => {
+            keys.push(format!("endpoints = {}", array(&etcd.endpoints)));
+            keys.push(format!("prefix = {}", line(&etcd.prefix)));
+            if let Some((name, password)) = &etcd.user {
+                keys.push(format!("password_file = {}", path(password)));
+                keys.push(format!("username = {}", line(name)));
+            }
+            &etcd.tls
+        }
     };
-    let mut keys =
-        vec![format!("endpoints = {}", array(&etcd.endpoints)), format!("prefix = {}", line(&etcd.prefix))];
-    let mut path =
-        |key: &str, path: &Path| keys.push(format!("{key} = {}", line(&path.display().to_string())));
-    if let Some(ca) = &etcd.ca {
-        path("ca", ca);
-    }
-    if let Some((certificate, key)) = &etcd.client {
-        path("client_cert", certificate);
-        path("client_key", key);
-    }
-    if let Some((name, password)) = &etcd.user {
-        path("password_file", password);
-        keys.push(format!("username = {}", line(name)));
+    if let Some(Tls { ca, client }) = tls {
+        keys.push(format!("ca = {}", path(ca)));
+        if let Some((certificate, key)) = client {
+            keys.push(format!("client_cert = {}", path(certificate)));
+            keys.push(format!("client_key = {}", path(key)));
+        }
     }
     format!("{{ {} }}", keys.join(", "))
+}
+
+fn path(path: &Path) -> String {
+    line(&path.display().to_string())
 }
 
 /// A step of a check, as text where it is some.

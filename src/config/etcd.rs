@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::dns;
 use super::read::{Reader, Section};
+use super::tls::{self, Tls, path};
 use super::value::{self, Fault, Parsed};
 
 /// `servers_etcd`
@@ -19,10 +20,8 @@ pub struct Etcd {
     pub prefix: String,
     /// `username` and `password_file`
     pub user: Option<(String, PathBuf)>,
-    /// `ca`: a file with whom a member's certificate must be signed by. There is one where an endpoint has TLS.
-    pub ca: Option<PathBuf>,
-    /// `client_cert` and `client_key`, two files
-    pub client: Option<(PathBuf, PathBuf)>,
+    /// `ca`, `client_cert`, `client_key`: there where an endpoint has TLS.
+    pub tls: Option<Tls>,
 }
 
 /// One of `endpoints`. Shown as it is written.
@@ -94,8 +93,8 @@ impl Reader {
     /// `servers_etcd`; `None` where something is wrong with it.
     pub(super) fn etcd(&mut self, section: &Section<'_>) -> Option<Etcd> {
         let (mut endpoints, mut prefix) = (Vec::new(), None);
-        let (mut username, mut password_file, mut ca) = (None, None, None);
-        let (mut client_cert, mut client_key) = (None, None);
+        let (mut username, mut password_file) = (None, None);
+        let mut tls = tls::Draft::default();
         for (key, value) in section.keys {
             match key.get_ref().as_ref() {
                 "endpoints" => {
@@ -105,9 +104,7 @@ impl Reader {
                 "prefix" => prefix = self.take(value, not_empty),
                 "username" => username = self.take(value, not_empty),
                 "password_file" => password_file = self.take(value, path),
-                "ca" => ca = self.take(value, path),
-                "client_cert" => client_cert = self.take(value, path),
-                "client_key" => client_key = self.take(value, path),
+                key if self.tls_key(&mut tls, key, value) => {}
                 _ => self.unread(section, key, value),
             }
         }
@@ -118,57 +115,17 @@ impl Reader {
             "write prefix = \"/services/NAME/\": what the keys of servers begin with",
         );
         self.require_both(section, ["username", "password_file"]);
-        self.require_both(section, ["client_cert", "client_key"]);
-        let tls = endpoints.iter().find(|endpoint| endpoint.is_tls);
-        if tls.is_some() {
-            self.require(
-                section,
-                "ca",
-                "write ca = \"/etc/ssl/etcd-ca.pem\": who has signed its certificates",
-            );
-        } else if let (false, Some(key)) =
-            (endpoints.is_empty(), section.keys.keys().find(|key| is_for_tls(key.get_ref())))
-        {
-            let fault = Fault::new(format!("`{}` is for TLS, and no endpoint has it", key.get_ref()));
-            self.problem(self.at(key.span().start), fault.help("write https:// for http:// in `endpoints`"));
-        }
+        let is_tls = endpoints.iter().any(|endpoint| endpoint.is_tls);
+        let not_used = ("no endpoint has it", "write https:// for http:// in `endpoints`");
+        let tls = self.tls(section, tls, (!endpoints.is_empty()).then_some(is_tls), not_used);
         if endpoints.is_empty() {
             return None;
         }
-        Some(Etcd {
-            endpoints,
-            prefix: prefix?,
-            user: username.zip(password_file),
-            ca,
-            client: client_cert.zip(client_key),
-        })
+        Some(Etcd { endpoints, prefix: prefix?, user: username.zip(password_file), tls })
     }
-
-    fn require_both(&mut self, section: &Section<'_>, keys: [&str; 2]) {
-        let [one, other] = keys;
-        for (key, beside) in [(one, other), (other, one)] {
-            if section.keys.contains_key(beside) {
-                self.require(section, key, &format!("it goes with `{beside}`: write both or none"));
-            }
-        }
-    }
-}
-
-fn is_for_tls(key: &str) -> bool {
-    matches!(key, "ca" | "client_cert" | "client_key")
 }
 
 fn not_empty(value: &DeValue<'_>) -> Parsed<String> {
     let text = value::text(value)?;
     if text.is_empty() { Err(Fault::new("expected some text, found none")) } else { Ok(text) }
-}
-
-fn path(value: &DeValue<'_>) -> Parsed<PathBuf> {
-    let text = value::text(value)?;
-    let path = PathBuf::from(&text);
-    if path.has_root() && !text.contains('\0') {
-        return Ok(path);
-    }
-    let fault = Fault::new(format!("{text:?} is not the whole path of a file"));
-    Err(fault.help("write it from \"/\" on"))
 }

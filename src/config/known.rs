@@ -163,6 +163,7 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table { path: "pool.NAME.timeouts", keys: &["connect", "connect_total", "queue", "idle", "half_close"] },
     Table { path: "pool.NAME.queue", keys: &["max"] },
+    Table { path: "pool.NAME.servers_url", keys: &["url", "ca", "client_cert", "client_key"] },
     Table {
         path: "pool.NAME.servers_etcd",
         keys: &["endpoints", "prefix", "username", "password_file", "ca", "client_cert", "client_key"],

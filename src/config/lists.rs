@@ -9,6 +9,8 @@ use toml::de::DeValue;
 
 use super::Etcd;
 use super::dns::DnsName;
+use super::read::{Key, Reader, Section, Value};
+use super::tls::{self, Tls};
 use super::value::{self, Fault, Parsed};
 
 /// Where a list of servers stands, and is looked at again and again. Shown without what may be a secret.
@@ -22,13 +24,15 @@ pub enum ListAt {
     Etcd(Box<Etcd>),
 }
 
-/// `http://HOST:PORT/TARGET`
+/// `http://HOST:PORT/TARGET`, or `https://`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListUrl {
     /// Who is asked: an address, or a name that is looked up as `[dns]` says.
     pub host: ListHost,
     /// The path and, behind `?`, the query, as they are sent.
     pub target: String,
+    /// `ca`, `client_cert`, `client_key`: there for `https://`.
+    pub tls: Option<Tls>,
 }
 
 /// The host and port of a URL.
@@ -66,12 +70,12 @@ impl ListAt {
         }
     }
 
-    /// Whether both list the same servers: etcd is another way to the same, whoever is asked and however.
+    /// Whether both list the same servers, whoever of etcd is asked, and however one proves to be who one is.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Etcd(one), Self::Etcd(other)) => one.prefix == other.prefix,
-            _ => self == other,
+            _ => self.key() == other.key() && self.value() == other.value(),
         }
     }
 
@@ -85,12 +89,14 @@ impl ListAt {
         place
     }
 
-    /// The key's value, whole; of a table what tells it from others.
+    /// The path, or the whole URL; of etcd what tells it from others.
     #[must_use]
     pub fn value(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
-            Self::Url(ListUrl { host, target }) => format!("http://{host}{target}"),
+            Self::Url(ListUrl { host, target, tls }) => {
+                format!("http{}://{host}{target}", if tls.is_some() { "s" } else { "" })
+            }
             Self::Etcd(etcd) => etcd.to_string(),
         }
     }
@@ -116,21 +122,18 @@ pub(super) fn file(value: &DeValue<'_>) -> Parsed<Option<ListAt>> {
     Ok(Some(ListAt::File(path)))
 }
 
-/// `servers_url`; `None` where it is empty.
-pub(super) fn url(value: &DeValue<'_>) -> Parsed<Option<ListAt>> {
+/// A URL, and whether it has TLS; `None` where it is empty.
+fn url(value: &DeValue<'_>) -> Parsed<Option<(ListHost, String, bool)>> {
     const EXAMPLE: &str = "write one such as \"http://10.0.0.5:8080/servers\"";
     let text = value::text(value)?;
     if text.is_empty() {
         return Ok(None);
     }
     let wrong = |why: &str| Fault::new(format!("`servers_url` {why}")).help(EXAMPLE);
-    if text.starts_with("https:") {
-        let fault = Fault::not_yet("`servers_url` with https");
-        return Err(fault.help("fetch the list by another program, and name its file in `servers_file`"));
-    }
     let uri: hyper::Uri = text.parse().map_err(|error| wrong(&format!("is no URL: {error}")))?;
-    let Some(authority) = uri.authority().filter(|_| uri.scheme_str() == Some("http")) else {
-        return Err(wrong("does not begin with \"http://\" and a host"));
+    let is_tls = uri.scheme_str() == Some("https");
+    let Some(authority) = uri.authority().filter(|_| is_tls || uri.scheme_str() == Some("http")) else {
+        return Err(wrong("does not begin with \"http://\" or \"https://\" and a host"));
     };
     if authority.as_str().contains('@') {
         return Err(wrong("has a user's name in front of its host, which is not sent"));
@@ -140,6 +143,7 @@ pub(super) fn url(value: &DeValue<'_>) -> Parsed<Option<ListAt>> {
         None if authority.as_str() != authority.host() => {
             return Err(wrong("has no port from 1 to 65535 behind the `:` of its host"));
         }
+        None if is_tls => 443,
         None => 80,
     };
     let host = format!("{}:{port}", authority.host());
@@ -150,7 +154,60 @@ pub(super) fn url(value: &DeValue<'_>) -> Parsed<Option<ListAt>> {
         _ => return Err(wrong(&format!("has no host: {:?} is none", authority.host()))),
     };
     let target = uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
-    Ok(Some(ListAt::Url(ListUrl { host, target })))
+    Ok(Some((host, target, is_tls)))
+}
+
+/// A URL that stands alone.
+fn plain_url(value: &DeValue<'_>) -> Parsed<Option<ListAt>> {
+    let Some((host, target, is_tls)) = url(value)? else { return Ok(None) };
+    if is_tls {
+        let fault = Fault::new("`servers_url` with https needs to know whose certificates to trust");
+        return Err(fault.help(
+            "write servers_url = { url = \"https://...\", ca = \"/etc/ssl/certs/ca-certificates.crt\" }: who has signed the \
+             certificate there",
+        ));
+    }
+    Ok(Some(ListAt::Url(ListUrl { host, target, tls: None })))
+}
+
+impl Reader {
+    /// `servers_url`: a URL, or a table with one. `None` where it is empty, or something is wrong with it.
+    pub(super) fn servers_url(
+        &mut self,
+        parent: &Section<'_>,
+        key: &Key<'_>,
+        value: &Value<'_>,
+    ) -> Option<ListAt> {
+        if !matches!(value.get_ref(), DeValue::Table(_)) {
+            return self.take(value, plain_url).flatten();
+        }
+        let mut list = None;
+        self.with(parent, key, value, "pool.NAME.servers_url", |reader, section| {
+            list = reader.url_table(section);
+        });
+        list
+    }
+
+    fn url_table(&mut self, section: &Section<'_>) -> Option<ListAt> {
+        let (mut whole, mut tls) = (None, tls::Draft::default());
+        for (key, value) in section.keys {
+            match key.get_ref().as_ref() {
+                "url" => whole = self.take(value, |value| url(value)?.ok_or_else(no_url)),
+                key if self.tls_key(&mut tls, key, value) => {}
+                _ => self.unread(section, key, value),
+            }
+        }
+        self.require(section, "url", "write url = \"https://HOST/servers\"");
+        let is_tls = whole.as_ref().map(|(.., is_tls)| *is_tls);
+        let not_used = ("the URL has none", "write https:// for http:// in `url`");
+        let tls = self.tls(section, tls, is_tls, not_used);
+        let (host, target, is_tls) = whole?;
+        (tls.is_some() == is_tls).then_some(ListAt::Url(ListUrl { host, target, tls }))
+    }
+}
+
+fn no_url() -> Fault {
+    Fault::new("expected a URL, found none").help("write one such as \"https://10.0.0.5/servers\"")
 }
 
 /// `servers_poll`

@@ -28,6 +28,7 @@ mod tables;
 mod template;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod value;
 
 use std::num::{NonZeroU16, NonZeroU32};
@@ -55,6 +56,7 @@ pub use route::{Asked, NamePattern, Route, RouteTo, Starttls};
 
 pub use tables::LEVELS;
 pub use template::{Field, Piece, Template};
+pub use tls::Tls;
 
 /// Reads and checks the file at `path` and the files that it includes. Nothing is bound or looked up.
 ///

@@ -209,7 +209,8 @@ impl Reader {
                     pool.lists.extend(self.take(value, lists::file).flatten());
                 }
                 "servers_url" => {
-                    pool.lists.extend(self.take(value, lists::url).flatten());
+                    let list = self.servers_url(section, key, value);
+                    pool.lists.extend(list);
                 }
                 "servers_etcd" => {
                     self.with(section, key, value, "pool.NAME.servers_etcd", |reader, section| {

@@ -271,6 +271,9 @@ fn names(page: &mut Page, all: &[Name]) {
         help,
         all.iter().map(|it| (label(it), (it.addresses.len() as u64).into())),
     );
+    let help = "Servers that the name stands for beside these: more than are used.";
+    let left_out = all.iter().map(|it| (label(it), (it.left_out as u64).into()));
+    page.family(gauge(""), "dns_left_out", help, left_out);
     let help = "Lookups of the name, by result: missing is that there is none, failed that nobody could say.";
     let lookups = all.iter().flat_map(|it| {
         it.lookups

@@ -206,6 +206,8 @@ pub struct Name {
     pub pools: Vec<String>,
     /// The addresses of its servers.
     pub addresses: Vec<String>,
+    /// How many servers it stands for beside these: more than are used.
+    pub left_out: usize,
     /// How the last lookup ended: `found`, `missing` (it is said that there is none), `failed`; none before the first.
     pub last_result: Option<String>,
     /// Why, if not well.

@@ -3,18 +3,14 @@
 use std::num::NonZeroU32;
 
 use super::sets::Sets;
-use crate::config::{Check, Config, CpuAffinity, EngineKind, Pool, Process, Splice};
+use crate::config::{Config, CpuAffinity, EngineKind, Process, Splice};
+use crate::control::discovery;
 use crate::sys;
 
 /// Descriptors for everything but connections: logs, selectors, listeners, and for each worker those
 /// clients that wait for admission.
 const RESERVE: u64 = 128;
 const RESERVE_PER_WORKER: u64 = 16;
-/// The most checks of servers that are under way at a time, each with a descriptor. As many as there are servers in the
-/// file, so that those that are silent hold up no check of others.
-pub(super) const CHECKS: usize = 1024;
-/// Those for which the reserve has room in any case; and what a name or a list is taken to bring.
-const CHECKS_INCLUDED: usize = 64;
 /// Pipes of all workers: with 1 MiB each, as many as Linux allows a user (`fs.pipe-user-pages-soft`, pipe(7)).
 const PIPES: u16 = 64;
 
@@ -194,22 +190,18 @@ pub(super) fn pipes_per_worker(process: &Process, workers: u16) -> u16 {
     }
 }
 
-/// `128 + 16 a worker`, which covers the usual number of listening sockets and of servers that are checked; each one more
-/// counts. A pipe has two.
+/// `128 + 16 a worker`, which covers the usual number of listening sockets; each one more counts. A pipe has two. Who is asked
+/// for servers comes on top.
 fn reserve(config: &Config, sets: &Sets) -> u64 {
     let addresses: usize = config.listeners.iter().map(|listener| listener.bind.len()).sum();
     let listening = addresses as u64 * u64::from(sets.each());
     let workers = u64::from(sets.workers());
     let pipes = workers * u64::from(pipes_per_worker(&config.process, sets.workers()));
-    let checks = checks(config).saturating_sub(CHECKS_INCLUDED) as u64;
-    RESERVE + RESERVE_PER_WORKER * workers + listening.saturating_sub(RESERVE / 2) + checks + 2 * pipes
-}
-
-/// How many checks may be under way at a time.
-fn checks(config: &Config) -> usize {
-    let checked = config.pools.iter().filter(|pool| matches!(pool.check, Check::Own(_)));
-    let each = |pool: &Pool| pool.servers.len() + CHECKS_INCLUDED * (pool.named.len() + pool.lists.len());
-    checked.map(each).sum::<usize>().min(CHECKS)
+    RESERVE
+        + RESERVE_PER_WORKER * workers
+        + listening.saturating_sub(RESERVE / 2)
+        + 2 * pipes
+        + discovery::descriptors(config)
 }
 
 impl Room {
@@ -227,20 +219,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_that_are_checked_have_their_descriptors() {
-        let checks_of = |servers: usize, more: &str| {
-            let server = |number| format!("{{ name = \"s{number}\", addr = \"127.0.0.1:{}\" }}", number + 1);
-            let servers: Vec<String> = (0..servers).map(server).collect();
-            let text = format!(
-                "[listener.l]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\n[pool.p]\nserver = [{}]\n{more}",
-                servers.join(", ")
-            );
-            checks(&crate::config::parse(&text, "test").expect("it is right"))
+    fn who_is_asked_for_servers_has_descriptors_of_its_own() {
+        let reserve_with = |servers: &str| {
+            let text = format!("[listener.l]\nbind = [\"127.0.0.1:1\"]\npool = \"p\"\n[pool.p]\n{servers}\n");
+            let config = crate::config::parse(&text, "test").unwrap_or_else(|report| panic!("{report}"));
+            let sets = Sets::choose(&config, 1, |_| Ok(())).unwrap();
+            reserve(&config, &sets)
         };
-        assert_eq!(checks_of(300, ""), 0);
-        assert_eq!(checks_of(300, "[pool.p.check]"), 300);
-        assert_eq!(checks_of(300, "servers_file = \"/more.toml\"\n[pool.p.check]"), 364);
-        assert_eq!(checks_of(2_000, "[pool.p.check]"), CHECKS);
+        let server = "server = [{ name = \"a\", addr = \"10.0.0.1:1\" }]";
+        let least = reserve_with(server);
+        for (servers, more) in [
+            (
+                "server = [{ name = \"a\", addr = \"a.example:1\" }, { name = \"b\", addr = \"b.example:1\" }]",
+                96,
+            ),
+            ("servers_file = \"/run/list\"", 1),
+            ("servers_url = \"http://a.example/\"", 12),
+            ("servers_etcd = { endpoints = [\"http://a.example:1\"], prefix = \"/s/\" }", 13),
+        ] {
+            assert_eq!(reserve_with(servers), least + more, "{servers}");
+        }
     }
 
     #[test]

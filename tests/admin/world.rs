@@ -120,6 +120,7 @@ fn status() -> Status {
             name: "db.example:5432".to_owned(),
             pools: vec!["web".to_owned()],
             addresses: vec!["10.0.0.1:5432".to_owned()],
+            left_out: 2,
             last_result: Some("failed".to_owned()),
             reason: "request timed out".to_owned(),
             age_s: Some(90),

@@ -14,7 +14,8 @@ use crate::control::{File, Run, goes_on};
 use crate::echo::{Echo, Load, session};
 use crate::real::{assert_none_failed, wait_for_servers};
 use crate::support::http::Wire;
-use crate::support::service::{Home, Place, Service, client, installed, run};
+use crate::support::service::{Home, Place, Service, installed};
+use crate::web::certificates;
 
 const PREFIX: &str = "/services/p/";
 
@@ -329,31 +330,4 @@ fn etcd_may_have_tls() {
         assert!(list(&run).reason.contains(said), "{:?}", list(&run));
         run.gate.resets_a_client();
     }
-}
-
-/// One authority, and a certificate for both sides.
-fn certificates(home: &Home, host: &str) {
-    let path = |name: &str| home.path(name).display().to_string();
-    let new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-    let openssl = || client("openssl");
-    run(openssl().args(["req", "-x509", "-subj", "/CN=authority", "-days", "2"]).args(new).args([
-        "-keyout",
-        &path("ca.key"),
-        "-out",
-        &path("ca.pem"),
-    ]));
-    run(openssl().args(["req", "-subj", "/CN=member"]).args(new).args([
-        "-addext",
-        &format!("subjectAltName=IP:{host}"),
-        "-keyout",
-        &path("own.key"),
-        "-out",
-        &path("own.csr"),
-    ]));
-    run(openssl()
-        .args(["x509", "-req", "-copy_extensions", "copy", "-days", "2", "-CAcreateserial"])
-        .args(["-in", &path("own.csr"), "-CA", &path("ca.pem"), "-CAkey", &path("ca.key")])
-        .args(["-out", &path("own.pem")]));
-    // The server runs as somebody else.
-    run(client("chmod").args(["a+r", &path("own.key"), &path("own.pem"), &path("ca.pem")]));
 }

@@ -4,9 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::control::{File, Run};
 use crate::echo::{Echo, session};
+use crate::support::dns::answer;
 
 /// What is said to a question, and whether that is an answer.
 type Lie = (&'static str, fn(&[u8], Ipv4Addr) -> Vec<u8>);
@@ -52,20 +54,6 @@ const LIES: [Lie; 11] = [
     }),
 ];
 
-/// The question with one A record behind it, or none where the question is another one.
-fn answer(question: &[u8], ip: Ipv4Addr) -> Vec<u8> {
-    let name = 12 + question[12..].iter().position(|byte| *byte == 0).expect("a name ends");
-    let is_a = question[name + 1..name + 3] == [0, 1];
-    let mut said = question[..name + 5].to_vec();
-    said[2..4].copy_from_slice(&[0x81, 0x80]);
-    said[6..12].copy_from_slice(&[0, u8::from(is_a), 0, 0, 0, 0]);
-    if is_a {
-        said.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
-        said.extend(ip.octets());
-    }
-    said
-}
-
 /// Bytes that follow from the question.
 fn noise(question: &[u8], length: usize) -> Vec<u8> {
     let mut seed =
@@ -75,6 +63,31 @@ fn noise(question: &[u8], length: usize) -> Vec<u8> {
         (seed >> 33) as u8
     };
     (0..length).map(|_| next()).collect()
+}
+
+/// What lookups take while nobody answers is what the process keeps free for them: 12 each, of 8 at a time.
+#[test]
+fn lookups_stay_within_their_descriptors() {
+    let most = |server: &dyn Fn(usize) -> String, resolvers: &[String]| {
+        let dns = format!("resolvers = [{}]\ntimeout = \"1s\"\ntries = 3", resolvers.join(", "));
+        let servers: Vec<String> =
+            (0..30).map(|at| format!("{{ name = \"n{at}\", addr = \"{}\" }}", server(at))).collect();
+        let file = File::new("mio").listen("l", "127.0.0.1:0", "p").set("dns", dns);
+        let run = Run::start(&file.set("pool.p", format!("server = [{}]", servers.join(", "))));
+        let began = Instant::now();
+        let mut most = 0;
+        while began.elapsed() < Duration::from_secs(2) {
+            most = most.max(run.status().process.descriptors);
+            thread::sleep(Duration::from_millis(20));
+        }
+        most
+    };
+    let silent = [(); 3].map(|()| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let resolvers = silent.each_ref().map(|socket| format!("\"{}\"", socket.local_addr().unwrap()));
+    let base = most(&|at| format!("127.0.0.1:{}", 1_000 + at), &resolvers);
+    let names = most(&|at| format!("n{at}.test:1"), &resolvers);
+    println!("{base} without names, {names} with 30");
+    assert!((base + 48..=base + 96).contains(&names), "{base} {names}");
 }
 
 #[test]

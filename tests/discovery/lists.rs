@@ -257,6 +257,21 @@ fn what_a_list_says_of_a_server_yields_to_what_is_set() {
     run.wait_for("no backup", |_| !of_a().backup);
     assert_eq!((of_a().weight, of_a().file_weight), (3, Some(8)));
     assert_eq!(run.server(&format!("b@{b}")).state.name(), "drain");
+    // Also where the list says the same at that moment, and until it is taken back.
+    sheet.replace(text("weight = 9\nstate = \"drain\""));
+    run.wait_for("the list's", |_| of_a().file_weight == Some(9));
+    let said = run.ctl(&["drain", "p/a"]).well();
+    assert!(said.contains("is drain already") && said.contains("whatever the list says"), "{said}");
+    sheet.replace(text("weight = 10"));
+    run.wait_for("the list's", |_| of_a().file_weight == Some(10));
+    assert_eq!(
+        (of_a().state.name(), of_a().file_state.map(tidegate::config::ServerState::name)),
+        ("drain", Some("ready"))
+    );
+    run.ctl(&["ready", "p/a"]).well();
+    sheet.replace(text("weight = 11\nstate = \"drain\""));
+    run.wait_for("the list's", |_| of_a().file_weight == Some(11));
+    assert_eq!((of_a().state.name(), of_a().file_state), ("drain", None));
     let refused = run.ctl(&["weight", "p/c", "1"]).refused();
     assert!(refused.contains("there is no server \"c\""), "{refused}");
     run.wait_for("no change", |status| status.lists[0].last_result.as_deref() == Some("same"));
@@ -287,5 +302,27 @@ fn a_reload_brings_a_list_without_a_gap() {
         wait_for_servers(&run, &[a]);
         assert!(run.status().lists.is_empty());
     }
+    assert_none_failed(load);
+}
+
+/// What was known before a reload that is taken back is known again, though nobody can say it any more.
+#[test]
+fn a_reload_that_is_taken_back_has_its_list_back() {
+    let echoes = [Echo::start(), Echo::start()];
+    let [a, b] = echoes.each_ref().map(Echo::address);
+    let sheet = Sheet::new(&toml(&[a]));
+    let both = file(&sheet.path()).add("pool.p", "on_removed = \"keep\"");
+    let run = Run::start(&both);
+    wait_for_servers(&run, &[a]);
+    let own = format!("server = [{{ name = \"own\", addr = \"{b}\" }}]");
+    run.write(&both.clone().set("pool.p", own));
+    run.ctl(&["reload", "--confirm", "60s"]).well();
+    wait_for_servers(&run, &[b]);
+    fs::remove_file(sheet.path()).unwrap();
+    let load = Load::start(run.gate.address_of("l"), 4);
+    run.ctl(&["rollback"]).well();
+    assert_eq!(servers(&run.status()), [a.to_string()]);
+    run.wait_for("no file", |status| status.lists[0].looks["failed"] >= 2);
+    assert_eq!((servers(&run.status()), looks(&run, "changed")), (vec![a.to_string().as_str()], 1));
     assert_none_failed(load);
 }

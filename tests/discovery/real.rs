@@ -422,3 +422,21 @@ fn the_system_knows_this_host() {
     wait_for_servers(&run, &[server.address()]);
     goes_on(&mut run.session());
 }
+
+/// Of a service with many hosts those that are not looked up are told of.
+#[test]
+fn hosts_of_a_service_above_the_limit_are_told_of() {
+    let hosts: String = (1..=70).map(|n| format!("127.1.0.{n} h{n}.test\n")).collect();
+    let records: Vec<String> =
+        (1..=70).map(|n| format!("--srv-host=_db._tcp.test,h{n}.test,{PORT},10,{}", 100 - n)).collect();
+    let records: Vec<&str> = records.iter().map(String::as_str).collect();
+    let Some(dns) = Dns::start(&hosts, &records) else { return };
+    let run = Run::start(&dns.file("{ name = \"x\", addr = \"srv:_db._tcp.test\" }"));
+    run.wait_for("the heaviest", |status| servers(status).len() == 64);
+    assert!(servers(&run.status()).contains(&"127.1.0.1:17000"));
+    assert!(!servers(&run.status()).contains(&"127.1.0.65:17000"));
+    assert_eq!(name(&run).left_out, 6);
+    assert!(run.gate.logs(|line| line.contains("srv:_db._tcp.test stands for 70 servers, and 64 are used")));
+    let table = run.ctl(&["status"]).well();
+    assert!(table.contains("LEFT OUT"), "{table}");
+}

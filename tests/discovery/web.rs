@@ -13,6 +13,7 @@ use crate::echo::{Echo, Load, session};
 use crate::lists::{json, name, toml};
 use crate::real::{assert_none_failed, servers, wait_for_servers};
 use crate::support::PATIENCE;
+use crate::support::service::{Home, Service, client, installed, run};
 
 /// What is said to whoever asks.
 #[derive(Clone)]
@@ -268,4 +269,90 @@ fn a_web_server_never_blocks_the_start() {
     web.say(ok(&json(&[echo.address()])));
     wait_for_servers(&run, &[echo.address()]);
     session(run.gate.address_of("l")).expect("it is found");
+}
+
+/// Each side has to prove who it is.
+#[test]
+fn a_web_server_may_have_tls() {
+    if !installed(&["openssl"]) {
+        return;
+    }
+    let echoes = [Echo::start(), Echo::start()];
+    let [a, b] = echoes.each_ref().map(Echo::address);
+    let (home, other) = (Home::new(), Home::new());
+    certificates(&home, "127.0.0.1");
+    certificates(&other, "127.0.0.1");
+    let paths = ["ca.pem", "own.pem", "own.key"].map(|name| home.path(name).display().to_string());
+    let place = home.place("127.0.0.1");
+    let say = |home: &Home, servers: &[SocketAddr]| {
+        let body = json(servers);
+        // What it sends is the file, whole.
+        let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        home.write("new", &text);
+        std::fs::rename(home.path("new"), home.path("servers")).unwrap();
+    };
+    say(&home, &[a]);
+    let [_, port] = place.host_and_port();
+    let mut command = home.command("openssl");
+    command.args(["s_server", "-HTTP", "-cert", "own.pem", "-key", "own.key", "-CAfile", "ca.pem"]);
+    command.args(["-Verify", "1", "-verify_return_error", "-accept", &format!("127.0.0.1:{port}")]);
+    let service = Service::start(home, place, &mut command);
+    let with = |host: &str, keys: &str| {
+        let list = format!("servers_url = {{ url = \"https://{host}:{port}/servers\", {keys} }}");
+        File::new("mio")
+            .listen("l", "127.0.0.1:0", "p")
+            .set("pool.p", format!("servers_poll = \"200ms\"\n{list}"))
+    };
+    let [ca, certificate, key] = &paths;
+    let own = format!("client_cert = \"{certificate}\", client_key = \"{key}\"");
+    let run = Run::start(&with("127.0.0.1", &format!("ca = \"{ca}\", {own}")));
+    wait_for_servers(&run, &[a]);
+    assert_eq!(run.server(&name(a)).origin, format!("servers_url https://127.0.0.1:{port}/servers"));
+    say(service.home(), &[b]);
+    wait_for_servers(&run, &[b]);
+    session(run.gate.address_of("l")).unwrap();
+    // Whom nobody here trusts is not believed, nor who is somebody else; who does not say who he is gets nothing.
+    let ca_of_others = other.path("ca.pem");
+    let mut bad = vec![
+        ("127.0.0.1", format!("ca = \"{}\", {own}", ca_of_others.display()), "invalid peer certificate"),
+        ("127.0.0.1", format!("ca = \"{ca}\""), "ertificate"),
+        ("127.0.0.1", format!("ca = \"{ca}x\""), "cannot use"),
+        ("127.0.0.1", format!("ca = \"{key}\""), "cannot use"),
+    ];
+    if std::path::Path::new("/etc/resolv.conf").exists() {
+        bad.push(("localhost", format!("ca = \"{ca}\", {own}"), "not valid for name \"localhost\""));
+    }
+    for (host, keys, said) in bad {
+        let run = Run::start(&with(host, &keys).set("dns", "prefer = \"ipv4\""));
+        run.wait_for(said, |status| status.lists[0].last_result.as_deref() == Some("failed"));
+        assert!(list(&run).reason.contains(said), "{:?}", list(&run));
+        run.gate.resets_a_client();
+    }
+}
+
+/// One authority, and a certificate for both sides.
+pub(crate) fn certificates(home: &Home, host: &str) {
+    let path = |name: &str| home.path(name).display().to_string();
+    let new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    let openssl = || client("openssl");
+    run(openssl().args(["req", "-x509", "-subj", "/CN=authority", "-days", "2"]).args(new).args([
+        "-keyout",
+        &path("ca.key"),
+        "-out",
+        &path("ca.pem"),
+    ]));
+    run(openssl().args(["req", "-subj", "/CN=member"]).args(new).args([
+        "-addext",
+        &format!("subjectAltName=IP:{host}"),
+        "-keyout",
+        &path("own.key"),
+        "-out",
+        &path("own.csr"),
+    ]));
+    run(openssl()
+        .args(["x509", "-req", "-copy_extensions", "copy", "-days", "2", "-CAcreateserial"])
+        .args(["-in", &path("own.csr"), "-CA", &path("ca.pem"), "-CAkey", &path("ca.key")])
+        .args(["-out", &path("own.pem")]));
+    // The server runs as somebody else.
+    run(client("chmod").args(["a+r", &path("own.key"), &path("own.pem"), &path("ca.pem")]));
 }

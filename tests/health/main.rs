@@ -10,7 +10,6 @@ mod control;
 #[path = "../support/mod.rs"]
 mod support;
 
-mod calm;
 mod checks;
 mod echo;
 mod fleet;

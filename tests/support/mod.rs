@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+pub(crate) mod dns;
 pub(crate) mod gate;
 pub(crate) mod http;
 pub(crate) mod link;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::{
     Action, Address, Dns, Drain, Endpoint, Etcd, Event, HashKey, Keepalive, ListAt, ListHost, ListUrl, Log,
     Metrics, NamePattern, OnDown, Origin, Prefer, ProxyTlvs, Rate, Resolver, Rule, SendProxy, Server,
-    ServerState, Splice, TcpInfo, Timeouts, Uring, parse,
+    ServerState, Splice, TcpInfo, Timeouts, Tls, Uring, parse,
 };
 use super::*;
 use crate::client_hello::ServerName;
@@ -315,9 +315,10 @@ fn some_way() -> impl Strategy<Value = Way> {
     ];
     let tcp = some_defaults().prop_map(|(_, tcp, _)| tcp);
     let file = option::of("/[ -.0-~]{1,50}".prop_map(|path| ListAt::File(path.into())));
-    let url = (1..=u16::MAX, "/[a-z]{0,9}(\\?[a-z$={}]{0,9})?").prop_map(|(port, target)| {
+    let url = (1..=u16::MAX, "/[a-z]{0,9}(\\?[a-z$={}]{0,9})?", option::of(some_tls()));
+    let url = url.prop_map(|(port, target, tls)| {
         let host = ListHost::Named(DnsName::Host("list.example".to_owned(), port));
-        ListAt::Url(ListUrl { host, target })
+        ListAt::Url(ListUrl { host, target, tls })
     });
     let file = (file, option::of(url));
     let poll = (100..100_000_u64).prop_map(Duration::from_millis);
@@ -329,19 +330,20 @@ fn some_way() -> impl Strategy<Value = Way> {
     ((source, some_send_proxy()), lists, some_own_timeouts(), tcp.boxed(), some_retry())
 }
 
+fn some_file() -> impl Strategy<Value = PathBuf> {
+    "/[ -~]{1,50}".prop_map(PathBuf::from)
+}
+
+fn some_tls() -> impl Strategy<Value = Tls> {
+    (some_file(), option::of((some_file(), some_file()))).prop_map(|(ca, client)| Tls { ca, client })
+}
+
 fn some_etcd() -> impl Strategy<Value = Etcd> {
-    let path = || "/[ -~]{1,50}".prop_map(PathBuf::from);
     let host = prop_oneof!["[a-z]{1,9}", Just("10.0.0.1".to_owned()), Just("fd00::1".to_owned())];
     let endpoint = (host, 1..=u16::MAX).prop_map(|(host, port)| Endpoint { is_tls: true, host, port });
-    let user = option::of(("[ -~]{1,20}", path()));
-    (prop::collection::vec(endpoint, 1..4), "[ -~\u{e9}\n]{1,50}", user, path(), option::of((path(), path())))
-        .prop_map(|(endpoints, prefix, user, ca, client)| Etcd {
-            endpoints,
-            prefix,
-            user,
-            ca: Some(ca),
-            client,
-        })
+    let user = option::of(("[ -~]{1,20}", some_file()));
+    (prop::collection::vec(endpoint, 1..4), "[ -~\u{e9}\n]{1,50}", user, some_tls())
+        .prop_map(|(endpoints, prefix, user, tls)| Etcd { endpoints, prefix, user, tls: Some(tls) })
 }
 
 fn some_send_proxy() -> impl Strategy<Value = Option<SendProxy>> {

@@ -13,7 +13,7 @@ fn etcd_stands_instead_of_servers() {
     let config = good(&pool(SOME));
     let [ListAt::Etcd(etcd)] = &config.pools[0].lists[..] else { panic!("{config:?}") };
     assert_eq!(etcd.to_string(), "http://10.0.0.1:2379 /s/");
-    assert_eq!((&etcd.user, &etcd.ca, &etcd.client), (&None, &None, &None));
+    assert_eq!((&etcd.user, &etcd.tls), (&None, &None));
     let all = "endpoints = [\"https://[fd00::1]:1\", \"https://etcd.example:2/\"], prefix = \"/s/\", username = \"u\", \
         password_file = \"/run/p\", ca = \"/ca\", client_cert = \"/c\", client_key = \"/k\"";
     let config = good(&pool(all));
@@ -21,10 +21,8 @@ fn etcd_stands_instead_of_servers() {
     let shown: Vec<String> = etcd.endpoints.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["https://[fd00::1]:1", "https://etcd.example:2"]);
     assert_eq!(etcd.user, Some(("u".to_owned(), "/run/p".into())));
-    assert_eq!(
-        (etcd.ca.clone(), etcd.client.clone()),
-        (Some("/ca".into()), Some(("/c".into(), "/k".into())))
-    );
+    let client = Some(("/c".into(), "/k".into()));
+    assert_eq!(etcd.tls, Some(Tls { ca: "/ca".into(), client }));
 }
 
 #[test]

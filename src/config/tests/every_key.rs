@@ -54,6 +54,7 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         pool.NAME.servers_file pool.NAME.servers_url pool.NAME.servers_etcd pool.NAME.servers_poll \
         pool.NAME.check pool.NAME.passive pool.NAME.hash pool.NAME.timeouts pool.NAME.tcp pool.NAME.retry pool.NAME.timeouts.connect \
         pool.NAME.timeouts.connect_total pool.NAME.timeouts.queue pool.NAME.timeouts.idle pool.NAME.timeouts.half_close pool.NAME.queue.max \
+        pool.NAME.servers_url.url pool.NAME.servers_url.ca pool.NAME.servers_url.client_cert pool.NAME.servers_url.client_key \
         pool.NAME.servers_etcd.endpoints pool.NAME.servers_etcd.prefix pool.NAME.servers_etcd.username pool.NAME.servers_etcd.password_file \
         pool.NAME.servers_etcd.ca pool.NAME.servers_etcd.client_cert pool.NAME.servers_etcd.client_key \
         pool.NAME.server.name pool.NAME.server.addr pool.NAME.server.weight pool.NAME.server.maxconn pool.NAME.server.backup pool.NAME.server.state \

@@ -26,7 +26,16 @@ fn a_list_stands_beside_servers_or_instead_of_them() {
     ] {
         let config = good(&pool(&format!("servers_url = \"{url}\"")));
         assert_eq!(config.pools[0].lists[0].value(), written);
+        let table = good(&pool(&format!("servers_url = {{ url = \"{url}\" }}")));
+        assert_eq!(table.pools[0].lists, config.pools[0].lists);
     }
+    let keys = "ca = \"/ca\", client_cert = \"/c\", client_key = \"/k\"";
+    let config = good(&pool(&format!("servers_url = {{ url = \"https://h.example/x?t=1\", {keys} }}")));
+    let [list] = &config.pools[0].lists[..] else { panic!("{config:?}") };
+    assert_eq!([list.value(), list.place()], ["https://h.example:443/x?t=1", "https://h.example:443/x"]);
+    let ListAt::Url(url) = list else { panic!("{list:?}") };
+    let client = Some(("/c".into(), "/k".into()));
+    assert_eq!(url.tls, Some(Tls { ca: "/ca".into(), client }));
     let server = "server = [{ name = \"a\", addr = \"10.0.0.1:1\", backup = true }]";
     // Those of the list may be none of backup.
     good(&pool(&format!("{server}\nservers_file = \"/run/web.json\"")));
@@ -39,9 +48,21 @@ fn errors_in_lists() {
     for (keys, said) in [
         ("servers_file = \"\"", "[pool.p] has no `server`"),
         ("servers_file = \"web.json\"", "\"web.json\" depends on where this program is started"),
-        ("servers_url = \"https://h/x\"", "`servers_url` with https is not supported yet"),
+        (
+            "servers_url = \"https://h/x\"",
+            "`servers_url` with https needs to know whose certificates to trust",
+        ),
+        ("servers_url = { url = \"https://h/x\" }", "[pool.p.servers_url] has no `ca`"),
+        ("servers_url = { ca = \"/ca\" }", "[pool.p.servers_url] has no `url`"),
+        ("servers_url = { url = \"\" }", "expected a URL, found none"),
+        ("servers_url = { url = \"http://h/x\", ca = \"/ca\" }", "`ca` is for TLS, and the URL has none"),
+        ("servers_url = { url = \"https://h/x\", ca = \"ca\" }", "\"ca\" is not the whole path of a file"),
+        ("servers_url = { url = \"http://h/x\", user = \"u\" }", "unknown key `user`"),
         ("servers_url = \"h:80/x\"", "`servers_url` is no URL"),
-        ("servers_url = \"ftp://h/x\"", "`servers_url` does not begin with \"http://\" and a host"),
+        (
+            "servers_url = \"ftp://h/x\"",
+            "`servers_url` does not begin with \"http://\" or \"https://\" and a host",
+        ),
         ("servers_url = \"http://u:p@h/x\"", "`servers_url` has a user's name"),
         ("servers_url = \"http://h:0/x\"", "`servers_url` has port 0"),
         ("servers_url = \"http://h:/x\"", "has no port from 1 to 65535"),

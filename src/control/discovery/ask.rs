@@ -22,7 +22,14 @@ use super::{Answer, Found, MOST};
 use crate::config::{Dns, DnsName, Prefer, Resolvers};
 
 /// Hosts of one service that are looked up: those of the best priority and the greatest weight.
-const HOSTS_MOST: usize = 64;
+pub const HOSTS_MOST: usize = 64;
+
+/// Lookups of servers' names that are under way at a time; the others wait for their turn.
+pub const AT_A_TIME: usize = 8;
+
+/// Descriptors of one lookup, at most: both families are asked for at once, at two resolvers each, of which each is asked
+/// three times, by another socket each time.
+pub const DESCRIPTORS: usize = 12;
 
 /// A resolver that takes longer to say nothing of one host is not asked for the next ones.
 const SLOW: Duration = Duration::from_millis(500);
@@ -165,7 +172,8 @@ impl System {
                 };
                 let unknown = unknown.into_iter().map(|is_v4| (host.to_owned(), is_v4)).collect();
                 let servers = all.into_iter().map(found).collect();
-                Answer::Found { servers, ttl, unknown, error: (!is_whole).then_some(why) }
+                let error = (!is_whole).then_some(why);
+                Answer::Found { servers, ttl, unknown, error, left_out: 0 }
             }
         }
     }
@@ -188,6 +196,7 @@ impl System {
             key(one).cmp(&key(other)).then_with(|| one.cmp(other))
         });
         records.dedup();
+        let all = records.len();
         records.truncate(MOST);
         let mut hosts: Vec<&str> = Vec::new();
         for (.., host) in &records {
@@ -195,6 +204,7 @@ impl System {
                 hosts.push(host);
             }
         }
+        let left_out = all - records.iter().filter(|(.., host)| hosts.contains(&&**host)).count();
         let (mut servers, mut unknown, mut error) = (Vec::new(), Vec::new(), None);
         let mut is_silent = false;
         for host in hosts {
@@ -226,7 +236,7 @@ impl System {
         match error {
             Some(why) if servers.is_empty() => Answer::Failed(why),
             None if servers.is_empty() => Answer::Missing("none of its hosts has an address".to_owned()),
-            error => Answer::Found { servers, ttl, unknown, error },
+            error => Answer::Found { servers, ttl, unknown, error, left_out },
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is known of a list of servers that stands elsewhere. Pure: the time is an argument.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::can_reach;
 use super::parse::Listed;
@@ -58,7 +59,7 @@ impl Outcome {
 /// A list: the last good one is kept, however long nothing better comes.
 #[derive(Clone, Debug, Default)]
 pub struct List {
-    servers: Vec<Listed>,
+    servers: Arc<[Listed]>,
     /// When it was known to be so the last time.
     good_at: Option<Tick>,
     /// How the last look has ended, and why if not well.
@@ -71,8 +72,8 @@ impl List {
     /// Takes note of a look that ended at `now`; how it has ended.
     pub fn note(&mut self, look: Look, now: Tick) -> Outcome {
         let (outcome, why) = match look {
-            Look::Taken(servers) if self.good_at.is_none() || servers != self.servers => {
-                self.servers = servers;
+            Look::Taken(servers) if self.good_at.is_none() || *servers != *self.servers => {
+                self.servers = servers.into();
                 (Outcome::Changed, String::new())
             }
             Look::Taken(_) | Look::Same => (Outcome::Same, String::new()),
@@ -112,28 +113,34 @@ impl List {
     }
 }
 
-/// The servers of a list as servers of `pool`, which has those that it has from elsewhere already; and how many cannot be: their
-/// name is taken there, or their address is of a family that the pool's own addresses do not reach.
+/// The servers of a list as servers of `pool`, which has those that it has from elsewhere already; but for those that are
+/// [`left_out`].
+pub fn members(pool: &Pool, at: &ListAt, listed: &[Listed]) -> Vec<Server> {
+    let member = |(one, name): (&Listed, String)| Server {
+        name,
+        addr: Address::Ip(one.addr),
+        weight: one.weight,
+        maxconn: one.maxconn,
+        backup: one.backup,
+        state: one.state,
+        origin: Origin::List(at.clone()),
+    };
+    fitting(pool, listed).map(member).collect()
+}
+
+/// How many servers of a list cannot be servers of `pool`: their name is taken there, or their address is of a family that the
+/// pool's own addresses do not reach.
 #[must_use]
-pub fn members(pool: &Pool, at: &ListAt, listed: &[Listed]) -> (Vec<Server>, usize) {
+pub fn left_out(pool: &Pool, listed: &[Listed]) -> usize {
+    listed.len() - fitting(pool, listed).count()
+}
+
+/// Those that can be, each with its name in the pool.
+fn fitting<'a>(pool: &'a Pool, listed: &'a [Listed]) -> impl Iterator<Item = (&'a Listed, String)> {
     let named = pool.named.iter().map(|named| named.name.as_str());
     // Names of the file have no `@`, all others have one.
     let taken: HashSet<&str> = pool.servers.iter().map(|server| server.name.as_str()).chain(named).collect();
-    let mut members = Vec::new();
-    for one in listed.iter().filter(|one| can_reach(&pool.source, one.addr.ip())) {
-        let name = format!("{}@{}", one.name, one.addr);
-        if !taken.contains(one.name.as_str()) && !taken.contains(name.as_str()) {
-            members.push(Server {
-                name,
-                addr: Address::Ip(one.addr),
-                weight: one.weight,
-                maxconn: one.maxconn,
-                backup: one.backup,
-                state: one.state,
-                origin: Origin::List(at.clone()),
-            });
-        }
-    }
-    let left_out = listed.len() - members.len();
-    (members, left_out)
+    let reached = listed.iter().filter(|one| can_reach(&pool.source, one.addr.ip()));
+    let named = reached.map(|one| (one, format!("{}@{}", one.name, one.addr)));
+    named.filter(move |(one, name)| !taken.contains(one.name.as_str()) && !taken.contains(name.as_str()))
 }

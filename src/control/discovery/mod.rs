@@ -10,13 +10,14 @@ pub mod etcd;
 mod list;
 mod name;
 mod parse;
+mod tls;
 pub mod watch;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{Address, Check, Config, DnsName, ListAt, Origin, Pool, Server, Source};
-pub use list::{List, Look, Outcome as ListOutcome, members};
+pub use list::{List, Look, Outcome as ListOutcome, left_out, members};
 pub use name::{Answer, MOST, Name, Outcome};
 pub use parse::{LARGEST_LIST, LONGEST_LIST, Listed, parse};
 
@@ -52,11 +53,24 @@ pub fn in_effect<'a>(
         }
         pool.servers.extend(servers);
         for at in &pool.lists {
-            let (servers, _) = members(pool, at, listed(&pool.name, at));
+            let servers = members(pool, at, listed(&pool.name, at));
             pool.servers.extend(servers);
         }
     }
     config
+}
+
+/// Descriptors that are open at a time, at most, for who is asked for servers.
+#[must_use]
+pub fn descriptors(config: &Config) -> u64 {
+    let are_names = config.pools.iter().any(|pool| !pool.named.is_empty());
+    let lookups = if are_names { ask::AT_A_TIME } else { 0 };
+    let lists = || config.pools.iter().flat_map(|pool| &pool.lists);
+    let urls = lists().filter(|at| matches!(at, ListAt::Url(_))).count().min(watch::AT_A_TIME);
+    let files = lists().filter(|at| matches!(at, ListAt::File(_))).count();
+    let etcds = lists().filter(|at| matches!(at, ListAt::Etcd(_))).count();
+    // A host is looked up before it is connected to; the watch of an etcd stays open meanwhile.
+    ((lookups + urls) * ask::DESCRIPTORS + files + etcds * (ask::DESCRIPTORS + 1)) as u64
 }
 
 /// Whether connections to that address can come from where they are to.

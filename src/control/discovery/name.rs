@@ -26,6 +26,8 @@ pub enum Answer {
         unknown: Vec<(String, bool)>,
         /// Why not, if there are such.
         error: Option<String>,
+        /// How many servers there are beside these, or more: they were not looked up.
+        left_out: usize,
     },
     /// The name does not exist, or has no address; so says whoever was asked.
     Missing(String),
@@ -71,7 +73,9 @@ pub struct Name {
     /// Lookups, by outcome.
     counts: [u64; 3],
     /// How many servers the last answer had too many.
-    cut: usize,
+    left_out: usize,
+    /// When it is looked up again.
+    next: Tick,
 }
 
 impl Name {
@@ -80,15 +84,22 @@ impl Name {
     /// A failure takes nothing away. A name that is missing keeps its servers until `hold` is over, and loses them only
     /// by an answer that says then that it still is.
     pub fn note(&mut self, answer: Answer, rules: &Dns, now: Tick) -> Duration {
+        let wait = self.take(answer, rules, now);
+        self.next = now.after(wait);
+        wait
+    }
+
+    fn take(&mut self, answer: Answer, rules: &Dns, now: Tick) -> Duration {
         match answer {
             // A filter in front of the resolver takes the name away like that; it is not one without servers.
             Answer::Found { servers, unknown, .. }
                 if !servers.is_empty() && unknown.is_empty() && !servers.iter().any(is_server) =>
             {
-                self.note(Answer::Missing("its addresses stand for nobody".to_owned()), rules, now)
+                self.take(Answer::Missing("its addresses stand for nobody".to_owned()), rules, now)
             }
-            Answer::Found { servers, ttl, unknown, error } => {
-                self.take(servers, &unknown);
+            Answer::Found { servers, ttl, unknown, error, left_out } => {
+                self.put(servers, &unknown);
+                self.left_out += left_out;
                 (self.found_at, self.missing_since) = (Some(now), None);
                 let outcome = if error.is_some() { Outcome::Failed } else { Outcome::Found };
                 let ttl = ttl.clamp(rules.ttl_min, rules.ttl_max);
@@ -129,7 +140,7 @@ impl Name {
         doubled.min(RETRY_MAX).clamp(rules.ttl_min, rules.ttl_max)
     }
 
-    fn take(&mut self, mut servers: Vec<Found>, unknown: &[(String, bool)]) {
+    fn put(&mut self, mut servers: Vec<Found>, unknown: &[(String, bool)]) {
         let stays = |old: &Found| {
             unknown.iter().any(|(host, is_v4)| *host == old.host && *is_v4 == old.addr.is_ipv4())
         };
@@ -139,7 +150,7 @@ impl Name {
         // One address may be that of several hosts: it is one server, with its best record.
         let mut seen = std::collections::HashSet::new();
         servers.retain(|found| seen.insert(found.addr));
-        self.cut = servers.len().saturating_sub(MOST);
+        self.left_out = servers.len().saturating_sub(MOST);
         servers.truncate(MOST);
         self.servers = servers;
     }
@@ -156,6 +167,12 @@ impl Name {
         self.found_at
     }
 
+    /// When it is looked up again; in the past before the first answer.
+    #[must_use]
+    pub fn next(&self) -> Tick {
+        self.next
+    }
+
     /// How the last lookup ended, and why if not well; none before the first.
     #[must_use]
     pub fn last(&self) -> Option<(Outcome, Option<&str>)> {
@@ -168,10 +185,10 @@ impl Name {
         self.counts
     }
 
-    /// How many servers the last answer had above [`MOST`].
+    /// How many servers the last answer had too many: above [`MOST`], or of hosts that were not looked up.
     #[must_use]
-    pub fn cut(&self) -> usize {
-        self.cut
+    pub fn left_out(&self) -> usize {
+        self.left_out
     }
 }
 

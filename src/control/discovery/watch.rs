@@ -18,9 +18,8 @@ use url::Url;
 /// The longest that a file is not looked at.
 const FILE_REST: Duration = Duration::from_secs(1);
 
-/// Web servers that are asked at a time; the others wait for their turn. Their descriptors are of those that the process
-/// keeps free.
-const AT_A_TIME: usize = 8;
+/// Web servers that are asked at a time; the others wait for their turn.
+pub const AT_A_TIME: usize = 8;
 
 /// What of its text is told of something that is no list, in bytes.
 const SAMPLE: usize = 64;
@@ -33,7 +32,7 @@ pub struct Watcher {
 
 enum Source {
     File(File),
-    Url(Url),
+    Url(Box<Url>),
     Etcd(Box<Follower>),
 }
 
@@ -61,7 +60,7 @@ impl Watcher {
                 Self { source: Source::File(File::new(path.clone())), rest: poll.min(FILE_REST) }
             }
             ListAt::Url(at) => {
-                Self { source: Source::Url(Url::new(at.clone(), poll, means.clone())), rest: poll }
+                Self { source: Source::Url(Box::new(Url::new(at.clone(), poll, means.clone()))), rest: poll }
             }
             // It rests in a look.
             ListAt::Etcd(etcd) => Self {

@@ -1,12 +1,11 @@
 //! What the control socket and HTTP ask, answered.
 
 use std::fmt::Display;
-use std::sync::Arc;
 use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::list::{Found, known_server};
+use super::list::{Found, Given, known_server};
 use super::{Live, State, silence};
 use crate::config::{self, ServerState};
 use crate::control::model::{
@@ -16,6 +15,9 @@ use crate::control::{Control, Cursor};
 use crate::explain::explain;
 use crate::snapshot::Override;
 use crate::worker::Ask;
+
+/// What is set of a server of a list: the file says nothing about it.
+const STAYS: &str = "keeps it, and so does whatever the list says: what is set goes before it";
 
 impl Control for Live {
     async fn status(&self) -> Status {
@@ -44,28 +46,33 @@ impl Control for Live {
 
     async fn set_state(&self, pool: &str, server: &str, to: ServerState) -> Result<Changed, Refusal> {
         let mut state = self.state.lock().await;
-        let (_, file) = known_server(&state, pool, server)?;
+        let Given { state: given, is_listed, .. } = known_server(&state, pool, server)?;
         let over = state.overrides.entry((pool.to_owned(), server.to_owned())).or_default();
-        let was = over.state.replace(to).unwrap_or(file);
-        over.state = over.state.filter(|to| *to != file);
+        let was = over.state.replace(to).unwrap_or(given);
+        // Who takes a server out of use means it, whatever its list says later, until it is made ready again.
+        let holds = is_listed && to != ServerState::Ready;
+        over.state = over.state.filter(|to| *to != given || holds);
         if let Some(trial) = &mut state.trial {
             trial.set(pool, server, Override { state: Some(to), weight: None });
         }
         let what = format!("server {pool}/{server}");
-        Ok(self.changed(&mut state, &what, was.name(), to.name(), file.name()).await)
+        let next_reload = if holds { STAYS.to_owned() } else { next_reload(&to.name(), &given.name()) };
+        Ok(self.changed(&mut state, &what, was.name(), to.name(), next_reload).await)
     }
 
     async fn set_weight(&self, pool: &str, server: &str, to: u16) -> Result<Changed, Refusal> {
         let mut state = self.state.lock().await;
-        let (file, _) = known_server(&state, pool, server)?;
+        let Given { weight: given, is_listed, .. } = known_server(&state, pool, server)?;
         let over = state.overrides.entry((pool.to_owned(), server.to_owned())).or_default();
-        let was = over.weight.replace(to).unwrap_or(file);
-        over.weight = over.weight.filter(|to| *to != file);
+        let was = over.weight.replace(to).unwrap_or(given);
+        over.weight = over.weight.filter(|to| *to != given);
         if let Some(trial) = &mut state.trial {
             trial.set(pool, server, Override { weight: Some(to), state: None });
         }
         let what = format!("server {pool}/{server}: weight");
-        Ok(self.changed(&mut state, &what, was, to, file).await)
+        let stays = is_listed && to != given;
+        let next_reload = if stays { STAYS.to_owned() } else { next_reload(&to, &given) };
+        Ok(self.changed(&mut state, &what, was, to, next_reload).await)
     }
 
     async fn kill(&self, filter: Filter, rate: Option<u32>) -> Result<Closing, Refusal> {
@@ -97,7 +104,8 @@ impl Control for Live {
         let was = log::max_level();
         self.log.set_level(level);
         let name = |level: LevelFilter| level.as_str().to_ascii_lowercase();
-        changed("log level", &name(was), &name(level), &name(state.config.log.level))
+        let next_reload = next_reload(&name(level), &name(state.config.log.level));
+        changed("log level", &name(was), &name(level), next_reload)
     }
 
     async fn explain(&self, question: &Question) -> Result<Explanation, Refusal> {
@@ -123,10 +131,10 @@ impl Live {
         what: &str,
         was: impl Display,
         is: impl Display,
-        file: impl Display,
+        next_reload: String,
     ) -> Changed {
         let silent = self.publish_overrides(state).await;
-        let mut changed = changed(what, &was.to_string(), &is.to_string(), &file.to_string());
+        let mut changed = changed(what, &was.to_string(), &is.to_string(), next_reload);
         if !silent.is_empty() {
             changed.what += &format!("; but {}, and goes by it as soon as it does", silence(state, &silent));
         }
@@ -137,22 +145,23 @@ impl Live {
     /// Goes by what operators have set; workers that do not yet.
     async fn publish_overrides(&self, state: &mut State) -> Vec<u16> {
         state.overrides.retain(|_, over| *over != Override::default());
-        let (next, events) = self.next_snapshot(state, self.published.current().connections.most());
-        let silent = self.publish(state, Arc::new(next)).await;
-        self.act_on(state, events);
+        let silent = self.publish_next(state, self.published.current().connections.most()).await;
         self.mind_listening(state).await;
         silent
     }
 }
 
-fn changed(what: &str, was: &str, is: &str, file: &str) -> Changed {
-    Changed {
-        what: if was == is { format!("{what} is {is} already") } else { format!("{what} {was} -> {is}") },
-        next_reload: if is == file {
-            "changes nothing: the file says the same".to_owned()
-        } else {
-            format!("keeps it, unless the file says another value than {file} then")
-        },
+fn changed(what: &str, was: &str, is: &str, next_reload: String) -> Changed {
+    let what = if was == is { format!("{what} is {is} already") } else { format!("{what} {was} -> {is}") };
+    Changed { what, next_reload }
+}
+
+/// What a reload makes of it, where the file says `file`.
+fn next_reload<T: PartialEq + Display>(is: &T, file: &T) -> String {
+    if is == file {
+        "changes nothing: the file says the same".to_owned()
+    } else {
+        format!("keeps it, unless the file says another value than {file} then")
     }
 }
 
@@ -162,11 +171,11 @@ mod tests {
 
     #[test]
     fn a_change_says_what_it_was_and_how_long_it_holds() {
-        let weight = changed("server web/alpha: weight", "1", "5", "1");
+        let weight = changed("server web/alpha: weight", "1", "5", next_reload(&5, &1));
         assert_eq!(weight.what, "server web/alpha: weight 1 -> 5");
         assert!(weight.next_reload.starts_with("keeps it, unless the file says another value than 1"));
-        let back = changed("server web/alpha: weight", "5", "1", "1");
-        assert!(back.next_reload.starts_with("changes nothing"));
-        assert!(changed("log level", "info", "info", "info").what.ends_with("is info already"));
+        assert!(next_reload(&1, &1).starts_with("changes nothing"));
+        let level = changed("log level", "info", "info", next_reload(&"info", &"info"));
+        assert!(level.what.ends_with("is info already"));
     }
 }

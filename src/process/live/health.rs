@@ -12,6 +12,7 @@ use super::wards::{Event, Told, What};
 use super::{Live, State};
 use crate::cause::Cause;
 use crate::config::OnDown;
+use crate::process::room;
 use crate::snapshot::{Server, Snapshot};
 
 /// How long news may gather until the next snapshot.
@@ -33,9 +34,7 @@ impl Live {
         }
         if state.config != state.file {
             // Until now nobody but us knows of the servers that names stand for, and of those of lists.
-            let (next, events) = self.next_snapshot(state, self.published.current().connections.most());
-            self.publish(state, Arc::new(next)).await;
-            self.act_on(state, events);
+            self.publish_next(state, self.published.current().connections.most()).await;
         } else {
             self.refresh(state).await;
         }
@@ -93,17 +92,24 @@ impl Live {
         has_ejected
     }
 
-    /// The snapshot for the configuration and the overrides as they are by now, and what has become of servers. Everything
-    /// has an id to have.
-    pub(super) fn next_snapshot(&self, state: &mut State, maxconn: u32) -> (Snapshot, Vec<Event>) {
-        let State { wards, config, overrides, .. } = &mut *state;
+    /// Has everybody go by the configuration and the overrides as they are by now, with `maxconn` connections at most, and
+    /// does what follows for servers that went down or were removed; workers that do not yet. Everything has an id to have.
+    pub(super) async fn publish_next(&self, state: &mut State, maxconn: u32) -> Vec<u16> {
+        let State { wards, config, overrides, sets, .. } = &mut *state;
         wards.adopt(config, overrides, false);
+        let share = room::buffer_share(&config.process, sets.workers());
         let events = self.news(state);
         let now = self.clock.now();
         state.conditions = state.wards.conditions(now);
         let before = self.published.current();
         let next = before.next(&state.config, maxconn, &state.overrides, &state.conditions, now);
-        (next.expect("ids were found before"), events)
+        let mut next = next.expect("ids were found before");
+        next.buffer_share = Some(share);
+        let next = Arc::new(next);
+        let silent = self.publish(state, Arc::clone(&next)).await;
+        self.act_on(state, events);
+        self.end_removed(&before, &next);
+        silent
     }
 
     /// What has become of servers of the configuration that is in effect.
@@ -114,7 +120,7 @@ impl Live {
     }
 
     /// Tells of it, and ends sessions where that is asked for. The snapshot in effect has it already.
-    pub(super) fn act_on(&self, state: &State, events: Vec<Event>) {
+    fn act_on(&self, state: &State, events: Vec<Event>) {
         for Event { name: (pool, server), what } in events {
             match what {
                 What::Up(reason) => log::info!("server {pool}/{server} is up: {reason}"),

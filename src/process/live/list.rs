@@ -1,7 +1,7 @@
 //! The live connections, piece by piece.
 
 use super::{Live, State, refuse};
-use crate::config::{Origin, ServerState, given_name};
+use crate::config::{Origin, Server, ServerState, given_name};
 use crate::control::Cursor;
 use crate::control::model::{Bytes, Connection, Filter, Path, Refusal, RefusalKind, SessionState};
 use crate::control::select::Selection;
@@ -100,22 +100,31 @@ pub(super) fn known<'a>(
     Err(refuse(RefusalKind::NotFound, format!("there is no {what} {name:?}"), &help))
 }
 
-/// What a server of that name has, or all of that name, unless something is set of it.
-pub(super) fn known_server(state: &State, pool: &str, server: &str) -> Result<(u16, ServerState), Refusal> {
+/// What a server has, unless something is set of it.
+pub(super) struct Given {
+    pub(super) weight: u16,
+    pub(super) state: ServerState,
+    /// It stands in a list, which may say something else at any time.
+    pub(super) is_listed: bool,
+}
+
+/// What a server of that name has, or all of that name.
+pub(super) fn known_server(state: &State, pool: &str, server: &str) -> Result<Given, Refusal> {
     let pools = &state.config.pools;
     known("pool", pool, pools.iter().map(|one| one.name.as_str()))?;
     let of_pool = pools.iter().find(|one| one.name == pool).expect("it is known");
-    let named = of_pool.named.iter().map(|one| (one.name.as_str(), one.weight, one.state));
+    let named = of_pool.named.iter().map(|one| (one.name.as_str(), one.weight, one.state, false));
+    let of_list = |one: &Server| matches!(one.origin, Origin::List(_));
     // What a list calls its servers.
-    let listed = of_pool.servers.iter().filter(|one| matches!(one.origin, Origin::List(_)));
-    let listed = listed.map(|one| (given_name(&one.name), one.weight, one.state));
-    let own = of_pool.servers.iter().map(|one| (one.name.as_str(), one.weight, one.state));
+    let listed = of_pool.servers.iter().filter(|one| of_list(one));
+    let listed = listed.map(|one| (given_name(&one.name), one.weight, one.state, true));
+    let own = of_pool.servers.iter().map(|one| (one.name.as_str(), one.weight, one.state, of_list(one)));
     let mut all = own.chain(named).chain(listed);
     known("server", server, all.clone().map(|(name, ..)| name))?;
-    let (_, weight, file) = all.find(|(name, ..)| *name == server).expect("it is known");
+    let (_, weight, file, is_listed) = all.find(|(name, ..)| *name == server).expect("it is known");
     let given = given_name(server);
     let over = if given == server { Override::default() } else { override_of(&state.overrides, pool, given) };
-    Ok((over.weight.unwrap_or(weight), over.state.unwrap_or(file)))
+    Ok(Given { weight: over.weight.unwrap_or(weight), state: over.state.unwrap_or(file), is_listed })
 }
 
 fn shown(snapshot: &Snapshot, row: &Row, worker: u16, engine: &str) -> Connection {

@@ -5,6 +5,7 @@ mod certificates;
 mod closing;
 mod health;
 mod hear;
+mod inquiries;
 mod list;
 mod listening;
 mod lists;
@@ -98,8 +99,6 @@ pub(super) struct Live {
     /// The CPUs that it may use.
     cpus: Vec<u32>,
     state: Mutex<State>,
-    /// Held by a reload, since it waits for checks while others change the state.
-    reloading: Mutex<()>,
 }
 
 /// What changes. Whoever holds it waits for workers now and then, and no worker ever waits for it.
@@ -195,7 +194,6 @@ impl Live {
                 history: History::new(started_at, stamps::of(files)),
                 trial: None,
             }),
-            reloading: Mutex::new(()),
         });
         let mut state = live.state.lock().await;
         let started = live.start_workers(&mut state, 0, mailboxes.into_iter().zip(recorders).collect());

@@ -4,11 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::MutexGuard;
-use tokio::time::{Instant, sleep};
-
 use super::closing::Manner;
-use super::sources::SETTLE_BEAT;
+use super::sources::Known;
 use super::stamps::{self, Stamp};
 use super::trial::Trial;
 use super::{Bound, Live, Place, State, refuse, silence};
@@ -24,9 +21,6 @@ use crate::process::{bind, options, room};
 use crate::snapshot::{Conditions, Overrides, PoolId, Server, ServerId, Serving, Snapshot};
 use crate::sys::net::{self, Listener};
 use crate::worker::{Command, Which};
-
-/// How long a reload waits for first checks at most: whoever has asked for it waits for its answer no longer than a minute.
-const CHECKS_MOST: Duration = Duration::from_secs(50);
 
 /// What became of the attempts to change the configuration.
 pub(super) struct History {
@@ -66,22 +60,15 @@ struct Move {
 }
 
 impl Live {
-    /// Reads the file again, and goes by it as soon as the servers that it brings were checked.
+    /// Reads the file again, and goes by it.
     pub(super) async fn reload_file(&self, why: &str, trial: Option<Duration>) -> Result<Effect, Refusal> {
-        let _turn = self.reloading.lock().await;
         let mut state = self.state.lock().await;
         // Who is stopping says nothing else any more.
         let tells = !self.crew.is_draining();
         if tells {
             self.notifier.reloading();
         }
-        let result = match self.read(&mut state) {
-            Ok(new) => {
-                state = self.check_ahead(state, &new).await;
-                self.go_by_file(&mut state, new, trial).await
-            }
-            Err(refusal) => Err(refusal),
-        };
+        let result = self.read_and_apply(&mut state, trial).await;
         match &result {
             Ok(effect) if effect.unchanged => log::info!("{why}: reloaded; nothing differs"),
             Ok(effect) => {
@@ -100,7 +87,7 @@ impl Live {
         result
     }
 
-    fn read(&self, state: &mut State) -> Result<Config, Refusal> {
+    async fn read_and_apply(&self, state: &mut State, trial: Option<Duration>) -> Result<Effect, Refusal> {
         let Some(source) = &self.source else {
             let message = "this configuration is not from a file";
             return Err(refuse(RefusalKind::Conflict, message, "start it with `tidegate run -c FILE`"));
@@ -116,50 +103,14 @@ impl Live {
         let before = stamps::again(&state.history.files);
         let (new, files) = source.read();
         state.history.files = stamps::of_with(files, &before);
-        new.map_err(|report| Refusal::new(RefusalKind::Invalid, report.to_string()))
-    }
-
-    /// Waits for the first checks of servers that are to serve in place of others, which serve meanwhile.
-    async fn check_ahead<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        new: &Config,
-    ) -> MutexGuard<'a, State> {
-        let overrides = kept(&state.overrides, &state.file, new);
-        let wanted = state.sources.in_effect(new);
-        let awaited = state.wards.check_ahead(&wanted, &overrides);
-        let Some(patience) = state.wards.first_checks_of(&awaited) else { return state };
-        let patience = patience.min(CHECKS_MOST);
-        log::info!("reload: waiting for the first checks of new servers, {patience:?} at most");
-        let until = Instant::now() + patience;
-        while state.wards.first_checks_of(&awaited).is_some()
-            && Instant::now() < until
-            && !self.crew.is_draining()
-        {
-            drop(state);
-            sleep(SETTLE_BEAT).await;
-            state = self.state.lock().await;
-        }
-        state
-    }
-
-    async fn go_by_file(
-        &self,
-        state: &mut State,
-        new: Config,
-        trial: Option<Duration>,
-    ) -> Result<Effect, Refusal> {
+        let new = new.map_err(|report| Refusal::new(RefusalKind::Invalid, report.to_string()))?;
         let (previous, before) = (state.file.clone(), state.overrides.clone());
         let overrides = kept(&before, &previous, &new);
-        let checked = state.wards.targets();
-        let result = self.apply(state, new, overrides).await;
-        state.wards.check_no_more_ahead();
-        let effect = result?;
+        let known = state.sources.known();
+        let effect = self.apply(state, new, overrides, &Known::default()).await?;
         if let Some(limit) = trial {
             let snapshot = self.published.current();
-            state.trial = Some(Trial::new(previous, before, self.clock.now(), limit, &snapshot));
-            // Who is had back by a rollback serves at once.
-            state.wards.go_on_with(&checked);
+            state.trial = Some(Trial::new((previous, before, known), self.clock.now(), limit, &snapshot));
         }
         Ok(effect)
     }
@@ -177,12 +128,14 @@ impl Live {
         Ok(effect::effect(&state.file, &new, &*snapshot))
     }
 
-    /// Goes by `new` and by `overrides` from now on, or says why not and has changed nothing.
+    /// Goes by `new` and by `overrides` from now on, or says why not and has changed nothing. Of names and lists that have not
+    /// been there, it is `known` already what they stand for.
     pub(super) async fn apply(
         &self,
         state: &mut State,
         new: Config,
         overrides: Overrides,
+        known: &Known,
     ) -> Result<Effect, Refusal> {
         if self.crew.is_draining() {
             return Err(refuse(RefusalKind::Conflict, "the process is stopping", "start it again"));
@@ -212,21 +165,17 @@ impl Live {
         let was = std::mem::replace(&mut state.sets, sets);
         self.close(state, &sockets.gone).await;
         let waits = state.sources.is_settling();
-        state.sources.adopt(&new, self.clock).await;
+        state.sources.adopt(&new, known, self.clock).await;
         let wanted = state.sources.in_effect(&new);
         let joined = discovery::with_leaving(&state.config, &wanted, waits);
         let is_joined = joined.is_some();
         let old = std::mem::replace(&mut state.config, joined.unwrap_or_else(|| wanted.clone()));
         state.file = new;
         state.overrides = overrides;
-        let (mut next, events) = self.next_snapshot(state, room.maxconn);
+        self.publish_next(state, room.maxconn).await;
         if is_joined {
             state.sources.settle(wanted, state.wards.first_checks());
         }
-        next.buffer_share = Some(room::buffer_share(&state.config.process, state.sets.workers()));
-        let next = Arc::new(next);
-        self.publish(state, Arc::clone(&next)).await;
-        self.act_on(state, events);
         self.move_sockets(state, &was, &before, sockets.moved).await;
         if let Err((worker, error)) = self.listen(state, sockets.new).await {
             log::error!("worker {worker} cannot watch a listening socket: {error}; the others go on");
@@ -236,7 +185,6 @@ impl Live {
         if old.log.level != state.config.log.level {
             self.log.set_level(state.config.log.level);
         }
-        self.end_removed(&before, &next);
         state.history.generation += 1;
         #[expect(clippy::cast_precision_loss, reason = "exact for the next thousands of years")]
         let now = self.clock.wall_ms() as f64 / 1e3;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::lists::{self, Lists};
-use super::names::{self, Names};
+use super::inquiries::{Heard, Inquiries, Memory};
+use super::lists::Watch;
+use super::names::Lookup;
 use super::{Live, State};
 use crate::config::Config;
 use crate::control::discovery;
@@ -16,7 +17,7 @@ use crate::control::discovery::ask::Asker;
 use crate::sys::Clock;
 
 /// How often it is looked whether new servers were checked that others wait for.
-pub(super) const SETTLE_BEAT: Duration = Duration::from_millis(20);
+const SETTLE_BEAT: Duration = Duration::from_millis(20);
 
 /// How long news may gather until the next snapshot.
 const REST: Duration = Duration::from_millis(50);
@@ -26,29 +27,45 @@ pub(super) const FIRST_MOST: Duration = Duration::from_secs(2);
 
 /// What is known of names and lists.
 pub(super) struct Sources {
-    pub(super) names: Names,
-    pub(super) lists: Lists,
+    pub(super) names: Inquiries<Lookup>,
+    pub(super) lists: Inquiries<Watch>,
     /// Servers that are to go stay until others were checked, or until then; what is in effect without them.
     settling: Option<(Instant, Config)>,
 }
 
+/// What was known of them at a moment.
+#[derive(Default)]
+pub(super) struct Known {
+    names: Memory<Lookup>,
+    lists: Memory<Watch>,
+}
+
 /// Somebody was asked.
 pub(super) enum News {
-    Name(names::Looked),
-    List(lists::Looked),
+    Name(Heard<Lookup>),
+    List(Heard<Watch>),
 }
 
 impl Sources {
     /// Nothing is known yet; `told` hears of everything.
     pub(super) fn new(told: UnboundedSender<News>) -> Self {
-        Self { names: Names::new(told.clone()), lists: Lists::new(told), settling: None }
+        Self { names: Inquiries::new(told.clone()), lists: Inquiries::new(told), settling: None }
     }
 
-    /// Asks for what this configuration has, and nothing else. What is new is waited for, but not for long.
-    pub(super) async fn adopt(&mut self, file: &Config, clock: Clock) {
+    /// What is known now.
+    pub(super) fn known(&self) -> Known {
+        Known { names: self.names.memory(), lists: self.lists.memory() }
+    }
+
+    /// Asks for what this configuration has, and nothing else. What is new is waited for, but not for long; what was `known`
+    /// once is not new.
+    pub(super) async fn adopt(&mut self, file: &Config, known: &Known, clock: Clock) {
         self.settling = None;
         let asker = Arc::new(Asker::new(&file.dns));
-        tokio::join!(self.names.adopt(file, clock, &asker), self.lists.adopt(file, clock, &asker));
+        tokio::join!(
+            self.names.adopt_names(file, &known.names, clock, &asker),
+            self.lists.adopt_lists(file, &known.lists, clock, &asker)
+        );
     }
 
     /// Servers that are to go stay until the first checks of others have ended; `wanted` is in effect then.
@@ -63,14 +80,24 @@ impl Sources {
 
     /// The configuration with the servers that names stand for, and those of lists.
     pub(super) fn in_effect(&self, file: &Config) -> Config {
-        discovery::in_effect(file, |name| self.names.of(name), |pool, at| self.lists.of(pool, at))
+        discovery::in_effect(file, |name| self.names.servers(name), |pool, at| self.lists.servers(pool, at))
     }
 
     /// Takes note of an answer; whether there are other servers than before.
     fn note(&mut self, news: News, file: &Config) -> bool {
         match news {
-            News::Name(looked) => self.names.note(looked, &file.dns),
-            News::List(looked) => self.lists.note(looked, file),
+            News::Name(heard) => {
+                let was = self.names.note(heard);
+                was.is_some_and(|(of, was)| was.servers() != self.names.servers(&of))
+            }
+            News::List(heard) => {
+                let Some((key, was)) = self.lists.note(heard) else { return false };
+                let is_news = was.list.servers() != self.lists.servers(&key.0, &key.1);
+                if is_news {
+                    self.lists.tell_left_out(&key, file);
+                }
+                is_news
+            }
         }
     }
 }
@@ -78,7 +105,7 @@ impl Sources {
 impl Live {
     /// Waits for the first answers, but not for long: what is not known does not keep others from being served.
     pub(super) async fn find_first(&self, state: &mut State) {
-        state.sources.adopt(&state.file, self.clock).await;
+        state.sources.adopt(&state.file, &Known::default(), self.clock).await;
         state.config = state.sources.in_effect(&state.file);
     }
 
@@ -123,15 +150,10 @@ impl Live {
         }
         discovery::changes(config, &new).iter().for_each(|line| log::info!("{line}"));
         *config = new;
-        let before = self.published.current();
-        let (next, events) = self.next_snapshot(state, before.connections.most());
+        self.publish_next(state, self.published.current().connections.most()).await;
         if is_joined {
             state.sources.settle(wanted, state.wards.first_checks());
         }
-        let next = Arc::new(next);
-        self.publish(state, Arc::clone(&next)).await;
-        self.act_on(state, events);
-        self.end_removed(&before, &next);
         self.mind_listening(state).await;
     }
 }

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::names::Known;
 use super::wards::{Probing, Shown};
 use super::{Live, State};
 use crate::cause::Cause;
 use crate::config::{DnsName, ServerState};
 use crate::control::check::{Target, Verdict};
-use crate::control::discovery::{ListOutcome, Outcome};
+use crate::control::discovery::{self, ListOutcome, Outcome};
 use crate::control::model::{
     Bytes, Check, Configuration, Health, Histogram, List, Listener, Name, Paths, Phase, Pool, Process,
     Server, Status, Worker,
@@ -227,8 +226,7 @@ fn check(target: &Target, probing: &Probing, wall_ms: i64) -> Check {
 }
 
 fn names(state: &State, now: Tick) -> Vec<Name> {
-    let of = |(of, known): (&DnsName, &Known)| {
-        let name = &known.name;
+    let of = |(of, name): (&DnsName, &discovery::Name)| {
         let last = name.last();
         let pools = state.file.pools.iter().filter(|pool| pool.named.iter().any(|one| one.addr == *of));
         let counts = Outcome::NAMES.iter().map(|(name, _)| (*name).to_owned()).zip(name.counts());
@@ -236,10 +234,11 @@ fn names(state: &State, now: Tick) -> Vec<Name> {
             name: of.to_string(),
             pools: pools.map(|pool| pool.name.clone()).collect(),
             addresses: name.servers().iter().map(|found| found.addr.to_string()).collect(),
+            left_out: name.left_out(),
             last_result: last.map(|(outcome, _)| outcome.name().to_owned()),
             reason: last.and_then(|(_, why)| why).unwrap_or_default().to_owned(),
             age_s: name.found_at().map(|at| now.since(at).as_secs()),
-            next_s: known.next.since(now).as_secs(),
+            next_s: name.next().since(now).as_secs(),
             lookups: counts.collect(),
         }
     };
@@ -248,14 +247,15 @@ fn names(state: &State, now: Tick) -> Vec<Name> {
 
 fn lists(state: &State, now: Tick) -> Vec<List> {
     let all = state.sources.lists.all();
-    let of = all.map(|((pool, at), known)| {
+    let of = all.map(|(key, known)| {
+        let (pool, at) = key;
         let (list, last) = (&known.list, known.list.last());
         let counts = ListOutcome::NAMES.iter().map(|(name, _)| (*name).to_owned()).zip(list.counts());
         List {
             pool: pool.clone(),
             list: at.to_string(),
             servers: list.servers().len(),
-            left_out: known.left_out + known.unfit,
+            left_out: state.sources.lists.left_out(key, &state.file) + known.unfit,
             last_result: last.map(|(outcome, _)| outcome.name().to_owned()),
             reason: last.map(|(_, why)| why.to_owned()).unwrap_or_default(),
             age_s: list.good_at().map(|at| now.since(at).as_secs()),

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::reload::kept;
+use super::sources::Known;
 use super::{Live, refuse};
 use crate::config::Config;
 use crate::control::model::{Changed, Effect, Refusal, RefusalKind};
@@ -23,6 +24,8 @@ pub(super) struct Trial {
     previous: Config,
     /// What operators have set, before it and since.
     overrides: Overrides,
+    /// What was known before of names and lists: one that is had back is not asked for first.
+    known: Known,
     ends: Tick,
     /// Attempts to connect at its beginning.
     before: Totals,
@@ -39,14 +42,13 @@ struct Totals {
 
 impl Trial {
     pub(super) fn new(
-        previous: Config,
-        overrides: Overrides,
+        (previous, overrides, known): (Config, Overrides, Known),
         now: Tick,
         limit: Duration,
         snapshot: &Snapshot,
     ) -> Self {
         let ejected = ejected(snapshot).map(|(id, _)| id).collect();
-        Self { previous, overrides, ends: now.after(limit), before: totals(snapshot), ejected }
+        Self { previous, overrides, known, ends: now.after(limit), before: totals(snapshot), ejected }
     }
 
     pub(super) fn left(&self, now: Tick) -> Duration {
@@ -129,11 +131,8 @@ impl Live {
     /// Goes by what was in effect before. A trial that cannot be taken back is one still.
     async fn take_back(&self, state: &mut super::State, mut trial: Trial) -> Result<Effect, Refusal> {
         let overrides = kept(&trial.overrides, &trial.previous, &trial.previous);
-        match self.apply(state, trial.previous.clone(), overrides).await {
-            Ok(effect) => {
-                state.wards.check_no_more_ahead();
-                Ok(effect)
-            }
+        match self.apply(state, trial.previous.clone(), overrides, &trial.known).await {
+            Ok(effect) => Ok(effect),
             Err(refusal) => {
                 trial.ends = trial.ends.max(self.clock.now().after(AGAIN));
                 let snapshot = self.published.current();
@@ -148,7 +147,6 @@ impl Live {
     pub(super) async fn confirm_reload(&self) -> Result<Changed, Refusal> {
         let mut state = self.state.lock().await;
         state.trial.take().ok_or_else(none_waits)?;
-        state.wards.check_no_more_ahead();
         log::info!("the reload is confirmed");
         Ok(Changed {
             what: "the reload is confirmed".to_owned(),
@@ -201,7 +199,12 @@ mod tests {
         );
         let config = config.expect("it is right");
         let mut snapshot = Snapshot::new(&config, 10);
-        let trial = Trial::new(config, Overrides::new(), Tick(1_000), Duration::from_secs(60), &snapshot);
+        let trial = Trial::new(
+            (config, Overrides::new(), Known::default()),
+            Tick(1_000),
+            Duration::from_secs(60),
+            &snapshot,
+        );
         assert_eq!(trial.over(Tick(60_999), &snapshot), None);
         assert!(trial.over(Tick(61_001), &snapshot).is_some_and(|why| why.contains("confirmed")));
         let attempts = &snapshot.servers[0].tally.attempts;

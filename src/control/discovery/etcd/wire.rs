@@ -10,13 +10,13 @@ use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
 use super::reply;
 use crate::config::{DnsName, Endpoint, Etcd};
 use crate::control::discovery::Answer;
 use crate::control::discovery::ask::{Asker, connect_any};
+use crate::control::discovery::tls::{self, Stream};
 
 /// The most bytes of an answer, or of a line of one.
 const MOST: usize = 4 << 20;
@@ -41,10 +41,6 @@ pub(super) struct Reply {
     /// Drives the connection, and ends with it.
     _connection: JoinSet<()>,
 }
-
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Member {
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -84,7 +80,8 @@ impl Member {
         let stream = connect_any(&self.addresses().await?).await?;
         // Requests are small: none is to wait for another's acknowledgement.
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        if self.endpoint().is_tls { tls::connect(self, stream).await } else { Ok(Box::new(stream)) }
+        let Endpoint { is_tls, host, .. } = self.endpoint();
+        tls::wrap(stream, host, self.etcd.tls.as_ref().filter(|_| *is_tls)).await
     }
 
     async fn addresses(&self) -> Result<Vec<SocketAddr>, String> {
@@ -131,76 +128,4 @@ impl Reply {
 
 fn too_long() -> String {
     format!("it answers with more than {} MiB", MOST >> 20)
-}
-
-#[cfg(target_os = "linux")]
-mod tls {
-    use std::path::Path;
-    use std::sync::Arc;
-
-    use tokio::net::TcpStream;
-    use tokio::task::spawn_blocking;
-    use tokio_rustls::TlsConnector;
-    use tokio_rustls::rustls::crypto::ring;
-    use tokio_rustls::rustls::pki_types::pem::PemObject;
-    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-
-    use super::{Member, Stream};
-    use crate::config::Etcd;
-
-    /// The handshake, in which the member proves to be who it is called. The files are read each time: they may be new.
-    pub(super) async fn connect(member: &Member, stream: TcpStream) -> Result<Box<dyn Stream>, String> {
-        let name = ServerName::try_from(member.endpoint().host.clone()).map_err(|error| error.to_string())?;
-        // A file can hang, and nothing else is to wait for it.
-        let etcd = Arc::clone(&member.etcd);
-        let config = spawn_blocking(move || config(&etcd)).await.map_err(|error| error.to_string())??;
-        let connector = TlsConnector::from(Arc::new(config));
-        let stream =
-            connector.connect(name, stream).await.map_err(|error| format!("no TLS with it: {error}"))?;
-        Ok(Box::new(stream))
-    }
-
-    fn config(etcd: &Etcd) -> Result<ClientConfig, String> {
-        let mut roots = RootCertStore::empty();
-        // Whoever has an endpoint with TLS has a `ca`.
-        if let Some(ca) = &etcd.ca {
-            for certificate in certificates(ca)? {
-                roots.add(certificate).map_err(|error| unreadable(ca, &error))?;
-            }
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots);
-        let Some((certificate, key)) = &etcd.client else { return Ok(config.with_no_client_auth()) };
-        let own = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
-        config
-            .with_client_auth_cert(certificates(certificate)?, own)
-            .map_err(|error| unreadable(certificate, &error))
-    }
-
-    fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-        let all = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(path, &error))?;
-        let all: Result<Vec<_>, _> = all.collect();
-        match all {
-            Ok(all) if all.is_empty() => Err(unreadable(path, &"there is no certificate in it")),
-            all => all.map_err(|error| unreadable(path, &error)),
-        }
-    }
-
-    fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> String {
-        format!("cannot use {}: {why}", path.display())
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod tls {
-    use tokio::net::TcpStream;
-
-    use super::{Member, Stream};
-
-    pub(super) async fn connect(_: &Member, _: TcpStream) -> Result<Box<dyn Stream>, String> {
-        Err("this build has no TLS".to_owned())
-    }
 }

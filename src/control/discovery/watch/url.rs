@@ -1,4 +1,4 @@
-//! A list at a web server, asked for by HTTP/1.1 (RFC 9112). Whatever comes of it ends this look only.
+//! A list at a web server, asked for by HTTP/1.1 (RFC 9112), with TLS or without. Whatever comes of it ends this look only.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use hyper::header::{
 };
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::super::ask::connect_any;
 use super::super::parse::printable;
+use super::super::tls::{self, Stream};
 use super::super::{Answer, LARGEST_LIST, Look};
 use super::{Means, Seen, with_sample};
 use crate::config::{DnsName, ListHost, ListUrl};
@@ -87,12 +87,13 @@ impl Url {
         self.read(response).await
     }
 
-    async fn connect(&self) -> Result<TcpStream, String> {
-        let all = match &self.at.host {
-            ListHost::At(addr) => vec![*addr],
-            ListHost::Named(name) => self.addresses(name).await?,
+    async fn connect(&self) -> Result<Box<dyn Stream>, String> {
+        let (all, host) = match &self.at.host {
+            ListHost::At(addr) => (vec![*addr], addr.ip().to_string()),
+            ListHost::Named(name) => (self.addresses(name).await?, name.host().to_owned()),
         };
-        connect_any(&all).await
+        let stream = connect_any(&all).await?;
+        tls::wrap(stream, &host, self.at.tls.as_ref()).await
     }
 
     async fn addresses(&self, name: &DnsName) -> Result<Vec<SocketAddr>, String> {
