@@ -112,11 +112,23 @@ mod switches {
         HeadNotReadOn,
         /// A server is told twice who its client is.
         PrefaceTwice,
+        /// A client is not told what it is to be told: an answer to a request, or an alert.
+        ClientNotTold,
+        /// A request that was answered is passed on.
+        RequestPassedOn,
+        /// A client whose first words do not come is waited for without end.
+        PrereadForgotten,
+        /// A server gets a hello without having been asked for TLS.
+        ServerNotAsked,
+        /// Whatever a server answers is taken for "yes".
+        AnyAnswerIsYes,
+        /// A client that fails while its server is asked is not noticed.
+        ResetWhileHearing,
     }
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 43] = [
+        pub const ALL: [Self; 49] = [
             Self::FullClearsLatch,
             Self::ShortReadBelieved,
             Self::FreedInBatch,
@@ -160,6 +172,12 @@ mod switches {
             Self::HeadForgotten,
             Self::HeadNotReadOn,
             Self::PrefaceTwice,
+            Self::ClientNotTold,
+            Self::RequestPassedOn,
+            Self::PrereadForgotten,
+            Self::ServerNotAsked,
+            Self::AnyAnswerIsYes,
+            Self::ResetWhileHearing,
         ];
     }
 

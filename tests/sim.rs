@@ -18,13 +18,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tidegate::client_hello::ServerName;
 use tidegate::config::{
-    AcceptBalance, AcceptProxy, Address, AtMaxconn, Balance, Check, Config, Drain, Listener, OnDown,
-    OnRemoved, Passive, Pool, Process, ProxyTlvs, Retry, SendProxy, Server, ServerState, Timeouts, Untrusted,
+    AcceptBalance, AcceptProxy, Address, AtMaxconn, Balance, Check, Config, Drain, Listener, NamePattern,
+    OnDown, OnRemoved, Passive, Pool, Process, ProxyTlvs, Retry, Route, RouteTo, SendProxy, Server,
+    ServerState, Starttls, Timeouts, Untrusted,
 };
 use tidegate::engine::sim::{
-    Dice, Edge, Level, OneShot, Plan, Signal, SimListener, SimNet, SimRing, SimStream, Summary, Us, WaryEdge,
-    World,
+    Dice, Edge, Hellos, KNOWN, Level, OneShot, Plan, Signal, SimListener, SimNet, SimRing, SimStream,
+    Summary, Us, WaryEdge, World,
 };
 use tidegate::engine::uring::{Ring, Uring};
 use tidegate::engine::{Bounds, Engine, Reactor, Selector};
@@ -95,15 +97,15 @@ fn listener(plan: &Plan, number: usize) -> Listener {
         accept_balance: AcceptBalance::Reuseport,
         maxconn: plan.listener_maxconn.filter(|_| number == 0).and_then(NonZeroU32::new),
         when_no_upstream: tidegate::config::WhenNoUpstream::Rst,
-        accept_proxy: plan.heads.preread.map(|_| AcceptProxy {
+        accept_proxy: plan.heads.proxied.then(|| AcceptProxy {
             from: vec!["0.0.0.0/0".parse().expect("all there are")],
             from_unix: false,
             versions: Versions::ALL,
             untrusted: Untrusted::Reject,
         }),
-        routes: Vec::new(),
+        routes: plan.heads.hellos.map(route).into_iter().collect(),
         server_speaks_first: false,
-        max_client_hello: 16 << 10,
+        max_client_hello: plan.heads.hellos.map_or(16 << 10, |hellos| hellos.most),
         at_maxconn: if plan.rejects { AtMaxconn::Reject } else { AtMaxconn::Wait },
         timeouts: tidegate::config::OwnTimeouts::default(),
         tcp: tidegate::config::Tcp::default(),
@@ -116,6 +118,19 @@ fn listener(plan: &Plan, number: usize) -> Listener {
             download: plan.rates[1].and_then(NonZeroU64::new),
             ..tidegate::config::Limits::default()
         },
+    }
+}
+
+/// Clients that ask for another name have no server.
+fn route(hellos: Hellos) -> Route {
+    let name = ServerName::new(KNOWN.as_bytes()).expect("a name");
+    Route {
+        sni: vec![NamePattern::Exact(name)],
+        alpn: Vec::new(),
+        source: Vec::new(),
+        starttls: if hellos.starttls { Starttls::Postgres } else { Starttls::Off },
+        default: false,
+        to: RouteTo::Pool(0),
     }
 }
 
@@ -146,7 +161,7 @@ fn configuration(plan: &Plan) -> Config {
             idle: plan.idle.map(wait),
             half_close: plan.half_close.map(wait),
             queue: plan.queue.map(wait),
-            preread: plan.heads.preread.map(wait),
+            preread: Some(wait(plan.heads.preread)),
             ..Timeouts::default()
         },
         tcp: tidegate::config::Tcp::default(),
@@ -246,6 +261,7 @@ fn play<S: Selector<SimNet>>(net: &SimNet, selector: S, plan: &Plan, config: &Co
     let room = |engine: &Reactor<S, SimNet>| Room {
         none: engine.pool().room(plan.buffer_size) == 0,
         none_for_heads: engine.pool().head_room(None, 1) == 0,
+        none_for_large_heads: engine.pool().head_room(None, 16 << 10) < 16 << 10,
         leased: engine.pool().out(),
         pipes: engine.pipes_out(),
         left: (0, 0),
@@ -261,6 +277,7 @@ fn complete(net: &SimNet, ring: SimRing, plan: &Plan, config: &Config, at: At) {
     let room = |engine: &Uring<SimRing>| Room {
         none: engine.ring().spare() == 0,
         none_for_heads: engine.pool().head_room(None, 1) == 0,
+        none_for_large_heads: engine.pool().head_room(None, 16 << 10) < 16 << 10,
         leased: engine.pool().out(),
         pipes: 0,
         left: engine.ring().left(),
@@ -274,6 +291,8 @@ struct Room {
     none: bool,
     /// The same for clients whose server is not known yet.
     none_for_heads: bool,
+    /// The same for those of them that have said much.
+    none_for_large_heads: bool,
     leased: usize,
     pipes: usize,
     /// Buffers of a ring that are out, and operations under way.
@@ -302,7 +321,7 @@ fn work<E: Engine<Socket = SimStream, Listener = SimListener>>(
     let mut worker = Worker::new(setup, engine);
     for turn in 0.. {
         let result = worker.turn(|| Tick(net.with(|world| world.now()) / 1_000));
-        let Room { none, none_for_heads, pipes, .. } = room(worker.engine());
+        let Room { none, none_for_heads, none_for_large_heads, pipes, leased, .. } = room(worker.engine());
         let snapshot = published.current();
         let lets_in: Vec<bool> = (0..)
             .zip(&snapshot.listeners)
@@ -310,7 +329,9 @@ fn work<E: Engine<Socket = SimStream, Listener = SimListener>>(
                 operator.is_open(number) && snapshot.connections.has_room() && listener.connections.has_room()
             })
             .collect();
-        net.with(|world| world.observe([none, none_for_heads], &lets_in, pipes));
+        net.with(|world| {
+            world.observe([none, none_for_heads, none_for_large_heads], &lets_in, pipes, leased);
+        });
         let has_room = |server: &snapshot::Server| {
             server.removed.is_none() && server.state == ServerState::Ready && server.connections.has_room()
         };

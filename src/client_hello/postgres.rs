@@ -7,9 +7,12 @@ use super::Malformed;
 
 /// A request's bytes: its own length, and a code in place of a version.
 pub const REQUEST_LEN: usize = 8;
-/// `SSLRequest`: may TLS begin? One byte is the answer, `S` or `N`.
+/// `SSLRequest`: may TLS begin? One byte is the answer, [`YES`] or `N`.
 pub const SSL_REQUEST: [u8; REQUEST_LEN] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-const GSSENC_REQUEST: [u8; REQUEST_LEN] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
+/// The answer to [`SSL_REQUEST`] upon which TLS begins.
+pub const YES: [u8; 1] = *b"S";
+/// `GSSENCRequest`: may Kerberos encrypt what follows?
+pub const GSSENC_REQUEST: [u8; REQUEST_LEN] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
 
 /// What is to be done with a client's first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

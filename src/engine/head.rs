@@ -1,5 +1,6 @@
-//! The client's first bytes, gathered before it is known where they go, and the first of a server.
+//! The client's first bytes, gathered before it is known where they go, and a server's answer to a request for TLS.
 
+use crate::client_hello::postgres::YES;
 use crate::relay::Fault;
 use crate::sys::net::Received;
 use crate::sys::{Lease, Net, Pool, WouldBlock};
@@ -64,17 +65,18 @@ pub(super) fn gather<N: Net>(
     }
 }
 
-/// Takes one byte of a server; a proof, if it has not come.
-pub(super) fn hear<N: Net>(stream: &N::Stream) -> Result<Result<u8, Fault>, WouldBlock> {
+/// Takes the answer of a server; a proof, if it has not come.
+pub(super) fn hear<N: Net>(stream: &N::Stream) -> Result<Result<(), Fault>, WouldBlock> {
     let mut byte = [0];
     let received = N::recv(stream, &mut byte, false);
     heard(received, byte)
 }
 
 /// What such a read has brought.
-pub(super) fn heard(received: Received, [byte]: [u8; 1]) -> Result<Result<u8, Fault>, WouldBlock> {
+pub(super) fn heard(received: Received, byte: [u8; 1]) -> Result<Result<(), Fault>, WouldBlock> {
     match received {
-        Received::Bytes(..) => Ok(Ok(byte)),
+        Received::Bytes(..) if byte == YES || mutant!(AnyAnswerIsYes) => Ok(Ok(())),
+        Received::Bytes(..) => Ok(Err(Fault::NoTls)),
         Received::Eof => Ok(Err(Fault::Closed)),
         Received::Failed(fault) => Ok(Err(fault)),
         Received::Nothing(proof) => Err(proof),

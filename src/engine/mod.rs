@@ -68,12 +68,12 @@ pub enum Event<Socket> {
         /// The client has sent FIN behind them.
         ended: bool,
     },
-    /// What a server has said first, as [`Order::Hear`] asked; a fault, and its socket is gone.
+    /// Whether a server speaks TLS, as [`Order::Hear`] asked; a fault, and its socket is gone.
     Heard {
         /// The connection.
         key: Key,
-        /// The byte.
-        result: Result<u8, Fault>,
+        /// It does.
+        result: Result<(), Fault>,
     },
     /// An attempt to reach a server ended.
     Dialed {

@@ -136,7 +136,8 @@ impl Inspector {
         let (header, hello) =
             (accept.map(|accept| accept.versions), listener.reads_hello.map(HelloReader::new));
         let looks = header.is_some() || hello.is_some();
-        looks.then(|| Self { header, hello, ends: listener.timeouts.preread.map(|limit| now.after(limit)) })
+        let limit = listener.timeouts.preread.filter(|_| !mutant!(PrereadForgotten));
+        looks.then(|| Self { header, hello, ends: limit.map(|limit| now.after(limit)) })
     }
 
     /// What is to be read first.

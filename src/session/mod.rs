@@ -99,7 +99,8 @@ pub enum Order {
         /// From this address; `None`: from the one that the system chooses.
         from: Option<IpAddr>,
     },
-    /// Take one byte of a server that was reached, before anything is relayed. Answer: [`crate::engine::Event::Heard`].
+    /// Take one byte of a server that was reached, before anything is relayed: the answer to a request for TLS. Answer:
+    /// [`crate::engine::Event::Heard`].
     Hear,
     /// Wait for the next order; an attempt that still runs is abandoned. Answer: [`crate::engine::Event::ClientLeft`]
     /// as soon as the client has failed, or has sent FIN with nothing of its left to deliver; else none.

@@ -32,10 +32,11 @@ impl<E: Engine> Worker<E> {
             let begin = begin_of(&head[used.min(head.len())..]);
             log::warn!("listener {listener}: {peer} sent a {flaw}; it begins with {begin}");
         }
-        self.engine.skip(&mut conn.io, used);
+        self.engine.skip(&mut conn.io, if mutant!(RequestPassedOn) { 0 } else { used });
         let is_too_early = conn.session.awaits_header() || matches!(verdict, Verdict::Wrong(_));
         if is_too_early || self.admit_late(key) {
-            if let Some(conn) = self.table.get_mut(key).filter(|_| !say.is_empty()) {
+            if let Some(conn) = self.table.get_mut(key).filter(|_| !say.is_empty() && !mutant!(ClientNotTold))
+            {
                 // A client that has gone is found by what is done next.
                 let _ = self.engine.say(&mut conn.io, Side::Client, say, false);
             }
@@ -81,18 +82,19 @@ impl<E: Engine> Worker<E> {
         }
     }
 
-    /// A server has answered to a request for TLS: `S`, or it does not speak it.
-    pub(super) fn heard(&mut self, key: Key, result: Result<u8, Fault>) {
-        let speaks_tls = result.and_then(|byte| if byte == b'S' { Ok(()) } else { Err(Fault::NoTls) });
-        self.tell_failure(key, speaks_tls);
-        self.input(key, Input::Dialed(speaks_tls));
+    /// A server has answered to a request for TLS.
+    pub(super) fn heard(&mut self, key: Key, result: Result<(), Fault>) {
+        self.tell_failure(key, result);
+        self.input(key, Input::Dialed(result));
     }
 
     /// Tells a server that was reached who the client is, if it is to be told, and asks for TLS if the client has. Whether
     /// there will be an answer.
     fn greet(&mut self, key: Key) -> Result<bool, Fault> {
         self.tell(key)?;
-        let Some(conn) = self.table.get_mut(key).filter(|conn| conn.session.starttls()) else {
+        let Some(conn) =
+            self.table.get_mut(key).filter(|conn| conn.session.starttls() && !mutant!(ServerNotAsked))
+        else {
             return Ok(false);
         };
         // What the client has sent must not come before the answer.

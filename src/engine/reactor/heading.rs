@@ -51,7 +51,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
     /// failed.
     pub(super) fn hear(&mut self, key: Key, io: &mut Io<N>, out: &mut VecDeque<Event<N::Stream>>) {
         let Io { client, server: Some(server), phase: Phase::Hearing, .. } = io else { return };
-        if client.take_failure::<N>().is_some() {
+        if !mutant!(ResetWhileHearing) && client.take_failure::<N>().is_some() {
             io.phase = Phase::Resting;
             return out.push_back(Event::ClientLeft { key });
         }

@@ -56,6 +56,9 @@ impl World {
         self.law_taken(conn, most);
         self.note(conn, "recv", most);
         self.laws.activity += 1;
+        if read == 0 {
+            self.heard(conn);
+        }
         self.transmit(conn, PEER);
         let short = most < buffer.len() as u64;
         Received::Bytes(count(most), (short_is_drained && short).then(WouldBlock::simulated))
@@ -73,6 +76,7 @@ impl World {
             return Sent::Failed(Fault::Closed);
         }
         let (offset, free) = (end.accepted, end.free());
+        self.law_told(conn);
         self.law_content(conn, offset, bytes);
         if free == 0 {
             self.conns[conn].no_space = true;
@@ -97,7 +101,7 @@ impl World {
             return;
         };
         let offset = self.source_offset(conn, source, offset);
-        let right = (offset..).zip(bytes).all(|(offset, sent)| *sent == byte(source, offset));
+        let right = (offset..).zip(bytes).all(|(offset, sent)| *sent == self.byte(source, offset));
         let known = self.conns[source].ends[OURS].read >= offset + bytes.len() as u64;
         if !right || !known {
             self.laws.fail(format!("#{conn} was sent other bytes than #{source} gave, at {offset}"));

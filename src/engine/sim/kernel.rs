@@ -312,7 +312,7 @@ impl World {
         let latency = self.dice.between(0, self.plan.latency);
         let script = Script::draw(&self.plan, &mut self.dice, role);
         let lead = self.draw_lead(role, self.conns.len());
-        let script = script.behind(lead.bytes.len() as u64);
+        let script = self.open(script, &lead);
         let mut urgent = Vec::new();
         if self.dice.chance(self.plan.urgent) && script.total > 0 {
             urgent.extend((0..6).map(|_| self.dice.between(0, script.total - 1)));

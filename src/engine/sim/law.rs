@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::hellos::Opening;
 use super::kernel::{OURS, Role, World};
 use super::plan::{Ending, MS, Us};
 use crate::engine::Trigger;
@@ -40,8 +41,8 @@ pub(super) struct Laws {
     pub(super) all_gone_at: Option<Us>,
     /// No buffer is left: who wants to read has to wait.
     no_room: bool,
-    /// The same for those whose server is not known yet.
-    pub(super) no_head_room: bool,
+    /// The same for those whose server is not known yet, and for those of them that need a larger one than the smallest.
+    pub(super) no_head_room: [bool; 2],
     /// The activity at the last turn, and the turns without any since then.
     last_activity: u64,
     idle_since: Us,
@@ -149,10 +150,14 @@ impl Laws {
 }
 
 impl World {
-    /// What the program has left after a turn: whether a buffer is, for relays and for heads, and for which listeners a
-    /// client could be let in. `pipes` have been given to connections.
-    pub fn observe(&mut self, [no_room, no_head_room]: [bool; 2], lets_in: &[bool], pipes: usize) {
-        (self.laws.no_room, self.laws.no_head_room) = (no_room, no_head_room);
+    /// What the program has left after a turn: whether a buffer is, for relays, for heads and for large ones, and for which
+    /// listeners a client could be let in. `pipes` and so many bytes of buffers have been given to connections.
+    pub fn observe(&mut self, no_room: [bool; 3], lets_in: &[bool], pipes: usize, leased: usize) {
+        let [relays, heads, large] = no_room;
+        (self.laws.no_room, self.laws.no_head_room) = (relays, [heads, large]);
+        if leased > 0 && self.descriptors == 0 {
+            self.laws.fail(format!("{leased} bytes of buffers are kept for nobody"));
+        }
         let filled = self.filled_pipes();
         if pipes != filled {
             self.laws.fail(format!("connections have {pipes} pipes, but {filled} have bytes in them"));
@@ -213,9 +218,16 @@ impl World {
     pub(super) fn law_taken(&mut self, conn: usize, bytes: u64) {
         let (now, rate) = (self.now, self.rate(conn));
         let it = &mut self.conns[conn];
+        if it.lead.opening == Opening::Unknown {
+            // What it sends is thrown away.
+            return;
+        }
         let [first, _] = *it.laws.taken.get_or_insert([now; 2]);
         it.laws.taken = Some([first, now]);
-        it.laws.largest = it.laws.largest.max(bytes);
+        // What a client says first is taken in one go, as far as it is there.
+        let read = it.ends[OURS].read;
+        let is_head = read - bytes < it.lead.bytes.len() as u64;
+        it.laws.largest = it.laws.largest.max(if is_head { read } else { bytes });
         let Some(rate) = rate else { return };
         let (most, taken) =
             (rate * (now - first + PACE_BURST) / 1_000_000 + it.laws.largest, it.ends[OURS].read);
@@ -265,6 +277,15 @@ impl World {
             if let Some(pair) = self.pair(conn).filter(|_| is_first) {
                 pair.quiet_since = now;
             }
+            self.fails_to_serve(conn);
+        }
+    }
+
+    /// A server that is not reached yet never will be.
+    pub(super) fn fails_to_serve(&mut self, conn: usize) {
+        let is_lost = self.conns[conn].role == Role::Server && !self.is_reached(conn);
+        if let Some(pair) = self.pair(conn).filter(|_| is_lost) {
+            pair.dial_failed = true;
         }
     }
 
@@ -273,10 +294,7 @@ impl World {
             self.laws.activity += 1;
             self.conns[conn].laws.fault_at = Some(self.now);
             self.changed(conn);
-            let proven = self.conns[conn].laws.proven;
-            if let (false, Some(pair)) = (proven, self.pair(conn)) {
-                pair.dial_failed = true;
-            }
+            self.fails_to_serve(conn);
         }
     }
 
@@ -325,10 +343,12 @@ impl World {
                     return;
                 };
                 self.conns[conn].laws.pair = Some(number);
-                self.note(conn, "serves", self.laws.pairs[number].client as u64);
+                let client = self.laws.pairs[number].client;
+                self.note(conn, "serves", client as u64);
                 self.laws.pairs[number].server = Some(conn);
                 self.laws.pairs[number].quiet_since = self.now;
                 self.laws.pairs[number].changed_at = self.now;
+                self.law_serves(conn, client);
             }
         }
     }
@@ -397,8 +417,8 @@ impl World {
         }
         let broken = match (it.role, self.other(conn)) {
             _ if it.token.is_none() => (!it.linger && !it.laws.unwatched).then_some("was let in and dropped"),
-            (Role::Server, _) if !it.laws.proven => self.law_abandon(conn),
-            (Role::Client, server) if server.is_none_or(|server| !self.conns[server].laws.proven) => {
+            (Role::Server, _) if !self.is_reached(conn) => self.law_abandon(conn),
+            (Role::Client, server) if server.is_none_or(|server| !self.is_reached(server)) => {
                 self.law_give_up(conn)
             }
             (_, Some(other)) if it.linger => self.law_reset(conn, other),
@@ -416,8 +436,10 @@ impl World {
         let over =
             |limit: Option<Us>, since: Us| limit.is_some_and(|limit| since + limit <= self.now + EARLY);
         let client_left = self.conns[pair.client].laws.fault_at.is_some();
+        let has_answered = it.laws.eof || it.ends[OURS].read > 0;
         let fair = it.laws.unwatched
             || client_left
+            || has_answered
             || over(self.tightest.connect, it.laws.dialed_at)
             || over(self.tightest.connect_total, pair.began);
         (!fair).then_some("was given up before its time")
@@ -431,19 +453,22 @@ impl World {
         let failed = pair.dial_failed || self.laws.dial_failed_at.is_some_and(|at| at >= pair.began);
         let passed_over = self.laws.no_ports_at.is_some_and(|at| at + DRY >= pair.began);
         let waits = self.plan.server_maxconn.is_some();
-        let end = &it.ends[OURS];
         let has_left = it.laws.eof && self.payload_arrived(conn) == 0;
         let turned_away = waits
             && (over(self.plan.queue) || has_left || (self.plan.queue_max as usize) < self.plan.clients);
-        let head_late = self.is_heading(conn) && (over(self.plan.heads.preread) || it.laws.eof);
+        let head_late = self.is_heading(conn) && (over(Some(self.plan.heads.preread)) || it.laws.eof);
+        let is_unknown = it.lead.opening == Opening::Unknown && !self.is_heading(conn);
         let fair = failed
+            || self.is_refused(conn)
             || passed_over
             || turned_away
             || head_late
             || over(self.tightest.connect)
             || over(self.tightest.connect_total);
         match (it.linger, fair) {
-            (false, _) if it.laws.eof && end.arrived == 0 => None,
+            _ if self.is_alerted(conn) => None,
+            _ if is_unknown => Some("asked for a name that nobody has, and was not told so"),
+            (false, _) if self.said_nothing(conn) => None,
             (false, _) => Some("got a FIN although no server was reached"),
             (true, false) => Some("was reset although no attempt had failed"),
             (true, true) => None,
@@ -527,6 +552,9 @@ impl World {
             let over = it.established || it.ends[OURS].error.is_some();
             return (over && !known)
                 .then(|| format!("the connect of #{server} has ended, and nobody looked"));
+        }
+        if !self.is_reached(server) {
+            return self.answer_left_to_do(pair.client, server);
         }
         let fault_at = both.iter().filter_map(|conn| self.conns[*conn].laws.fault_at).min();
         if fault_at.is_none()

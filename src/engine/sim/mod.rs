@@ -9,6 +9,7 @@
 
 mod calls;
 mod heads;
+mod hellos;
 mod kernel;
 mod law;
 mod pipe;
@@ -18,9 +19,10 @@ mod ring;
 mod script;
 mod trace;
 
+pub use hellos::KNOWN;
 pub use kernel::{Signal, Summary, World};
 pub use law::Limits;
-pub use plan::{Dice, Ending, Heads, MS, Manner, Plan, Us};
+pub use plan::{Dice, Ending, Heads, Hellos, MS, Manner, Plan, Us};
 #[cfg(target_os = "linux")]
 pub use ring::SimRing;
 

@@ -3,6 +3,7 @@
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
+use crate::config::head_share;
 use crate::proxy_header::Version;
 
 /// Virtual time, in microseconds since the beginning of a run.
@@ -170,19 +171,32 @@ pub struct Plan {
     pub queue_max: u32,
     /// For how long.
     pub queue: Option<Us>,
-    /// Headers in front of bytes.
+    /// What is said in front of bytes.
     pub heads: Heads,
     /// Bytes a second that a connection may take from its client, and from its server.
     pub rates: [Option<u64>; 2],
 }
 
-/// Headers of the PROXY protocol.
+/// Headers of the PROXY protocol, and hellos.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heads {
-    /// Clients have one in front, which must come within so much time.
-    pub preread: Option<Us>,
+    /// What a client says first must come within so much time.
+    pub preread: Us,
+    /// Clients have a header in front.
+    pub proxied: bool,
     /// Servers are told who a client is.
     pub greets: Option<Version>,
+    /// Clients begin with a hello, by which a route takes them, or none.
+    pub hellos: Option<Hellos>,
+}
+
+/// How hellos are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Hellos {
+    /// Bytes of one, at most.
+    pub most: u32,
+    /// Clients may ask for TLS before it, as those of PostgreSQL do.
+    pub starttls: bool,
 }
 
 impl Plan {
@@ -268,10 +282,19 @@ impl Plan {
         }
     }
 
-    /// Headers in front of bytes, in some runs.
+    /// Headers and hellos in front of bytes, in some runs.
     pub fn put_in_front(&mut self, dice: &mut Dice) {
-        self.heads.preread = dice.chance(250).then(|| dice.between(300, 3_000) * MS);
+        self.heads.proxied = dice.chance(250);
+        self.heads.preread = dice.between(300, 3_000) * MS;
         self.heads.greets = dice.chance(250).then(|| dice.pick(&Version::BOTH));
+        let hellos = |dice: &mut Dice| Hellos {
+            most: dice.pick(&[1 << 10, 4 << 10, 16 << 10]),
+            starttls: dice.chance(700),
+        };
+        self.heads.hellos = dice.chance(300).then(|| hellos(dice));
+        if let Some(hellos) = self.heads.hellos {
+            self.budget = self.budget.max(head_share(hellos.most) as usize);
+        }
     }
 
     /// Servers with a limit, in some runs.

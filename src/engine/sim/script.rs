@@ -45,6 +45,8 @@ pub(super) struct Script {
     waits_for_fin: bool,
     /// Bytes in front, which it sends at once.
     lead: u64,
+    /// It sends no more than so many bytes before it has got so many.
+    gates: Vec<[u64; 2]>,
     rude: Option<(Rude, Moment)>,
     /// When it has had enough; as long as it is not connected, how long it is ready to wait.
     pub(super) patience: Us,
@@ -80,6 +82,7 @@ impl Script {
             pauses: plan.pauses,
             waits_for_fin: dice.chance(200),
             lead: 0,
+            gates: Vec::new(),
             rude: dice.chance(plan.rude).then_some((rude, moment)),
             patience: plan.patience,
             next_send: 0,
@@ -90,9 +93,20 @@ impl Script {
 }
 
 impl Script {
-    /// The same with so many bytes in front.
-    pub(super) fn behind(self, lead: u64) -> Self {
-        Self { total: self.total + lead, lead, ..self }
+    /// The same with so many bytes in front, and sending more than so many only when it has got so many.
+    pub(super) fn behind(self, lead: u64, gates: Vec<[u64; 2]>) -> Self {
+        Self { total: self.total + lead, lead, gates, ..self }
+    }
+
+    /// It ends after so many bytes, or says nothing more.
+    pub(super) fn cut(&mut self, total: u64, is_silent: bool) {
+        (self.total, self.waits_for_fin) = (total, is_silent);
+    }
+
+    /// It has one byte in front, which it sends when it has got so many.
+    pub(super) fn waits_before_lead(&mut self, got: u64) {
+        self.total += 1;
+        (self.lead, self.gates) = (1, vec![[0, got]]);
     }
 
     /// When it looks at the time to leave rudely.
@@ -221,7 +235,9 @@ impl World {
             Start::AfterFin => has_fin,
         };
         let started = started || end.accepted < script.lead;
-        let most = (script.total - end.accepted).min(script.send_chunk).min(end.free());
+        let shut = script.gates.iter().find(|[_, got]| end.read < *got && !has_fin);
+        let total = shut.map_or(script.total, |[sent, _]| script.total.min(*sent));
+        let most = total.saturating_sub(end.accepted).min(script.send_chunk).min(end.free());
         if !started || end.dead || now < script.next_send || most == 0 {
             return;
         }
