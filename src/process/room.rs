@@ -231,11 +231,11 @@ mod tests {
         for (servers, more) in [
             (
                 "server = [{ name = \"a\", addr = \"a.example:1\" }, { name = \"b\", addr = \"b.example:1\" }]",
-                96,
+                24,
             ),
             ("servers_file = \"/run/list\"", 1),
-            ("servers_url = \"http://a.example/\"", 12),
-            ("servers_etcd = { endpoints = [\"http://a.example:1\"], prefix = \"/s/\" }", 13),
+            ("servers_url = \"http://a.example/\"", 13),
+            ("servers_etcd = { endpoints = [\"http://a.example:1\"], prefix = \"/s/\" }", 14),
         ] {
             assert_eq!(reserve_with(servers), least + more, "{servers}");
         }

@@ -17,3 +17,4 @@ mod liar;
 mod lists;
 mod real;
 mod web;
+mod zone;

@@ -1,6 +1,9 @@
 //! Looking names up, by hickory-resolver.
 
+mod turns;
+
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -12,26 +15,30 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name as Domain, RData, RecordType};
+use hickory_resolver::proto::rr::{Name as Domain, RData, Record, RecordType};
 use hickory_resolver::{Resolver, TokioResolver, system_conf};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
+use super::parse::printable;
 use super::{Answer, Found, MOST};
 use crate::config::{Dns, DnsName, Prefer, Resolvers};
+pub use turns::MOST_QUESTIONS;
+use turns::Turns;
 
 /// Hosts of one service that are looked up: those of the best priority and the greatest weight.
 pub const HOSTS_MOST: usize = 64;
 
-/// Lookups of servers' names that are under way at a time; the others wait for their turn.
-pub const AT_A_TIME: usize = 8;
+/// Descriptors of one question, at most: two resolvers are asked at once, each up to three times, by another socket each time.
+pub const DESCRIPTORS: usize = 6;
 
-/// Descriptors of one lookup, at most: both families are asked for at once, at two resolvers each, of which each is asked
-/// three times, by another socket each time.
-pub const DESCRIPTORS: usize = 12;
+const NXDOMAIN: &str = "the name does not exist (NXDOMAIN)";
+const LATE: &str = "the resolver takes too long";
 
-/// A resolver that takes longer to say nothing of one host is not asked for the next ones.
+/// An address that takes longer to answer is given up for the next one.
 const SLOW: Duration = Duration::from_millis(500);
 
 /// Looks names up, by the resolvers that the configuration names or the system has.
@@ -49,8 +56,12 @@ struct System {
     /// A name with so many dots is tried as it is first.
     ndots: usize,
     prefer: Prefer,
-    /// The most that a whole lookup takes.
+    /// One attempt, and how many there are.
+    timeout: Duration,
+    tries: u8,
+    /// The most that a question takes, by all ways and attempts.
     patience: Duration,
+    turns: Turns,
 }
 
 /// A connection to the first of these addresses that can be reached; else why not. One that is silent is given up for the next.
@@ -93,7 +104,7 @@ impl Asker {
         Self { dns: dns.clone(), system: OnceLock::new() }
     }
 
-    /// Looks a name up. Every step of it has its time; so does the whole.
+    /// Looks a name up. Every question has its time, and others that nobody answers keep it waiting for a moment only.
     pub async fn ask(&self, name: &DnsName) -> Answer {
         let system = match self.system.get() {
             Some(system) => system,
@@ -142,20 +153,19 @@ impl System {
         own.timeout = dns.timeout;
         own.attempts = usize::from(dns.tries) - 1;
         own.cache_size = 0;
+        // Turns are the limit. With one of its own, questions by TCP that nobody answers would keep others waiting.
+        own.max_active_requests = usize::from(u16::MAX);
         let resolver = builder.build().map_err(|error| error.to_string())?;
-        let patience = dns.timeout.saturating_mul(u32::from(dns.tries) * 4);
-        Ok(Self { resolver, search, ndots, prefer: dns.prefer, patience })
+        let (timeout, tries, prefer) = (dns.timeout, dns.tries, dns.prefer);
+        let patience = timeout.saturating_mul(u32::from(tries) * 4);
+        Ok(Self { resolver, search, ndots, prefer, timeout, tries, patience, turns: Turns::new() })
     }
 
     async fn ask(&self, name: &DnsName) -> Answer {
-        let answer = async {
-            match name {
-                DnsName::Host(host, port) => self.host(host, *port).await,
-                DnsName::Service(service) => self.service(service).await,
-            }
-        };
-        let late = |_| Answer::Failed("the resolver takes too long".to_owned());
-        timeout(self.patience, answer).await.unwrap_or_else(late)
+        match name {
+            DnsName::Host(host, port) => self.host(host, *port).await,
+            DnsName::Service(service) => self.service(service).await,
+        }
     }
 
     async fn host(&self, host: &str, port: u16) -> Answer {
@@ -205,17 +215,10 @@ impl System {
             }
         }
         let left_out = all - records.iter().filter(|(.., host)| hosts.contains(&&**host)).count();
+        let mut answers = self.hosts(&hosts).await;
         let (mut servers, mut unknown, mut error) = (Vec::new(), Vec::new(), None);
-        let mut is_silent = false;
         for host in hosts {
-            // Whoever gave no answer is not asked again and again meanwhile.
-            if is_silent {
-                unknown.extend([true, false].map(|is_v4| (host.to_owned(), is_v4)));
-                continue;
-            }
-            let asked = Instant::now();
-            let addresses = self.addresses(host).await;
-            is_silent = !addresses.unknown.is_empty() && asked.elapsed() > SLOW;
+            let addresses = answers.remove(host).unwrap_or_else(Addresses::late);
             if !addresses.all.is_empty() {
                 ttl = ttl.min(addresses.ttl);
             }
@@ -238,6 +241,21 @@ impl System {
             None if servers.is_empty() => Answer::Missing("none of its hosts has an address".to_owned()),
             error => Answer::Found { servers, ttl, unknown, error, left_out },
         }
+    }
+
+    /// What is answered of these. All are asked at once; as soon as one is found, those that are silent for as long as an attempt
+    /// may take, while nobody else answers, are not waited for.
+    async fn hosts<'a>(&self, hosts: &[&'a str]) -> BTreeMap<&'a str, Addresses> {
+        let mut asked: FuturesUnordered<_> =
+            hosts.iter().map(|host| async move { (*host, self.addresses(host).await) }).collect();
+        let (mut answers, mut limit) = (BTreeMap::new(), self.patience);
+        while let Ok(Some((host, addresses))) = timeout(limit, asked.next()).await {
+            if !addresses.all.is_empty() {
+                limit = self.timeout;
+            }
+            answers.insert(host, addresses);
+        }
+        answers
     }
 
     async fn addresses(&self, host: &str) -> Addresses {
@@ -267,12 +285,40 @@ impl System {
     async fn records(&self, name: &str, kind: RecordType) -> Records {
         let mut result = Records::None(format!("{name:?} is not a name"));
         for name in self.candidates(name) {
-            result = read(self.resolver.lookup(name, kind).await, kind);
+            result = self.question(&name, kind).await;
             if !matches!(result, Records::None(_)) {
                 break;
             }
         }
         result
+    }
+
+    async fn question(&self, name: &Domain, kind: RecordType) -> Records {
+        let ask = || self.resolver.lookup(name.clone(), kind);
+        match self.turns.take(ask, self.patience).await {
+            Some(Ok(answer)) => read(name, kind, &answer),
+            Some(Err(error)) => self.nothing(kind, &error),
+            None => Records::Failed(LATE.to_owned()),
+        }
+    }
+
+    /// What it means that there was no answer with records.
+    fn nothing(&self, kind: RecordType, error: &NetError) -> Records {
+        let code = match error {
+            NetError::Dns(DnsError::NoRecordsFound(none)) => none.response_code,
+            NetError::Dns(DnsError::ResponseCode(code)) => *code,
+            // What cannot be read is thrown away where it comes in, as somebody else may have sent it: no byte of it is known here.
+            NetError::Timeout => {
+                let (tries, timeout) = (self.tries, self.timeout);
+                return Records::Failed(format!("no answer that can be read: {tries} tries of {timeout:?}"));
+            }
+            error => return Records::Failed(printable(&error.to_string())),
+        };
+        match code {
+            ResponseCode::NXDomain => Records::None(NXDOMAIN.to_owned()),
+            ResponseCode::NoError => Records::None(format!("there is no {kind} record")),
+            code => Records::Failed(format!("the resolver answers {code}")),
+        }
     }
 
     fn candidates(&self, name: &str) -> Vec<Domain> {
@@ -290,6 +336,11 @@ impl System {
 }
 
 impl Addresses {
+    /// Nothing was answered in time.
+    fn late() -> Self {
+        Self { all: Vec::new(), ttl: Duration::MAX, unknown: vec![true, false], why: LATE.to_owned() }
+    }
+
     fn add(&mut self, records: Records, is_v4: bool) {
         match records {
             Records::Some(records, ttl) => {
@@ -310,23 +361,29 @@ impl Addresses {
     }
 }
 
-fn read(result: Result<Lookup, NetError>, kind: RecordType) -> Records {
-    match result {
-        Ok(lookup) => {
-            let own = lookup.answers().iter().filter(|record| record.record_type() == kind);
-            let records: Vec<RData> = own.map(|record| record.data.clone()).collect();
-            // The names on the way have theirs, too.
-            let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
-            if records.is_empty() {
-                return Records::None(format!("there is no {kind} record"));
-            }
-            Records::Some(records, Duration::from_secs(ttl.into()))
-        }
-        Err(NetError::Dns(DnsError::NoRecordsFound(none))) => match none.response_code {
-            ResponseCode::NXDomain => Records::None("the name does not exist (NXDOMAIN)".to_owned()),
-            ResponseCode::NoError => Records::None(format!("there is no {kind} record")),
-            code => Records::Failed(format!("the resolver answers {code}")),
-        },
-        Err(error) => Records::Failed(error.to_string()),
+/// What an answer says of `name`: what belongs to it or to what it is another name of. Whatever else stands there says nothing.
+fn read(name: &Domain, kind: RecordType, answer: &Lookup) -> Records {
+    if answer.message().response_code == ResponseCode::NXDomain {
+        return Records::None(NXDOMAIN.to_owned());
     }
+    let (mut owners, mut ttl) = (vec![name], u32::MAX);
+    let alias = |of: &Domain| {
+        let is_alias = |record: &&Record| record.name == *of && record.record_type() == RecordType::CNAME;
+        answer.answers().iter().find(is_alias)
+    };
+    while let Some(record) = owners.last().and_then(|owner| alias(owner)) {
+        // The names on the way have their times, too.
+        ttl = ttl.min(record.ttl);
+        match &record.data {
+            RData::CNAME(next) if !owners.contains(&&next.0) => owners.push(&next.0),
+            _ => break,
+        }
+    }
+    let belongs = |record: &&Record| record.record_type() == kind && owners.contains(&&record.name);
+    let own: Vec<&Record> = answer.answers().iter().filter(belongs).collect();
+    let Some(shortest) = own.iter().map(|record| record.ttl).min() else {
+        return Records::None(format!("there is no {kind} record"));
+    };
+    let all = own.into_iter().map(|record| record.data.clone()).collect();
+    Records::Some(all, Duration::from_secs(ttl.min(shortest).into()))
 }

@@ -63,14 +63,17 @@ pub fn in_effect<'a>(
 /// Descriptors that are open at a time, at most, for who is asked for servers.
 #[must_use]
 pub fn descriptors(config: &Config) -> u64 {
-    let are_names = config.pools.iter().any(|pool| !pool.named.is_empty());
-    let lookups = if are_names { ask::AT_A_TIME } else { 0 };
+    let named = || config.pools.iter().flat_map(|pool| &pool.named).map(|server| &server.addr);
+    let services = named().filter(|name| matches!(name, DnsName::Service(_))).count();
     let lists = || config.pools.iter().flat_map(|pool| &pool.lists);
-    let urls = lists().filter(|at| matches!(at, ListAt::Url(_))).count().min(watch::AT_A_TIME);
     let files = lists().filter(|at| matches!(at, ListAt::File(_))).count();
+    let urls = lists().filter(|at| matches!(at, ListAt::Url(_))).count();
     let etcds = lists().filter(|at| matches!(at, ListAt::Etcd(_))).count();
-    // A host is looked up before it is connected to; the watch of an etcd stays open meanwhile.
-    ((lookups + urls) * ask::DESCRIPTORS + files + etcds * (ask::DESCRIPTORS + 1)) as u64
+    // Of each host both families are asked for at once.
+    let hosts = named().count() - services + services * ask::HOSTS_MOST + urls + etcds;
+    let questions = (hosts * 2).min(ask::MOST_QUESTIONS);
+    // The watch of an etcd stays open meanwhile.
+    (questions * ask::DESCRIPTORS + files + urls + etcds * 2) as u64
 }
 
 /// Whether connections to that address can come from where they are to.

@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use super::inquiries::{Heard, Inquiries, Inquiry, Memory};
 use super::sources::{FIRST_MOST, News};
 use crate::config::{Config, Dns, DnsName};
-use crate::control::discovery::ask::{AT_A_TIME, Asker, HOSTS_MOST};
+use crate::control::discovery::ask::{Asker, HOSTS_MOST};
 use crate::control::discovery::{Found, MOST, Name, Outcome};
 use crate::sys::Clock;
 
@@ -16,7 +14,6 @@ use crate::sys::Clock;
 pub(super) struct Lookup {
     of: DnsName,
     asker: Arc<Asker>,
-    turns: Arc<Semaphore>,
     rules: Arc<Dns>,
     clock: Clock,
 }
@@ -27,10 +24,7 @@ impl Inquiry for Lookup {
     const NEWS: fn(Heard<Self>) -> News = News::Name;
 
     async fn ask(&mut self, name: &mut Name) -> Duration {
-        let answer = {
-            let _turn = self.turns.acquire().await;
-            self.asker.ask(&self.of).await
-        };
+        let answer = self.asker.ask(&self.of).await;
         let before = name.last().map(|(outcome, _)| outcome);
         let was_whole = name.left_out() == 0;
         let wait = name.note(answer, &self.rules, self.clock.now());
@@ -57,11 +51,11 @@ impl Inquiries<Lookup> {
         clock: Clock,
         asker: &Arc<Asker>,
     ) {
-        let (turns, rules) = (Arc::new(Semaphore::new(AT_A_TIME)), Arc::new(file.dns.clone()));
+        let rules = Arc::new(file.dns.clone());
         let names = file.pools.iter().flat_map(|pool| &pool.named).map(|server| &server.addr);
         let lookup = |of: &DnsName| {
-            let (asker, turns, rules) = (Arc::clone(asker), Arc::clone(&turns), Arc::clone(&rules));
-            (of.clone(), Lookup { of: of.clone(), asker, turns, rules, clock })
+            let (asker, rules) = (Arc::clone(asker), Arc::clone(&rules));
+            (of.clone(), Lookup { of: of.clone(), asker, rules, clock })
         };
         let all = names.map(lookup).collect();
         self.adopt(all, memory, file.dns.timeout.min(FIRST_MOST)).await;
