@@ -281,10 +281,11 @@ impl Run {
     /// Asserts that these were closed one after the other, so many a second, from that moment after it was told of in the log:
     /// none long before its turn, by the program's own clocks, and the last not much later than a busy machine makes it.
     pub(crate) fn assert_closed_in_turn(&self, clients: &[SocketAddr], a_second: usize, after: Duration) {
-        let told = format!("{} connections are closed, {a_second} a second", clients.len());
-        assert!(self.gate.logs(|line| line.contains(&told)), "nothing was told");
+        let (told, pace) = (format!("{} connections are ", clients.len()), format!(", {a_second} a second"));
+        let is_told = |line: &str| line.contains(&told) && line.contains(&pace);
+        assert!(self.gate.logs(is_told), "nothing was told");
         let log = self.gate.log_lines();
-        let line = log.iter().find(|line| line.contains(&told)).expect("it was there");
+        let line = log.iter().find(|line| is_told(line)).expect("it was there");
         let time = |ts: &str| ts.parse::<Timestamp>().unwrap_or_else(|error| panic!("{ts:?}: {error}"));
         let begun = time(line.split(['=', ' ']).nth(1).unwrap());
         let mut ends: Vec<Duration> = clients

@@ -36,6 +36,22 @@ pub(super) struct Manner {
     pub(super) timeout: Option<Duration>,
 }
 
+impl Manner {
+    /// What happens to connections, in words.
+    fn told(&self) -> String {
+        let pace = self.rate.map_or_else(|| "all at once".to_owned(), |rate| format!("{rate} a second"));
+        match (self.gently, self.timeout) {
+            (false, _) => format!("are closed, {pace}"),
+            (true, None) => {
+                format!("are asked to leave at their next quiet moment, {pace}; busy ones stay until then")
+            }
+            (true, Some(timeout)) => format!(
+                "are asked to leave at their next quiet moment, {pace}; those without one are reset {timeout:?} later"
+            ),
+        }
+    }
+}
+
 impl Live {
     /// Resets the connections that are meant.
     pub(super) async fn kill_those(&self, filter: &Filter, rate: Option<u32>) -> Result<Closing, Refusal> {
@@ -99,9 +115,7 @@ impl Live {
         let connections = targets.len() as u64;
         let closing = Closing { id: state.closings.begun, why, connections, told: 0, rate: manner.rate };
         if connections > 0 {
-            let pace =
-                manner.rate.map_or_else(|| "all at once".to_owned(), |rate| format!("{rate} a second"));
-            log::info!("{}: {connections} connections are closed, {pace}", closing.why);
+            log::info!("{}: {connections} connections {}", closing.why, manner.told());
             state.closings.running.push(closing.clone());
             let (live, id) = (self.myself(), closing.id);
             tokio::spawn(async move { live.close_in_turn(id, targets, manner).await });
@@ -212,4 +226,24 @@ fn surplus(snapshot: &Snapshot, pool: PoolId, found: Vec<Found>) -> Vec<(u16, Ke
     }
     idle_first(&mut leaving);
     targets(leaving)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_what_happens() {
+        let at_once = Manner { of: None, cause: Cause::Killed, gently: false, rate: None, timeout: None };
+        assert_eq!(at_once.told(), "are closed, all at once");
+        let drain =
+            Manner { gently: true, rate: Some(100), timeout: Some(Duration::from_secs(30)), ..at_once };
+        assert!(
+            drain.told().ends_with("100 a second; those without one are reset 30s later"),
+            "{}",
+            drain.told()
+        );
+        let for_ever = Manner { timeout: None, ..drain };
+        assert!(for_ever.told().ends_with("100 a second; busy ones stay until then"), "{}", for_ever.told());
+    }
 }
