@@ -12,6 +12,7 @@ mod clock;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod cpu_time;
 mod holder;
+pub mod input;
 mod limits;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod namespace;

@@ -228,14 +228,16 @@ fn a_member_that_is_dead_is_passed_over() {
     assert!(run.gate.logs(|line| line.contains(&format!("http://{dead}: {dead}: Connection refused"))));
 }
 
-/// What a value says follows; one that says nothing is left out, and the others stay. Whose lease ends is gone.
+/// What a value says follows; where one says nothing, the one before it stays, or nothing if there was none, and so do the
+/// others. Whose lease ends is gone.
 #[test]
 fn registrations_are_taken_one_by_one() {
     let echoes = [Echo::start(), Echo::start(), Echo::start()];
     let [a, b, c] = echoes.each_ref().map(Echo::address);
     let Some(etcd) = Etcd::start() else { return };
     etcd.register("a", a);
-    let run = Run::start(&etcd.file());
+    let file = etcd.file();
+    let run = Run::start(&file);
     wait_for_servers(&run, &[a]);
     etcd.put("b", &format!("{{\"addr\": \"{b}\", \"weight\": 7, \"backup\": true}}"));
     etcd.put_for("c", c, 1);
@@ -244,9 +246,26 @@ fn registrations_are_taken_one_by_one() {
     assert_eq!((of_b.weight, of_b.backup), (7, true));
     etcd.put("b", "{\"addr\": \"db.example:1\"}");
     etcd.put("dc1/d", "10.0.0.1:1");
-    run.wait_for("one", |status| registered(status) == BTreeSet::from([format!("a@{a}")]));
+    let both = BTreeSet::from([format!("a@{a}"), format!("b@{b}")]);
+    run.wait_for("two", |status| registered(status) == both);
     run.wait_for("two that are none", |status| status.lists[0].left_out == 2);
     assert!(run.gate.logs(|line| line.contains("is no server: ") && line.contains("is a name")));
+    assert!(run.gate.logs(|line| line.contains("is a name") && line.contains("what it was before stays")));
+    assert!(run.gate.logs(|line| line.contains("dc1/d") && !line.contains("what it was before stays")));
+    assert_eq!((run.server(&format!("b@{b}")).weight, registered(&run.status())), (7, both.clone()));
+    // Also over a reload; and what is right is taken again.
+    run.reload(&file.add("pool.p", "close_rate = \"50/s\""));
+    run.wait_for("a look", |status| status.lists[0].left_out == 2);
+    assert_eq!(registered(&run.status()), both);
+    etcd.put("b", &format!("{{\"addr\": \"{b}\", \"weight\": 3}}"));
+    run.wait_for("the weight", |_| run.server(&format!("b@{b}")).weight == 3);
+    etcd.put("b", "\u{1}nonsense");
+    run.wait_for("a sample", |status| {
+        status.lists[0].left_out == 2
+            && run.gate.logs(|line| line.contains("it begins with") && line.contains("x01nonsense"))
+    });
+    etcd.remove("b");
+    run.wait_for("one", |status| registered(status) == BTreeSet::from([format!("a@{a}")]));
     assert!(run.gate.logs(|line| line.contains("dc1/d") && line.contains("is no server: ")));
     // The last one stays: whoever has to register may have died.
     etcd.remove("a");

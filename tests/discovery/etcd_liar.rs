@@ -165,6 +165,16 @@ fn lies_of_etcd_take_nothing_away() {
         liar.tell(tale);
         run.wait_for(what, |status| failures(status) >= before + 2);
         session(run.gate.address_of("l")).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let sample = match what {
+            "a page" => "it begins with \"<html>hello</html>\"",
+            "something else's JSON" => "it begins with \"{}\"",
+            "another prefix" => "it begins with \"/t/x\"",
+            "no base64" => "it begins with \"*",
+            "noise" => "it begins with \"\\x01\\x02\"",
+            _ => "",
+        };
+        // A watch that is begun again is well for a moment.
+        run.wait_for(what, |status| status.lists[0].reason.contains(sample));
         println!("{what}: {}", run.status().lists[0].reason);
         wait_for_servers(&run, &[at]);
         liar.tell(truth(at));

@@ -175,6 +175,11 @@ fn sessions_of_a_server_that_leaves_its_list_drain() {
     sheet.replace(json(&[b]));
     assert_eq!(client.receive_to_end(), End::Fin);
     assert_eq!(run.cause(client.address()), "server_removed");
+    assert!(run.gate.logs(|line| {
+        line.contains(
+            "was removed: 1 connections are asked to leave at their next quiet moment, 100 a second",
+        )
+    }));
     goes_on(&mut run.session());
     assert_eq!(echoes[1].served(), 1);
 }
@@ -201,7 +206,7 @@ fn checked_servers_of_a_list_are_replaced_without_a_gap() {
     assert!(!run.gate.log_lines().iter().any(|line| line.contains("has no server left")));
 }
 
-/// Neither does a file that is not there keep the process from starting, nor one whose reading does not end.
+/// Neither does a file that is not there keep the process from starting, nor one whose reading would not end.
 #[test]
 fn a_list_never_blocks_the_start() {
     let echo = Echo::start();
@@ -220,9 +225,19 @@ fn a_list_never_blocks_the_start() {
     let client = run.gate.resets_a_client();
     assert_eq!(run.gate.access(client).cause, "no_server");
     assert_eq!((run.status().pools[0].serving, list(&run).age_s), (Serving::Nobody, None));
+    assert!(list(&run).reason.contains("it is a FIFO"), "{:?}", list(&run));
+    sheet.replace(json(&[at]));
+    wait_for_servers(&run, &[at]);
+    session(run.gate.address_of("l")).expect("it is found");
     drop(run);
 
     fs::remove_file(sheet.path()).unwrap();
+    fs::create_dir(sheet.path()).unwrap();
+    let run = Run::start(&file(&sheet.path()));
+    assert!(list(&run).reason.contains("it is a directory"), "{:?}", list(&run));
+    drop(run);
+
+    fs::remove_dir(sheet.path()).unwrap();
     let run = Run::start(&file(&sheet.path()));
     run.gate.resets_a_client();
     assert!(

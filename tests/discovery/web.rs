@@ -226,6 +226,36 @@ fn answers_that_lie_take_nothing_away() {
     assert!(run.gate.log_lines().iter().all(|line| !line.contains('\u{1b}')));
 }
 
+/// However many web servers are silent: who has a list at another one follows it.
+#[test]
+fn silent_web_servers_delay_no_other() {
+    let echoes = [Echo::start(), Echo::start()];
+    let at = echoes.each_ref().map(Echo::address);
+    let web = Web::start(ok(&json(&[at[0]])));
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut file =
+        web.file().set("pool.p", format!("servers_poll = \"1s\"\nservers_url = \"http://{}/\"", web.address));
+    for pool in 0..40 {
+        let url = format!("servers_url = \"http://{}/{pool}\"", silent.local_addr().unwrap());
+        file = file.set(&format!("pool.q{pool}"), url).listen(
+            &format!("l{pool}"),
+            "127.0.0.1:0",
+            &format!("q{pool}"),
+        );
+    }
+    let run = Run::start(&file);
+    wait_for_servers(&run, &at[..1]);
+    let mut slowest = Duration::ZERO;
+    for turn in 1..=6 {
+        let began = Instant::now();
+        web.say(ok(&json(&[at[turn % 2]])));
+        wait_for_servers(&run, &[at[turn % 2]]);
+        slowest = slowest.max(began.elapsed());
+    }
+    println!("followed after {slowest:?} at most");
+    assert!(slowest < Duration::from_secs(4), "{slowest:?}");
+}
+
 /// A server that says what it calls a list is asked whether that is still so.
 #[test]
 fn a_list_that_has_not_changed_is_not_sent() {

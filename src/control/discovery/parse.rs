@@ -139,6 +139,19 @@ fn place(text: &[u8], offset: usize) -> String {
 /// The longest that is said of a text that somebody else wrote, in characters.
 const LONGEST_TOLD: usize = 300;
 
+/// What is told of bytes that are not what they should be.
+const SAMPLE: usize = 64;
+
+/// An error with the beginning of the bytes that it is about.
+pub(super) fn with_sample(error: String, bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return error;
+    }
+    let sample = &bytes[..bytes.len().min(SAMPLE)];
+    let more = if bytes.len() > SAMPLE { "…" } else { "" };
+    format!("{error}; it begins with \"{}{more}\"", sample.escape_ascii())
+}
+
 /// `text` without anything that a terminal would obey, and no longer than is of use.
 pub(super) fn printable(text: &str) -> String {
     let plain = |sign: char| if sign.is_control() { sign.escape_default().collect() } else { vec![sign] };

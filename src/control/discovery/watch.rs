@@ -6,23 +6,16 @@ mod url;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use super::ask::Asker;
 use super::etcd::Follower;
-use super::{Look, parse};
+use super::parse::with_sample;
+use super::{Listed, Look, parse};
 use crate::config::ListAt;
 use file::File;
 use url::Url;
 
 /// The longest that a file is not looked at.
 const FILE_REST: Duration = Duration::from_secs(1);
-
-/// Web servers that are asked at a time; the others wait for their turn.
-pub const AT_A_TIME: usize = 8;
-
-/// What of its text is told of something that is no list, in bytes.
-const SAMPLE: usize = 64;
 
 /// Who looks at a list, and remembers what was there.
 pub struct Watcher {
@@ -36,46 +29,32 @@ enum Source {
     Etcd(Box<Follower>),
 }
 
-/// What those who look at lists have in common.
-#[derive(Clone)]
-pub struct Means {
-    asker: Arc<Asker>,
-    turns: Arc<Semaphore>,
-}
-
-impl Means {
-    /// Hosts of URLs are looked up by `asker`.
-    #[must_use]
-    pub fn new(asker: Arc<Asker>) -> Self {
-        Self { asker, turns: Arc::new(Semaphore::new(AT_A_TIME)) }
-    }
-}
-
 impl Watcher {
-    /// Has not looked yet; will rest for `poll` between two looks, or for less.
+    /// Has not looked yet; will rest for `poll` between two looks, or for less. Hosts are looked up by `asker`.
     #[must_use]
-    pub fn new(at: &ListAt, poll: Duration, means: &Means) -> Self {
+    pub fn new(at: &ListAt, poll: Duration, asker: &Arc<Asker>) -> Self {
+        let asker = Arc::clone(asker);
         match at {
             ListAt::File(path) => {
                 Self { source: Source::File(File::new(path.clone())), rest: poll.min(FILE_REST) }
             }
             ListAt::Url(at) => {
-                Self { source: Source::Url(Box::new(Url::new(at.clone(), poll, means.clone()))), rest: poll }
+                Self { source: Source::Url(Box::new(Url::new(at.clone(), poll, asker))), rest: poll }
             }
             // It rests in a look.
             ListAt::Etcd(etcd) => Self {
-                source: Source::Etcd(Box::new(Follower::new(etcd, poll, Arc::clone(&means.asker)))),
+                source: Source::Etcd(Box::new(Follower::new(etcd, poll, asker))),
                 rest: Duration::ZERO,
             },
         }
     }
 
-    /// What is there; the first time it is [`Look::Same`] only if nothing can be said yet.
-    pub async fn look(&mut self) -> Look {
+    /// What is there; the first time it is [`Look::Same`] only if nothing can be said yet. `known` is the last good list.
+    pub async fn look(&mut self, known: &[Listed]) -> Look {
         match &mut self.source {
             Source::File(file) => file.look().await,
             Source::Url(url) => url.look().await,
-            Source::Etcd(follower) => follower.look().await,
+            Source::Etcd(follower) => follower.look(known).await,
         }
     }
 
@@ -117,14 +96,4 @@ impl Seen {
             }
         }
     }
-}
-
-/// An error with the beginning of the text that it is about.
-fn with_sample(error: String, bytes: &[u8]) -> String {
-    if bytes.is_empty() {
-        return error;
-    }
-    let sample = &bytes[..bytes.len().min(SAMPLE)];
-    let more = if bytes.len() > SAMPLE { "…" } else { "" };
-    format!("{error}; it begins with \"{}{more}\"", sample.escape_ascii())
 }

@@ -8,7 +8,7 @@ use super::inquiries::{Heard, Inquiries, Inquiry, Memory};
 use super::sources::{FIRST_MOST, News};
 use crate::config::{Config, ListAt};
 use crate::control::discovery::ask::Asker;
-use crate::control::discovery::watch::{Means, Watcher};
+use crate::control::discovery::watch::Watcher;
 use crate::control::discovery::{List, ListOutcome, Listed, left_out};
 use crate::sys::Clock;
 use crate::tick::Tick;
@@ -42,7 +42,7 @@ impl Inquiry for Watch {
     const NEWS: fn(Heard<Self>) -> News = News::List;
 
     async fn ask(&mut self, known: &mut Known) -> Duration {
-        let look = self.watcher.look().await;
+        let look = self.watcher.look(known.list.servers()).await;
         let before = known.list.last().map(|(outcome, _)| outcome);
         known.list.note(look, self.clock.now());
         known.unfit = self.watcher.unfit();
@@ -66,11 +66,10 @@ impl Inquiries<Watch> {
         clock: Clock,
         asker: &Arc<Asker>,
     ) {
-        let means = Means::new(Arc::clone(asker));
         let all = file.pools.iter().flat_map(|pool| pool.lists.iter().map(move |at| (pool, at)));
         let watch = |(pool, at): (&crate::config::Pool, &ListAt)| {
             let of = (pool.name.clone(), at.clone());
-            (of.clone(), Watch { of, watcher: Watcher::new(at, pool.servers_poll, &means), clock })
+            (of.clone(), Watch { of, watcher: Watcher::new(at, pool.servers_poll, asker), clock })
         };
         let all = all.map(watch).collect();
         self.adopt(all, memory, FIRST_MOST).await;

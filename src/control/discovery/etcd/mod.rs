@@ -19,8 +19,9 @@ use hyper::header::HeaderValue;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use super::Look;
 use super::ask::Asker;
+use super::parse::with_sample;
+use super::{Listed, Look};
 use crate::config::Etcd;
 pub use registration::registration;
 pub use reply::{MOST_KEYS, MOST_VALUE, Registry};
@@ -91,15 +92,15 @@ impl Follower {
     }
 
     /// What is registered, when that has changed or is confirmed. It has failed when the member that is followed does, and
-    /// then when no member answers.
-    pub async fn look(&mut self) -> Look {
+    /// then when no member answers. A registration that has become none is what it was when that was `known`.
+    pub async fn look(&mut self, known: &[Listed]) -> Look {
         if let Some(session) = &mut self.session {
             return match session.next(self.poll).await {
                 Ok(is_news) => {
                     if !is_news {
                         self.failures = 0;
                     }
-                    self.listed()
+                    self.listed(known)
                 }
                 Err(why) => Look::Failed(self.give_up(&why)),
             };
@@ -111,7 +112,7 @@ impl Follower {
                 Ok(session) => {
                     self.session = Some(session);
                     self.tell_of_dead(&whys);
-                    return self.listed();
+                    return self.listed(known);
                 }
                 Err(why) => whys.push(self.give_up(&why)),
             }
@@ -150,13 +151,20 @@ impl Follower {
     }
 
     /// The servers that are registered. There is none is an answer that a cluster gives whose registrars have died.
-    fn listed(&mut self) -> Look {
+    fn listed(&mut self, known: &[Listed]) -> Look {
         let Some(session) = &self.session else { return Look::Same };
         let (mut servers, mut unfit) = (Vec::new(), BTreeMap::new());
         for (name, value) in session.registry.pairs() {
             match registration(name, value) {
                 Ok(server) => servers.push(server),
-                Err(why) => drop(unfit.insert(reply::printable_bytes(name), why)),
+                Err(why) => {
+                    let mut why = with_sample(why, value);
+                    if let Some(last) = known.iter().find(|last| last.name.as_bytes() == name) {
+                        servers.push(last.clone());
+                        why += "; what it was before stays";
+                    }
+                    unfit.insert(reply::printable_bytes(name), why);
+                }
             }
         }
         let new = unfit.iter().filter(|(name, why)| self.unfit.get(*name) != Some(why));

@@ -8,7 +8,7 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use super::super::parse::printable;
+use super::super::parse::{printable, with_sample};
 
 /// Keys that a prefix may have.
 pub const MOST_KEYS: usize = 1_024;
@@ -105,11 +105,12 @@ impl Registry {
     ///
     /// # Errors
     /// Why it is none, or more than is taken.
-    pub fn read(prefix: &str, reply: &[u8]) -> Result<Self, String> {
-        let reply: Range<'_> = serde_json::from_slice(reply).map_err(|error| unclear("answer", &error))?;
+    pub fn read(prefix: &str, bytes: &[u8]) -> Result<Self, String> {
+        let reply: Range<'_> =
+            serde_json::from_slice(bytes).map_err(|error| unclear("answer", &error, bytes))?;
         // A cluster begins with 1: an answer without is another program's.
         if reply.header.revision < 1 {
-            return Err("no answer of etcd: it has no revision".to_owned());
+            return Err(with_sample("no answer of etcd: it has no revision".to_owned(), bytes));
         }
         let (prefix, revision) = (prefix.as_bytes().to_vec(), reply.header.revision);
         let mut all = Self { prefix, revision, pairs: BTreeMap::new() };
@@ -124,12 +125,14 @@ impl Registry {
     ///
     /// # Errors
     /// Why the watch is over.
-    pub fn apply(&mut self, line: &[u8]) -> Result<bool, String> {
-        let line: Line<'_> = serde_json::from_slice(line).map_err(|error| unclear("event", &error))?;
+    pub fn apply(&mut self, bytes: &[u8]) -> Result<bool, String> {
+        let line: Line<'_> =
+            serde_json::from_slice(bytes).map_err(|error| unclear("event", &error, bytes))?;
         if let Some(error) = line.error {
             return Err(message(&error).unwrap_or_else(|| "the watch has failed".to_owned()));
         }
-        let watched = line.result.ok_or("no event of etcd: it has no result")?;
+        let watched =
+            line.result.ok_or_else(|| with_sample("no event of etcd: it has no result".to_owned(), bytes))?;
         if watched.compact_revision > 0 {
             return Err("what was to be watched is compacted".to_owned());
         }
@@ -156,11 +159,13 @@ impl Registry {
 
     fn decode(&self, pair: &Pair<'_>) -> Result<(Vec<u8>, Vec<u8>), String> {
         let bytes = |text: &str| {
-            BASE64.decode(text.as_bytes()).map_err(|error| format!("no answer of etcd: no base64: {error}"))
+            let unclear =
+                |error| with_sample(format!("no answer of etcd: no base64: {error}"), text.as_bytes());
+            BASE64.decode(text.as_bytes()).map_err(unclear)
         };
         let (key, mut value) = (bytes(&pair.key)?, bytes(&pair.value)?);
         let Some(name) = key.strip_prefix(&*self.prefix) else {
-            return Err("it answers with a key that has another prefix".to_owned());
+            return Err(with_sample("it answers with a key that has another prefix".to_owned(), &key));
         };
         value.truncate(MOST_VALUE + 1);
         // Much longer than a name can be: it is told of, and left out.
@@ -234,10 +239,11 @@ pub(super) fn token(reply: &[u8]) -> Result<String, String> {
     Ok(reply.token)
 }
 
-/// What an answer with an error says of it, if it does.
+/// What an answer with an error says of it.
 #[must_use]
-pub(super) fn refusal(reply: &[u8]) -> Option<String> {
-    message(&serde_json::from_slice(reply).ok()?)
+pub(super) fn refusal(reply: &[u8]) -> String {
+    let said = serde_json::from_slice(reply).ok().and_then(|error| message(&error));
+    said.unwrap_or_else(|| with_sample("no answer of etcd".to_owned(), reply))
 }
 
 fn message(error: &serde_json::Value) -> Option<String> {
@@ -246,8 +252,8 @@ fn message(error: &serde_json::Value) -> Option<String> {
 }
 
 /// An error of JSON tells what it has met, which is for people only when it is printable.
-fn unclear(what: &str, error: &serde_json::Error) -> String {
-    format!("no {what} of etcd: {}", printable(&error.to_string()))
+fn unclear(what: &str, error: &serde_json::Error, bytes: &[u8]) -> String {
+    with_sample(format!("no {what} of etcd: {}", printable(&error.to_string())), bytes)
 }
 
 fn too_many() -> String {
@@ -420,11 +426,15 @@ mod tests {
     #[test]
     fn a_refusal_says_why() {
         for (reply, why) in [
-            (r#"{"error":"etcdserver: no","message":"etcdserver: no","code":9}"#, Some("etcdserver: no")),
-            (r#"{"error":{"message":"x"}}"#, None),
-            ("Not Found", None),
+            (r#"{"error":"etcdserver: no","message":"etcdserver: no","code":9}"#, "etcdserver: no"),
+            (
+                r#"{"error":{"message":"x"}}"#,
+                "no answer of etcd; it begins with \"{\\\"error\\\":{\\\"message\\\":\\\"x\\\"}}\"",
+            ),
+            ("Not\x1bFound", "no answer of etcd; it begins with \"Not\\x1bFound\""),
+            ("", "no answer of etcd"),
         ] {
-            assert_eq!(refusal(reply.as_bytes()).as_deref(), why);
+            assert_eq!(refusal(reply.as_bytes()), why);
         }
         assert_eq!(token(br#"{"header":{"revision":"1"},"token":"ab.9"}"#).as_deref(), Ok("ab.9"));
         assert!(token(b"{}").is_err());

@@ -72,7 +72,7 @@ impl Member {
         if head.status == StatusCode::OK {
             return Ok(reply);
         }
-        let why = reply.whole().await.ok().and_then(|body| reply::refusal(&body)).unwrap_or_default();
+        let why = reply.whole().await.map_or_else(|why| why, |body| reply::refusal(&body));
         Err(format!("HTTP status {}: {why}", head.status.as_u16()))
     }
 

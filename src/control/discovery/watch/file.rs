@@ -1,7 +1,6 @@
 //! A file with a list. It is read again and again, and compared: that tells of every change on every system and file
 //! system, also where a file is replaced, is a link to another one, or has the old time.
 
-use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,6 +12,7 @@ use tokio::time::timeout;
 
 use super::super::{LARGEST_LIST, Look};
 use super::Seen;
+use crate::sys::input::open_to_read;
 
 /// A file that has changed is taken when it is the same after so long: somebody may be writing.
 const SETTLES: Duration = Duration::from_millis(50);
@@ -109,6 +109,6 @@ fn read_settled(path: &Path, before: Option<&[u8]>) -> io::Result<Vec<u8>> {
 /// One byte more than a list may have tells that there are too many.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(LARGEST_LIST as u64 + 1).read_to_end(&mut bytes)?;
+    open_to_read(path)?.take(LARGEST_LIST as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

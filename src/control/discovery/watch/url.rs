@@ -1,6 +1,7 @@
 //! A list at a web server, asked for by HTTP/1.1 (RFC 9112), with TLS or without. Whatever comes of it ends this look only.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty};
@@ -14,11 +15,11 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::super::ask::connect_any;
-use super::super::parse::printable;
+use super::super::ask::{Asker, connect_any};
+use super::super::parse::{printable, with_sample};
 use super::super::tls::{self, Stream};
 use super::super::{Answer, LARGEST_LIST, Look};
-use super::{Means, Seen, with_sample};
+use super::Seen;
 use crate::config::{DnsName, ListHost, ListUrl};
 
 /// A look takes as long as `servers_poll` at most, but within these.
@@ -30,7 +31,7 @@ const LARGEST_HEAD: usize = 64 << 10;
 /// Who asks for a list.
 pub(super) struct Url {
     at: ListUrl,
-    means: Means,
+    asker: Arc<Asker>,
     patience: Duration,
     seen: Seen,
     /// What the server calls the list that was taken: if it still has that one, it need not send it.
@@ -46,16 +47,13 @@ enum Got {
 }
 
 impl Url {
-    pub(super) fn new(at: ListUrl, poll: Duration, means: Means) -> Self {
+    pub(super) fn new(at: ListUrl, poll: Duration, asker: Arc<Asker>) -> Self {
         let patience = poll.clamp(PATIENCE[0], PATIENCE[1]);
-        Self { at, means, patience, seen: Seen::default(), etag: None }
+        Self { at, asker, patience, seen: Seen::default(), etag: None }
     }
 
     pub(super) async fn look(&mut self) -> Look {
-        let got = {
-            let _turn = self.means.turns.acquire().await;
-            timeout(self.patience, self.fetch()).await
-        };
+        let got = timeout(self.patience, self.fetch()).await;
         let got = got.unwrap_or_else(|_| Err(format!("no whole answer within {:?}", self.patience)));
         match got {
             Ok(Got::NotModified) => Look::Same,
@@ -97,7 +95,7 @@ impl Url {
     }
 
     async fn addresses(&self, name: &DnsName) -> Result<Vec<SocketAddr>, String> {
-        match self.means.asker.ask(name).await {
+        match self.asker.ask(name).await {
             Answer::Found { servers, .. } => Ok(servers.into_iter().map(|found| found.addr).collect()),
             Answer::Missing(why) | Answer::Failed(why) => Err(format!("{name}: {why}")),
         }
