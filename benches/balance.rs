@@ -44,7 +44,10 @@ fn balance(c: &mut Criterion) {
             let snapshot = Snapshot::new(&parse(&text, "bench").expect("it is right"), 10);
             for (number, server) in snapshot.servers.iter().enumerate() {
                 (0..number % 7).for_each(|_| assert!(server.connections.take()));
-                server.reach.iter().for_each(|it| it.saw(NOW, Duration::from_millis(number as u64 % 13)));
+                if let Some(latency) = &server.latency {
+                    latency.connect.saw(NOW, Duration::from_millis(number as u64 % 13));
+                    latency.answer.saw(NOW, Duration::from_millis(number as u64 % 17));
+                }
             }
             let choice = &snapshot.pool(PoolId(0)).choice;
             let mut seed = 0_u32;

@@ -338,9 +338,11 @@ impl Scene<'_> {
             Balancer::BySource(table) => self.by_source(table, id, is_chosen),
             Balancer::Random(_) => self.drawn(id, is_chosen, &has),
             Balancer::TwoChoices(_) | Balancer::LeastTime(_) => {
-                let reach = server.reach.as_ref().and_then(|reach| reach.mean_ms(self.now));
-                let reach = reach.map(|ms| format!(", reached in {ms:.1} ms")).unwrap_or_default();
-                self.drawn(id, is_chosen, &format!("{has}{reach}"))
+                let means = server.latency.as_ref().map_or([None; 2], |latency| latency.means_ms(self.now));
+                let shown = [", reached in", ", answers in"].into_iter().zip(means);
+                let times: String =
+                    shown.filter_map(|(what, ms)| Some(format!("{what} {:.1} ms", ms?))).collect();
+                self.drawn(id, is_chosen, &format!("{has}{times}"))
             }
         }
     }

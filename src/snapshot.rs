@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use crate::admission::Admission;
 pub use crate::balance::ServerId;
 use crate::balance::{
-    self, Balancer, BySource, First, LeastConnections, Loads, ReachTime, Rotate, TwoChoices,
+    self, Balancer, BySource, First, Latency, LeastConnections, Loads, PeakEwma, Rotate, TwoChoices,
 };
 use crate::config::{self, AcceptBalance, AtMaxconn, OnRemoved, ServerState, WhenNoUpstream};
 use crate::health;
@@ -173,8 +173,8 @@ pub struct Server {
     pub state: ServerState,
     /// What checks and connects have found; only one that is up gets new connections.
     pub health: Health,
-    /// How long it takes to reach it; kept only where its pool chooses by that.
-    pub reach: Option<Arc<ReachTime>>,
+    /// How long it takes; kept only where its pool chooses by that.
+    pub latency: Option<Arc<Latency>>,
     /// Connects that fail in a row until that is told; 0 is never.
     pub max_fails: u32,
     /// Its connections, in all workers, those that are being made included, and its `maxconn`.
@@ -465,7 +465,9 @@ impl Snapshot {
         let all: Vec<&Server> = members.iter().map(|(id, _)| server(*id)).collect();
         let serving = Serving::of(&all, pool.all_down == config::AllDown::TryAll);
         let serve = all.iter().filter(|server| serving.takes(server));
-        begin_at_the_median(serve.filter_map(|server| server.reach.as_deref()), now);
+        let latencies = serve.filter_map(|server| server.latency.as_deref());
+        begin_at_the_median(latencies.clone().map(|latency| &latency.connect), now);
+        begin_at_the_median(latencies.map(|latency| &latency.answer), now);
         let before = self.pools.get(usize::from(id.0)).map(|pool| &pool.choice);
         let among = |serving: Serving, before| {
             let weight = |id| if serving.takes(server(id)) { server(id).weight } else { 0 };
@@ -571,7 +573,7 @@ fn balancer(
 
 /// Servers of which nothing is known yet begin in the middle of the others: neither does everybody run to them nor does nobody
 /// try them.
-fn begin_at_the_median<'a>(all: impl Iterator<Item = &'a ReachTime> + Clone, now: Tick) {
+fn begin_at_the_median<'a>(all: impl Iterator<Item = &'a PeakEwma> + Clone, now: Tick) {
     if let Some(median) = balance::median(all.clone().filter_map(|time| time.mean_ms(now))) {
         all.for_each(|time| time.begin(now, median));
     }
@@ -593,8 +595,8 @@ impl Loads for Now<'_> {
         self.snapshot.server(server).connections.count()
     }
 
-    fn reach_ms(&self, server: ServerId) -> Option<f32> {
-        self.snapshot.server(server).reach.as_ref()?.mean_ms(self.now)
+    fn latency_ms(&self, server: ServerId) -> [Option<f32>; 2] {
+        self.snapshot.server(server).latency.as_ref().map_or([None; 2], |latency| latency.means_ms(self.now))
     }
 }
 
@@ -731,7 +733,7 @@ impl Server {
             backup: server.backup,
             state: over.state.unwrap_or(server.state),
             health,
-            reach: (of.balance == config::Balance::LeastTime).then(Arc::default),
+            latency: (of.balance == config::Balance::LeastTime).then(Arc::default),
             max_fails: of.passive.max_fails,
             connections: Limit::new(server.maxconn.map_or(u32::MAX, NonZeroU32::get)),
             dry: Arc::default(),
@@ -751,8 +753,8 @@ fn put_server(all: &mut Vec<Server>, index: usize, mut server: Server) -> Server
         server.dry = Arc::clone(&own.dry);
         // What was known of one that comes back has faded, and says that it is near.
         let is_used = |one: &Server| one.health == Health::Up && one.state == ServerState::Ready;
-        if server.reach.is_some() && own.reach.is_some() && (is_used(own) || !is_used(&server)) {
-            server.reach.clone_from(&own.reach);
+        if server.latency.is_some() && own.latency.is_some() && (is_used(own) || !is_used(&server)) {
+            server.latency.clone_from(&own.latency);
         }
     }
     put(all, index, server);

@@ -91,7 +91,9 @@ macro_rules! table {
                 p2c_follows_the_weights
                 p2c_counts_for_all_workers_together
                 p2c_fills_a_server_whose_connections_ended
-                p2c_skips_a_server_that_refuses;
+                p2c_skips_a_server_that_refuses
+                least_time_prefers_who_answers_sooner
+                least_time_counts_no_client_that_drips;
             accepting:
                 least_loaded_evens_out_two_workers
                 reuseport_leaves_it_to_the_kernel

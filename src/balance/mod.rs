@@ -12,7 +12,7 @@ pub use first::First;
 pub use least::LeastConnections;
 pub use rotate::Rotate;
 pub use source::{BySource, hash_of_name};
-pub use time::{ReachTime, median};
+pub use time::{Latency, PeakEwma, median};
 pub use two_choices::TwoChoices;
 
 use std::net::IpAddr;
@@ -50,7 +50,7 @@ pub enum Balancer {
     Random(TwoChoices),
     /// Of all, the one with the fewest connections.
     LeastConnections(LeastConnections),
-    /// Of two drawn at random, the one that is reached sooner, for its connections.
+    /// Of two drawn at random, the one that answers sooner, for its connections.
     LeastTime(TwoChoices),
     /// The first that has room.
     First(First),
@@ -68,9 +68,9 @@ pub trait Loads {
         self.load(server).unwrap_or(0)
     }
 
-    /// How long it takes to reach it, in milliseconds; `None` when that is not known.
-    fn reach_ms(&self, _: ServerId) -> Option<f32> {
-        None
+    /// How long it takes until it is connected to, and from then on until it answers, in milliseconds; `None` is not known.
+    fn latency_ms(&self, _: ServerId) -> [Option<f32>; 2] {
+        [None; 2]
     }
 }
 

@@ -1,4 +1,5 @@
-//! How long it takes to reach a server, as the mean that rises at once and falls slowly: peak EWMA, as in Finagle.
+//! How long it takes to reach a server and to get its answer, as means that rise at once and fall slowly: peak EWMA, as in
+//! Finagle.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,16 +12,33 @@ const DECAY: Duration = Duration::from_secs(10);
 /// How finely that is measured.
 const BEAT_MS: u64 = 64;
 
-/// The time to reach one server. It is written once for each connection, and read by picks alone.
+/// How long one server takes, where its pool chooses by that.
 #[derive(Debug, Default)]
-pub struct ReachTime(
+pub struct Latency {
+    /// Until it is connected to.
+    pub connect: PeakEwma,
+    /// From the last bytes that it was given before its first ones, or from its connection, until those came.
+    pub answer: PeakEwma,
+}
+
+impl Latency {
+    /// Both means in milliseconds, as [`PeakEwma::mean_ms`] has them.
+    #[must_use]
+    pub fn means_ms(&self, now: Tick) -> [Option<f32>; 2] {
+        [self.connect.mean_ms(now), self.answer.mean_ms(now)]
+    }
+}
+
+/// The mean of a time. It is written once for each connection, and read by picks alone.
+#[derive(Debug, Default)]
+pub struct PeakEwma(
     /// Milliseconds as the bits of an `f32` above the beat of the last change, so that both change at once. 0 is nothing
     /// known.
     AtomicU64,
 );
 
-impl ReachTime {
-    /// It took so long to connect. A longer time than the mean takes its place; a shorter one pulls it down by as much as the
+impl PeakEwma {
+    /// It took so long. A longer time than the mean takes its place; a shorter one pulls it down by as much as the
     /// time since the last one says.
     pub fn saw(&self, now: Tick, took: Duration) {
         let took = took.as_secs_f32() * 1e3;
@@ -35,12 +53,19 @@ impl ReachTime {
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
+    /// It would have taken so long at least: a longer mean stays as it is.
+    pub fn takes_at_least(&self, now: Tick, least: Duration) {
+        if self.mean_ms(now).is_none_or(|mean| mean < least.as_secs_f32() * 1e3) {
+            self.saw(now, least);
+        }
+    }
+
     /// Begins with this mean, unless something is known already.
     pub fn begin(&self, now: Tick, mean_ms: f32) {
         let _ = self.0.compare_exchange(0, pack(mean_ms, now), Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// The mean in milliseconds; `None` before the first connection. The longer nothing was seen the lower it is, so that a
+    /// The mean in milliseconds; `None` before the first one. The longer nothing was seen the lower it is, so that a
     /// slow server is tried again.
     #[must_use]
     pub fn mean_ms(&self, now: Tick) -> Option<f32> {
@@ -88,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_longer_time_counts_at_once_and_shorter_ones_little_by_little() {
-        let time = ReachTime::default();
+        let time = PeakEwma::default();
         assert_eq!(time.mean_ms(Tick(5)), None);
         time.saw(Tick(1_000), ms(3));
         assert_eq!(time.mean_ms(Tick(1_000)), Some(3.0));
@@ -105,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_was_not_seen_for_long_is_forgotten() {
-        let time = ReachTime::default();
+        let time = PeakEwma::default();
         time.saw(Tick(0), ms(1_000));
         let after = |seconds: u64| time.mean_ms(Tick(seconds * 1_000)).unwrap();
         assert!(after(10) < 371.0 && after(10) > 367.0 && after(70) < 1.1);
@@ -114,7 +139,7 @@ mod tests {
 
     #[test]
     fn who_is_new_begins_where_it_is_told_and_only_then() {
-        let time = ReachTime::default();
+        let time = PeakEwma::default();
         time.begin(Tick(7), 12.0);
         time.begin(Tick(8), 90.0);
         assert_eq!(time.mean_ms(Tick(7)), Some(12.0));
@@ -123,8 +148,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_to_take_long_at_least_never_shortens_a_mean() {
+        let time = PeakEwma::default();
+        time.takes_at_least(Tick(0), ms(30));
+        assert_eq!(time.mean_ms(Tick(0)), Some(30.0));
+        time.takes_at_least(Tick(1), ms(20));
+        assert_eq!(time.mean_ms(Tick(1)), Some(30.0));
+        time.takes_at_least(Tick(2), ms(50));
+        assert_eq!(time.mean_ms(Tick(2)), Some(50.0));
+    }
+
+    #[test]
     fn a_clock_that_is_a_little_behind_does_no_harm() {
-        let time = ReachTime::default();
+        let time = PeakEwma::default();
         time.saw(Tick(1_000), ms(3));
         assert_eq!(time.mean_ms(Tick(998)), Some(3.0));
         time.saw(Tick(0), ms(0));

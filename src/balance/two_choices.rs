@@ -5,8 +5,8 @@
 
 use super::{Loads, Pick, ServerId};
 
-/// What times are too short by that are counted in whole milliseconds, on average. Among servers that are reached within one,
-/// it leaves the decision to their connections.
+/// What times are too short by that are counted in whole milliseconds, on average. Among servers that are reached and answer
+/// within one, it leaves the decision to their connections.
 const HALF_TICK_MS: f32 = 0.5;
 
 /// The servers of a pool by weight.
@@ -43,8 +43,8 @@ impl TwoChoices {
         best.map_or(Pick::Full, Pick::Server)
     }
 
-    /// As [`TwoChoices::pick`], but it takes the one for which the time to reach it, times its connections, is shorter for its
-    /// weight.
+    /// As [`TwoChoices::pick`], but it takes the one for which the time to reach it and to get its answer, times its connections, is
+    /// shorter for its weight.
     #[must_use]
     pub fn pick_sooner(&self, tried: &[ServerId], random: u64, loads: &impl Loads) -> Pick {
         let Some(drawn) = self.draw_two(tried, random) else { return Pick::None };
@@ -78,18 +78,18 @@ impl TwoChoices {
         self.servers.iter().copied().filter(|server| !tried.contains(server))
     }
 
-    /// The first of those that are reached soonest for their connections and their weight; `None` when all are full. One of
-    /// which nothing is known is taken to be as far as the one that it is compared with.
+    /// The first of those that answer soonest for their connections and their weight; `None` when all are full. What is not
+    /// known of one is taken to be as with the one that it is compared with.
     fn soonest(&self, servers: impl Iterator<Item = ServerId>, loads: &impl Loads) -> Option<ServerId> {
-        let known = servers.filter_map(|server| Some((server, loads.load(server)?, loads.reach_ms(server))));
-        let sooner = |one: (ServerId, u32, Option<f32>), other: (ServerId, u32, Option<f32>)| {
-            let either = one.2.or(other.2).unwrap_or(0.0);
-            let cost = |(_, load, time): (ServerId, u32, Option<f32>), against| {
-                let time = f64::from(time.unwrap_or(either) + HALF_TICK_MS);
-                time * (f64::from(load) + 1.0) * f64::from(self.weight(against))
-            };
-            if cost(one, other.0) <= cost(other, one.0) { one } else { other }
+        type Seen = (ServerId, u32, [Option<f32>; 2]);
+        let known =
+            servers.filter_map(|server| Some((server, loads.load(server)?, loads.latency_ms(server))));
+        let cost = |(_, load, own): Seen, (against, _, others): Seen| {
+            let times = own.into_iter().zip(others).map(|(own, other)| own.or(other).unwrap_or(0.0));
+            let time = f64::from(times.sum::<f32>() + HALF_TICK_MS);
+            time * (f64::from(load) + 1.0) * f64::from(self.weight(against))
         };
+        let sooner = |one, other| if cost(one, other) <= cost(other, one) { one } else { other };
         known.reduce(sooner).map(|(server, ..)| server)
     }
 
@@ -171,6 +171,8 @@ impl Excluded {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Random bits that are the same in every run.
@@ -201,19 +203,26 @@ mod tests {
     }
 
     /// Connections and times by the place of a server, whose ids begin with 5.
-    struct Seen<'a>(&'a [(u32, Option<f32>)]);
+    struct Seen<'a>(&'a [(u32, [Option<f32>; 2])]);
 
     impl Loads for Seen<'_> {
         fn load(&self, server: ServerId) -> Option<u32> {
             Some(self.0[(server.0 - 5) as usize].0)
         }
 
-        fn reach_ms(&self, server: ServerId) -> Option<f32> {
+        fn latency_ms(&self, server: ServerId) -> [Option<f32>; 2] {
             self.0[(server.0 - 5) as usize].1
         }
     }
 
+    /// How often each is picked, with its connections and the time to reach it.
     fn sooner(weights: &[u16], seen: &[(u32, Option<f32>)]) -> Vec<u32> {
+        let seen: Vec<_> = seen.iter().map(|(load, connect)| (*load, [*connect, None])).collect();
+        answers_sooner(weights, &seen)
+    }
+
+    /// The same with the time until it answers, too.
+    fn answers_sooner(weights: &[u16], seen: &[(u32, [Option<f32>; 2])]) -> Vec<u32> {
         let choices = TwoChoices::new(&from(5, weights));
         let mut shares = vec![0; weights.len()];
         for seed in 0..10_000 {
@@ -240,6 +249,46 @@ mod tests {
         }
         assert_eq!(sooner(&[1, 1], &[(3, Some(50.0)), (2, None)]), [0, 10_000]);
         assert_eq!(sooner(&[1, 1], &[(3, None), (4, Some(50.0))]), [10_000, 0]);
+    }
+
+    #[test]
+    fn what_counts_is_the_time_to_reach_a_server_and_to_get_its_answer_together() {
+        let near_and_slow = (0, [Some(1.0), Some(90.0)]);
+        let far_and_fast = (0, [Some(20.0), Some(2.0)]);
+        assert_eq!(answers_sooner(&[1, 1], &[near_and_slow, far_and_fast]), [0, 10_000]);
+        assert_eq!(answers_sooner(&[1, 1], &[far_and_fast, near_and_slow]), [10_000, 0]);
+        // Four times 22.5 is less than 91.5, and five times is more.
+        let busy = |load| (load, far_and_fast.1);
+        assert_eq!(answers_sooner(&[1, 1], &[near_and_slow, busy(3)]), [0, 10_000]);
+        assert_eq!(answers_sooner(&[1, 1], &[near_and_slow, busy(4)]), [10_000, 0]);
+        // Of whom no answer is known, only the way counts.
+        let far_and_unknown = (0, [Some(20.0), None]);
+        assert_eq!(answers_sooner(&[1, 1], &[near_and_slow, far_and_unknown]), [10_000, 0]);
+        let near_and_unknown = (0, [Some(1.0), None]);
+        assert_eq!(answers_sooner(&[1, 1], &[near_and_unknown, far_and_fast]), [10_000, 0]);
+    }
+
+    proptest! {
+        /// Of two servers, that one is picked for which time, times connections, is shorter for its weight, whatever is known.
+        #[test]
+        fn the_shorter_of_two_products_wins_whatever_is_known(
+            weights in prop::array::uniform2(1_u16..10),
+            loads in prop::array::uniform2(0_u32..1_000),
+            times in prop::array::uniform2(prop::array::uniform2(prop::option::of(0_u16..5_000))),
+            seed in any::<u64>(),
+        ) {
+            let seen = [0, 1].map(|one: usize| (loads[one], times[one].map(|time| time.map(f32::from))));
+            let choices = TwoChoices::new(&from(5, &weights));
+            let picked = choices.pick_sooner(&[], random(seed), &Seen(&seen));
+            let cost = |one: usize| {
+                let time = |part: usize| times[one][part].or(times[1 - one][part]).unwrap_or(0);
+                let half_ms = 1 + 2 * (u64::from(time(0)) + u64::from(time(1)));
+                half_ms * (u64::from(loads[one]) + 1) * u64::from(weights[1 - one])
+            };
+            let Pick::Server(ServerId(id @ (5 | 6))) = picked else { panic!("{picked:?}") };
+            let one = id as usize - 5;
+            prop_assert!(cost(one) <= cost(1 - one), "{picked:?} of {seen:?} {weights:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub enum Balance {
     RoundRobin,
     /// `"least_conn"`: of all, the one with the fewest connections.
     LeastConnections,
-    /// `"least_time"`: of two drawn at random, the one that is reached sooner, for its connections.
+    /// `"least_time"`: of two drawn at random, the one that is reached and answers sooner, for its connections.
     LeastTime,
     /// The first that has room.
     First,

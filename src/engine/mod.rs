@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use crate::config::{self, Address, Keepalive};
 use crate::path::Path;
-use crate::relay::{Dir, End, Fault, Side};
+use crate::relay::{End, Fault, News, Side};
 use crate::session::{Order, Sight};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::calls::{self, Call};
@@ -87,14 +87,12 @@ pub enum Event<Socket> {
         /// The connection.
         key: Key,
     },
-    /// Nothing more is taken in a direction before it is granted ([`Order::Grant`]).
-    Dry {
+    /// What a relay tells while it runs.
+    News {
         /// The connection.
         key: Key,
-        /// The direction.
-        dir: Dir,
-        /// Bytes that were taken beyond what was granted.
-        owed: u32,
+        /// What.
+        news: News,
     },
     /// A relay ended; the sockets are still there.
     Ended {

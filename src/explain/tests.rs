@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::config::parse;
 use crate::snapshot::{Condition, Conditions, Overrides, Serving};
@@ -35,6 +37,10 @@ fn told(pool: &str, listener: &str, question: &Question) -> Explanation {
         |name: &str| snapshot.servers.iter().position(|server| *server.name == *name).expect("it is there");
     for name in ["a", "a", "a", "i"] {
         assert!(snapshot.servers[id(name)].connections.take());
+    }
+    if let Some(latency) = &snapshot.servers[id("b")].latency {
+        latency.connect.saw(Tick(7), Duration::from_millis(3));
+        latency.answer.saw(Tick(7), Duration::from_millis(20));
     }
     let before: Vec<_> = snapshot.servers.iter().map(|server| server.connections.count()).collect();
     let told = explain(&config, &snapshot, question, Tick(7), |_, server| Some(format!("{server} is dead")));
@@ -81,6 +87,12 @@ fn each_way_to_choose_says_why() {
         |name: &str| drawn.servers.iter().find(|one| one.name == name).unwrap().draws_percent.unwrap();
     assert!((28..38).contains(&share("a")) && share("a") + share("b") == 100, "{drawn:?}");
     assert!(why(&drawn, "a").contains("3 connections, weight 1"));
+    let timed = explain("least_time");
+    assert!(why(&timed, "a").ends_with("3 connections, weight 1"), "{timed:?}");
+    assert!(
+        why(&timed, "b").ends_with("0 connections, weight 1, reached in 3.0 ms, answers in 20.0 ms"),
+        "{timed:?}"
+    );
     let random = explain("random");
     let share =
         |name: &str| random.servers.iter().find(|one| one.name == name).unwrap().draws_percent.unwrap();

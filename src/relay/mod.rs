@@ -110,6 +110,21 @@ pub enum End {
     Killed,
 }
 
+/// What a relay tells while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Nothing more is taken in a direction before it is granted ([`Relay::grant`]).
+    Dry {
+        /// Which.
+        dir: Dir,
+        /// Bytes that were taken beyond what was granted.
+        owed: u32,
+    },
+    /// Bytes of this peer were taken, the server's for the first time. It is told only where the server's first bytes are
+    /// awaited ([`Relay::awaiting`]), and nothing of the kind after them.
+    Spoke(Side),
+}
+
 /// What an idle timer compares: if it is the same twice, nothing has happened in between.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -130,6 +145,10 @@ pub struct Relay {
     turn: Dir,
     /// The direction in which the last bytes were taken.
     last: Option<Dir>,
+    /// Bytes were taken since that was told last.
+    fresh: bool,
+    /// Who speaks is told, until the server does.
+    awaited: bool,
     broken: Option<(Side, Fault)>,
     end: Option<End>,
 }
@@ -138,7 +157,8 @@ impl Relay {
     /// Two fresh directions, each of which holds about `room` bytes at most.
     #[must_use]
     pub fn new(room: u32) -> Self {
-        Self { flows: [Flow::new(room), Flow::new(room)], turn: Dir::Up, last: None, broken: None, end: None }
+        let flows = [Flow::new(room), Flow::new(room)];
+        Self { flows, turn: Dir::Up, last: None, fresh: false, awaited: false, broken: None, end: None }
     }
 
     /// Nothing is taken in that direction before it is granted.
@@ -150,12 +170,19 @@ impl Relay {
         self
     }
 
+    /// Who speaks is told until the server does, if `awaited` ([`News::Spoke`]).
+    #[must_use]
+    pub fn awaiting(mut self, awaited: bool) -> Self {
+        self.awaited = awaited;
+        self
+    }
+
     /// So many of the client's bytes are held already, and are to be given to the server first.
     #[must_use]
     pub fn preloaded(mut self, bytes: usize) -> Self {
         if let Some(bytes) = u32::try_from(bytes).ok().and_then(NonZeroU32::new) {
             self.flows[Dir::Up.index()].preload(bytes);
-            self.last = Some(Dir::Up);
+            (self.last, self.fresh) = (Some(Dir::Up), true);
         }
         self
     }
@@ -165,13 +192,26 @@ impl Relay {
         self.flows[dir.index()].grant(bytes);
     }
 
-    /// A direction in which nothing more may be taken, and how many bytes more were taken than might be. Each is
-    /// told once until it is granted something: whoever is told must see to that.
-    pub fn ask(&mut self) -> Option<(Dir, u32)> {
+    /// What is to be told now, one thing at a time. That a direction is dry is told once until it is granted something:
+    /// whoever is told must see to that.
+    pub fn news(&mut self) -> Option<News> {
+        if self.awaited && self.fresh {
+            return Some(self.spoke());
+        }
         if self.end.is_some() {
             return None;
         }
-        Dir::BOTH.into_iter().find_map(|dir| Some((dir, self.flows[dir.index()].ask()?)))
+        Dir::BOTH.into_iter().find_map(|dir| Some(News::Dry { dir, owed: self.flows[dir.index()].ask()? }))
+    }
+
+    /// Whose bytes were taken since that was told last: the server's, if both were. It counts what was taken, not what was
+    /// delivered, of which a ring may tell only when there is something else to tell.
+    #[cold]
+    fn spoke(&mut self) -> News {
+        let server = self.flow(Dir::Down);
+        self.awaited = server.queued() == 0 && server.moved() == 0;
+        self.fresh = false;
+        News::Spoke(if self.awaited { Side::Client } else { Side::Server })
     }
 
     /// Whether bytes would be taken if any might be.
@@ -220,7 +260,7 @@ impl Relay {
             Op::Fill => {
                 self.turn = dir.other();
                 if matches!(outcome, Outcome::Moved(_)) {
-                    self.last = Some(dir);
+                    (self.last, self.fresh) = (Some(dir), true);
                 }
             }
             Op::Drain | Op::Finish => {}

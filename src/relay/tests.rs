@@ -523,6 +523,69 @@ fn an_answer_is_later_than_its_question_whoever_tells_first() {
 }
 
 #[test]
+fn who_speaks_is_told_until_the_server_does_and_then_no_more() {
+    let told = |relay: &mut Relay| std::iter::from_fn(|| relay.news()).collect::<Vec<_>>();
+    let mut relay = Relay::new(100).awaiting(true);
+    assert_eq!(told(&mut relay), []);
+    for _ in 0..2 {
+        relay.handle(Dir::Up, Op::Fill, moved(10));
+        assert_eq!(told(&mut relay), [News::Spoke(Side::Client)]);
+        relay.handle(Dir::Up, Op::Drain, moved(10));
+        assert_eq!(told(&mut relay), [], "that it is delivered tells nothing");
+    }
+    relay.handle(Dir::Up, Op::Fill, moved(1));
+    relay.handle(Dir::Down, Op::Fill, moved(1));
+    assert_eq!(
+        told(&mut relay),
+        [News::Spoke(Side::Server)],
+        "what came at once with an answer was no question"
+    );
+    for dir in Dir::BOTH {
+        relay.handle(dir, Op::Fill, moved(1));
+        assert_eq!(told(&mut relay), []);
+    }
+    assert_eq!(told(&mut Relay::new(100).awaiting(true).preloaded(5)), [News::Spoke(Side::Client)]);
+    assert_eq!(told(&mut Relay::new(100).preloaded(5)), [], "nobody awaits it");
+}
+
+/// An answer that comes whole, with its end, is one.
+#[test]
+fn an_answer_that_ends_the_relay_is_told() {
+    let mut relay = Relay::new(100).awaiting(true);
+    relay.handle(Dir::Up, Op::Fill, moved(1));
+    assert_eq!(relay.news(), Some(News::Spoke(Side::Client)));
+    relay.handle(Dir::Up, Op::Drain, moved(1));
+    relay.handle(Dir::Up, Op::Fill, Outcome::Eof);
+    relay.handle(Dir::Down, Op::Fill, moved(1));
+    relay.handle(Dir::Down, Op::Drain, moved(1));
+    relay.handle(Dir::Down, Op::Fill, Outcome::Eof);
+    assert_eq!(relay.end(), Some(End::Clean));
+    assert_eq!((relay.news(), relay.news()), (Some(News::Spoke(Side::Server)), None));
+}
+
+proptest! {
+    /// However often it is asked: the client is told of where it has spoken alone since, the server once.
+    #[test]
+    fn whoever_spoke_since_it_was_asked_is_told(life in prop::collection::vec(0_u8..4, 0..60)) {
+        let mut relay = Relay::new(1_000).awaiting(true);
+        let (mut client, mut server, mut is_over) = (false, false, false);
+        for step in life {
+            match step {
+                0 => (client, _) = (true, relay.handle(Dir::Up, Op::Fill, moved(1))),
+                1 => (server, _) = (true, relay.handle(Dir::Down, Op::Fill, moved(1))),
+                _ => {
+                    let side = if server { Side::Server } else { Side::Client };
+                    let expected = (!is_over && (client || server)).then_some(News::Spoke(side));
+                    prop_assert_eq!(relay.news(), expected);
+                    is_over |= server;
+                    client = false;
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_limited_stays_so_however_much_is_granted() {
     let mut flow = Flow::new(8);
     flow.limit();

@@ -8,6 +8,7 @@
 //!   Inspecting-+  next server     no server left, the client left, drain
 //! ```
 
+mod answer;
 mod dial;
 mod hello;
 mod inspect;
@@ -29,7 +30,7 @@ use crate::balance::{self, Client};
 pub use crate::cause::Cause;
 use crate::config::{Event, WhenNoUpstream};
 use crate::path::Path;
-use crate::relay::{Dir, End, Fault, Progress, Side};
+use crate::relay::{Dir, End, Fault, News, Progress, Side};
 use crate::snapshot::{Listener, ListenerId, PoolId, ServerId, Snapshot};
 use crate::tally::Attempt;
 use crate::tick::{Tick, least, millis};
@@ -43,8 +44,9 @@ use watch::{Limits, Watch};
 const UNSENT_WAIT_MIN: Duration = Duration::from_millis(1);
 const UNSENT_WAIT_MAX: Duration = Duration::from_millis(250);
 
-/// How far a server is that cannot be reached, where attempts have no limit.
-const FAILED_REACH: Duration = Duration::from_secs(1);
+/// How long a server takes at least that cannot be reached, where attempts have no limit, or that ends a connection instead of
+/// an answer.
+const FAILED_LATENCY: Duration = Duration::from_secs(1);
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +59,8 @@ pub enum Input {
     ClientLeft,
     /// It waits in a queue, and nobody waits longer; or its listener has another pool now.
     Turn,
-    /// Nothing more is taken in a direction before it is granted.
-    Dry {
-        /// Which.
-        dir: Dir,
-        /// Bytes that were taken beyond what was granted.
-        owed: u32,
-    },
+    /// What its relay tells while it runs.
+    News(News),
     /// The relay ended.
     Ended {
         /// How.
@@ -107,8 +104,10 @@ pub enum Order {
     Queue,
     /// Move bytes both ways. Answer: [`crate::engine::Event::Ended`].
     Relay {
-        /// By [`Dir::index`]: nothing is taken before it is granted. Asked for by [`crate::engine::Event::Dry`].
+        /// By [`Dir::index`]: nothing is taken before it is granted. Asked for by [`News::Dry`].
         limited: [bool; 2],
+        /// The server's first bytes are awaited: it is told who speaks, by [`News::Spoke`].
+        awaited: bool,
     },
     /// More may be taken in a direction that is limited. No answer.
     Grant {
@@ -169,11 +168,14 @@ pub struct Session {
     counted: bool,
     /// Another server was tried before `server`.
     redispatched: bool,
+    /// `server` has been given bytes, and not one has come of it; known only where its pool chooses by that.
+    unanswered: bool,
     /// From when on it is to leave.
     leave: Option<Tick>,
     /// Why it was asked to leave or ended.
     asked: Option<Cause>,
-    /// When the attempt began that runs or has succeeded; while it is queued, since when.
+    /// When the attempt began that runs; while it is queued, since when; then, when `server` was reached or, as far as that is
+    /// awaited, was given bytes for the last time before its first ones.
     tried_at: Tick,
     /// In whose queue it is or was.
     queue_of: PoolId,
@@ -254,6 +256,7 @@ impl Session {
             tries: 0,
             counted: false,
             redispatched: false,
+            unanswered: false,
             leave: None,
             asked: None,
             tried_at: cx.now,
@@ -302,11 +305,15 @@ impl Session {
                 self.dial(cx, false)
             }
             (State::Inspecting(_) | State::Dialing(_), Input::Kill(cause)) => Some(self.give_up(cause, cx)),
-            (State::Relaying(_, pace), Input::Dry { dir, owed }) => {
+            (State::Relaying(_, pace), Input::News(News::Dry { dir, owed })) => {
                 if !mutant!(DryForgotten) {
                     let rates = cx.snapshot.listener(self.listener).rates;
                     pace.ask(dir, owed, rates[dir.index()], cx.now);
                 }
+                None
+            }
+            (State::Relaying(..), Input::News(News::Spoke(side))) => {
+                self.spoke(side, cx);
                 None
             }
             (State::Relaying(_, pace), Input::Deadline(_)) if pace.next().is_some_and(|at| at <= cx.now) => {
@@ -544,10 +551,10 @@ impl Session {
         let server = cx.snapshot.server(server);
         server.tally.attempts[Attempt::from(Err(fault)) as usize].add(1);
         if fault.is_of_server() {
-            if let Some(reach) = &server.reach {
+            if let Some(latency) = &server.latency {
                 // It is as far as a server that has answered at the last moment.
-                let longest = cx.snapshot.pool(server.pool).connect.unwrap_or(FAILED_REACH);
-                reach.saw(cx.now, longest.max(cx.now.since(self.tried_at)));
+                let longest = cx.snapshot.pool(server.pool).connect.unwrap_or(FAILED_LATENCY);
+                latency.connect.saw(cx.now, longest.max(cx.now.since(self.tried_at)));
             }
             let failures = server.tally.failures.failed();
             if server.max_fails > 0 && failures >= server.max_fails {
@@ -657,14 +664,16 @@ impl Session {
             self.counted = true;
         }
         self.connect_ms = u32::try_from(millis(cx.now.since(self.began))).ok();
+        let mut awaited = false;
         if let Some(server) = self.server {
             let server = cx.snapshot.server(server);
             let took = cx.now.since(self.tried_at);
             server.tally.attempts[Attempt::Ok as usize].add(1);
             server.tally.failures.succeeded();
             server.tally.connect.add(millis(took));
-            if let Some(reach) = &server.reach {
-                reach.saw(cx.now, took);
+            if let Some(latency) = &server.latency {
+                latency.connect.saw(cx.now, took);
+                (self.tried_at, awaited) = (cx.now, true);
             }
         }
         let mut watch = Watch::new(cx.now, Limits::new(self.listener, self.server, cx.snapshot));
@@ -678,7 +687,7 @@ impl Session {
         }
         self.state = State::Relaying(watch, Pace::new(cx.now));
         let rates = cx.snapshot.listener(self.listener).rates;
-        Some(Order::Relay { limited: rates.map(|rate| rate.is_some()) })
+        Some(Order::Relay { limited: rates.map(|rate| rate.is_some()), awaited })
     }
 
     fn give_up(&mut self, cause: Cause, cx: Context<'_>) -> Order {
@@ -694,6 +703,9 @@ impl Session {
 
     fn ended(&mut self, end: End, moved: [u64; 2], unsent: bool, cx: Context<'_>) -> Order {
         self.count_bytes(moved, cx.snapshot);
+        if self.unanswered {
+            self.ended_unanswered(end, cx);
+        }
         let (cause, spare) = match end {
             End::Clean => (Cause::Done, None),
             End::Reset { by, fault } => {

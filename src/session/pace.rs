@@ -1,5 +1,5 @@
 //! How fast a connection may take bytes: a token bucket for each direction. The engine asks when a direction has none
-//! left ([`crate::session::Input::Dry`]), and what has grown meanwhile is granted when the session's timer goes off. A
+//! left ([`crate::relay::News::Dry`]), and what has grown meanwhile is granted when the session's timer goes off. A
 //! direction that has some left, or nothing to take, costs nothing.
 
 use std::num::NonZeroU64;

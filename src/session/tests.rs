@@ -1,5 +1,6 @@
 //! Lives of sessions, told from outside: inputs at given ticks, orders and deadlines that follow.
 
+mod answering;
 mod closing;
 mod hellos;
 mod inspecting;
@@ -16,7 +17,7 @@ use crate::relay::Progress;
 
 const PORT: u16 = 9000;
 
-const RELAY: Order = Order::Relay { limited: [false; 2] };
+const RELAY: Order = Order::Relay { limited: [false; 2], awaited: false };
 
 /// A configuration with one listener, and one pool with a server for each weight.
 fn config(weights: &[u16]) -> Config {
@@ -739,7 +740,7 @@ fn a_server_that_cannot_be_reached_is_as_far_as_an_attempt_may_take() {
     let (mut session, order) = Session::new(7, ListenerId(0), None, cx(0));
     let Order::Dial { to, .. } = order else { panic!("{order:?}") };
     session.handle(Input::Dialed(Err(Fault::Refused)), cx(1));
-    let reach = |id| snapshot.server(id).reach.as_ref().expect("kept").mean_ms(Tick(1));
+    let reach = |id| snapshot.server(id).latency.as_ref().expect("kept").connect.mean_ms(Tick(1));
     assert_eq!(reach(to), Some(5_000.0), "connect is 5 s");
     session.handle(Input::Dialed(Err(Fault::NoPorts)), cx(2));
     assert_eq!(reach(ServerId(1 - to.0)), None, "what is short here speaks against nobody");

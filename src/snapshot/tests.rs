@@ -369,12 +369,15 @@ fn who_is_new_begins_at_the_median_of_how_long_it_takes_to_reach_the_others() {
     let mut three = all.clone();
     three.pools[0].servers.pop();
     let first = Snapshot::new(&three, 100);
-    for (id, ms) in [(0, 5), (1, 70), (2, 20)] {
-        first.server(ServerId(id)).reach.as_ref().expect("kept").saw(Tick(9), Duration::from_millis(ms));
+    for (id, connect, answer) in [(0, 5, 300), (1, 70, 100), (2, 20, 200)] {
+        let latency = first.server(ServerId(id)).latency.as_ref().expect("kept");
+        latency.connect.saw(Tick(9), Duration::from_millis(connect));
+        latency.answer.saw(Tick(9), Duration::from_millis(answer));
     }
     let second = first.next(&all, 100, &Overrides::new(), &Conditions::new(), Tick(9)).expect("few names");
-    let reach = |id| second.server(ServerId(id)).reach.as_ref().expect("kept").mean_ms(Tick(9));
-    assert_eq!([0, 1, 2, 3].map(reach), [5.0, 70.0, 20.0, 20.0].map(Some));
+    let means = |id| second.server(ServerId(id)).latency.as_ref().expect("kept").means_ms(Tick(9));
+    let expected = [[5.0, 300.0], [70.0, 100.0], [20.0, 200.0], [20.0, 200.0]];
+    assert_eq!([0, 1, 2, 3].map(means), expected.map(|means| means.map(Some)));
 }
 
 /// What was known of it before has faded meanwhile.
@@ -386,16 +389,27 @@ fn who_comes_back_begins_at_the_median_of_those_that_serve() {
     let key = |name: &str| ("a".to_owned(), name.to_owned());
     let down = |name: &str| (key(name), Condition { health: Health::Down, ..Condition::default() });
     let reach = |snapshot: &Snapshot, id, at: Tick| {
-        snapshot.server(ServerId(id)).reach.as_ref().and_then(|reach| reach.mean_ms(at))
+        snapshot.server(ServerId(id)).latency.as_ref().and_then(|latency| latency.connect.mean_ms(at))
     };
     for (id, ms) in [(0, 20), (1, 30), (2, 500), (3, 40)] {
-        first.server(ServerId(id)).reach.as_ref().expect("kept").saw(Tick(0), Duration::from_millis(ms));
+        first
+            .server(ServerId(id))
+            .latency
+            .as_ref()
+            .expect("kept")
+            .connect
+            .saw(Tick(0), Duration::from_millis(ms));
     }
     let none = Overrides::new();
     let later = Tick(60_000);
     let away = first.next(&config, 100, &none, &[down("x"), down("z")].into(), Tick(0)).expect("few names");
     for (id, ms) in [(1, 30), (3, 40)] {
-        away.server(ServerId(id)).reach.as_ref().expect("kept").saw(later, Duration::from_millis(ms));
+        away.server(ServerId(id))
+            .latency
+            .as_ref()
+            .expect("kept")
+            .connect
+            .saw(later, Duration::from_millis(ms));
     }
     assert!(reach(&away, 0, later).is_some_and(|ms| ms < 0.1), "it has faded");
     let back = away.next(&config, 100, &none, &[down("z")].into(), later).expect("few names");

@@ -260,7 +260,7 @@ impl<E: Engine> Worker<E> {
                 Event::Head { key, ended } => self.inspect(key, ended),
                 Event::Dialed { key, result } => self.dialed(key, result),
                 Event::Heard { key, result } => self.heard(key, result),
-                Event::Dry { key, dir, owed } => self.input(key, Input::Dry { dir, owed }),
+                Event::News { key, news } => self.input(key, Input::News(news)),
                 Event::ClientLeft { key } => self.input(key, Input::ClientLeft),
                 Event::Ended { key, end, moved, unsent } => {
                     self.input(key, Input::Ended { end, moved, unsent });

@@ -278,7 +278,7 @@ fn a_connection_goes_its_way_and_leaves_nothing_behind() {
     let to = crate::snapshot::ServerId(0);
     assert_eq!(
         stage.orders(),
-        [Order::Dial { to, from: None }, Order::Relay { limited: [false; 2] }, Order::Close]
+        [Order::Dial { to, from: None }, Order::Relay { limited: [false; 2], awaited: false }, Order::Close]
     );
     assert!(stage.worker.table.is_empty());
     stage.turn(4, [Event::Closed { key }, Event::Dialed { key, result: Ok(()) }]);

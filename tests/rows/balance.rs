@@ -1,12 +1,18 @@
-//! Of two servers drawn at random the one with fewer connections: every server ends with its share.
+//! Of two servers drawn at random the one with fewer connections: every server ends with its share. Or the one that is reached
+//! and answers sooner: it has nearly all.
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use socket2::SockRef;
 
 use crate::support::PATIENCE;
 use crate::support::gate::{Config, Gate};
+use crate::support::peer::{End, Peer};
 use crate::support::servers::{Refusing, Server};
 
 pub(crate) fn p2c_keeps_servers_even(engine: &'static str) {
@@ -82,6 +88,75 @@ pub(crate) fn p2c_skips_a_server_that_refuses(engine: &'static str) {
     assert!(accesses.iter().all(|access| access.tries <= 2));
     assert!(accesses.iter().any(|access| access.tries == 2), "the refusing server was never tried");
     assert!(servers.iter().all(|server| server.accepted() > 0), "one server had them all");
+}
+
+/// What a server that is late takes to answer.
+const LATE: Duration = Duration::from_millis(400);
+const QUESTION: [u8; 5] = *b"what?";
+
+/// Both are reached at once.
+pub(crate) fn least_time_prefers_who_answers_sooner(engine: &'static str) {
+    let late = Server::start(|peer| answer(peer, LATE));
+    let soon = Server::start(|peer| answer(peer, Duration::ZERO));
+    let config = Config::new(engine).balance("least_time").server(late.address()).server(soon.address());
+    let gate = Gate::start(&config);
+    for _ in 0..30 {
+        ask(&gate, Duration::ZERO);
+    }
+    let counts = [late.accepted(), soon.accepted()];
+    assert!(counts[0] <= 8 && counts[0] + counts[1] == 30, "{counts:?}");
+}
+
+/// The server that is met first gets a question that takes twice as long as the other one's answers, and answers at once: all
+/// others go there nevertheless.
+pub(crate) fn least_time_counts_no_client_that_drips(engine: &'static str) {
+    const NOBODY: usize = usize::MAX;
+    let met_first = Arc::new(AtomicUsize::new(NOBODY));
+    let servers = [0, 1].map(|number| {
+        let met_first = Arc::clone(&met_first);
+        Server::start(move |peer| {
+            let met = met_first.compare_exchange(NOBODY, number, Ordering::Relaxed, Ordering::Relaxed).err();
+            answer(peer, if met.is_none_or(|met| met == number) { Duration::ZERO } else { LATE });
+        })
+    });
+    let config = over(Config::new(engine), &servers).balance("least_time");
+    let gate = Gate::start(&config);
+    ask(&gate, LATE / 2);
+    for _ in 0..30 {
+        ask(&gate, Duration::ZERO);
+    }
+    let met_first = met_first.load(Ordering::Relaxed);
+    let counts = [&servers[met_first], &servers[1 - met_first]].map(Server::accepted);
+    assert!(counts[1] <= 8 && counts[0] + counts[1] == 31, "{counts:?}");
+}
+
+/// Answers a question so long after its last byte.
+fn answer(mut peer: Peer, after: Duration) {
+    let mut question = [0; QUESTION.len()];
+    peer.receive_raw(&mut question);
+    thread::sleep(after);
+    peer.say(&question).expect("the client waits");
+    peer.receive_to_end();
+}
+
+/// A client asks, with that pause between the bytes of its question, gets its answer, and waits until nobody counts it: a
+/// connection that is still there makes its server's times longer.
+fn ask(gate: &Gate, pause: Duration) {
+    let mut client = gate.connect();
+    if pause.is_zero() {
+        client.say(&QUESTION).expect("it is taken");
+    } else {
+        for byte in QUESTION {
+            client.say(&[byte]).expect("it is taken");
+            thread::sleep(pause);
+        }
+    }
+    let mut answered = [0; QUESTION.len()];
+    client.receive_raw(&mut answered);
+    assert_eq!(answered, QUESTION);
+    client.finish();
+    assert_eq!(client.receive_to_end(), End::Fin);
+    gate.access(client.address());
 }
 
 fn over(config: Config, servers: &[Server]) -> Config {

@@ -225,7 +225,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         let pace = drive(relay, &mut wire, FILLS_PER_TURN);
         wire.forget_undeliverable(relay);
         let waits = wire.starved;
-        out.extend(std::iter::from_fn(|| relay.ask()).map(|(dir, owed)| Event::Dry { key, dir, owed }));
+        out.extend(std::iter::from_fn(|| relay.news()).map(|news| Event::News { key, news }));
         match pace {
             // What it wants is tried again when buffers come back.
             Pace::Quiet if waits && !std::mem::replace(starved, true) => self.starved.push(key),
@@ -634,13 +634,14 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
                 io.phase = Phase::Hearing;
                 self.hear(key, io, out);
             }
-            Order::Relay { limited } => {
+            Order::Relay { limited, awaited } => {
                 if mutant!(HeadForgotten) {
                     io.transits[0].clear(&mut self.workshop);
                 }
                 let room = u32::try_from(self.workshop.scratch.len()).expect("configuration limits it");
                 let head = io.transits[0].store.tail().len();
-                io.phase = Phase::Relaying(Relay::new(room).limited(limited).preloaded(head));
+                let relay = Relay::new(room).limited(limited).awaiting(awaited).preloaded(head);
+                io.phase = Phase::Relaying(relay);
                 self.pump(key, io, out);
                 // What was reported before had to wait for this.
                 for side in [Side::Client, Side::Server] {

@@ -89,7 +89,7 @@ fn a_client_that_resets_just_as_its_server_is_reached_is_a_reset_to_the_server()
     // One turn hears of both, the server first, because that came first.
     stage.turn(Duration::from_millis(100));
     assert!(matches!(stage.event(), Some(Event::Dialed { result: Ok(()), .. })));
-    stage.order(Order::Relay { limited: [false; 2] });
+    stage.order(Order::Relay { limited: [false; 2], awaited: false });
     stage.events.retain(|event| !matches!(event, Event::ClientLeft { .. }));
     let by_client = End::Reset { by: Side::Client, fault: Fault::Reset };
     match stage.event() {

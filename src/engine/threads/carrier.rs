@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, MutexGuard};
 use std::thread;
 
 use super::budget::{Budget, Loan};
-use crate::relay::{Dir, Fault, Op, OpSet, Outcome, Relay, Side};
+use crate::relay::{Dir, Fault, News, Op, OpSet, Outcome, Relay, Side};
 use crate::sys::net::{self, Received, Sent, Stream};
 use crate::sys::{Net, Os};
 
@@ -111,10 +111,13 @@ impl Shared {
     }
 
     /// What is to be done next in one direction, and how many bytes may be taken; `None` when nothing ever is. Waits
-    /// for what is granted, and has `dry` told that it does.
-    fn next(&self, dir: Dir, dry: &impl Fn(Dir, u32)) -> Option<(Op, u32)> {
+    /// for what is granted. What there is to tell is told first, by one thread at a time, so that it keeps its order.
+    fn next(&self, dir: Dir, tell: &impl Fn(News)) -> Option<(Op, u32)> {
         let mut state = self.lock();
         loop {
+            while let Some(news) = state.relay.news() {
+                tell(news);
+            }
             let goes_on = state.relay.end().is_none();
             let flow = state.relay.flow(dir);
             let wants = if goes_on { flow.wants() } else { OpSet::default() };
@@ -127,9 +130,6 @@ impl Shared {
             self.written.notify_one();
             if !goes_on || !is_dry {
                 return None;
-            }
-            while let Some((dir, owed)) = state.relay.ask() {
-                dry(dir, owed);
             }
             state = self.granted.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
@@ -227,15 +227,15 @@ impl Buffer<'_> {
     }
 }
 
-/// Carries one direction to its end, the `head` first; `true` is that the relay has ended by it. `dry` is told of a direction in which
-/// nothing more is taken before it is granted, and how many bytes were taken beyond what was.
-pub(super) fn carry(shared: &Shared, dir: Dir, head: Option<Loan>, dry: &impl Fn(Dir, u32)) -> bool {
+/// Carries one direction to its end, the `head` first; `true` is that the relay has ended by it. `tell` is told what the relay
+/// tells.
+pub(super) fn carry(shared: &Shared, dir: Dir, head: Option<Loan>, tell: &impl Fn(News)) -> bool {
     let [source, target] = [dir.source(), dir.target()].map(|side| &*shared.streams[side as usize]);
     let left = 0..head.as_ref().map_or(0, |head| head.bytes.len());
     let mut buffer = Buffer { small: [0; SMALL], large: head, shared, in_large: true, left, is_head: true };
     // A socket that refuses this is found out by the first write.
     let _ = net::limit_writes(target);
-    while let Some((op, most)) = shared.next(dir, dry) {
+    while let Some((op, most)) = shared.next(dir, tell) {
         let outcome = match op {
             Op::Fill => match buffer.fill(source, most) {
                 Some(outcome) => outcome,
@@ -284,7 +284,7 @@ mod tests {
         let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).expect("another one"));
         let budget = Arc::new(Budget::new(0, Post { messages: std::sync::mpsc::channel().0, waker }));
         let shared = Shared::new([Arc::clone(&ours), to_server], relay, 4_096, budget);
-        let next = |dir| shared.next(dir, &|_, _| {}).map(|(op, _)| op);
+        let next = |dir| shared.next(dir, &|_| {}).map(|(op, _)| op);
         let bytes = Outcome::Moved(NonZeroU32::MIN);
         assert_eq!((next(Dir::Down), next(Dir::Up)), (Some(Op::Fill), Some(Op::Fill)));
         shared.handle(Dir::Down, Op::Fill, bytes);

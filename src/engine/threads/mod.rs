@@ -26,7 +26,7 @@ use super::reactor::{Listening, take, vacant};
 use super::{Bounds, Engine, Event, Order, Sight, Slots, leg};
 use crate::config::{Address, Keepalive};
 use crate::path::Path;
-use crate::relay::{Dir, End, Fault, Relay, Side};
+use crate::relay::{Dir, End, Fault, News, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
 use crate::sys::calls::{self, Call};
 use crate::sys::net::{self, Listener, Peeked, Stream};
@@ -48,8 +48,8 @@ const CONNECT_MAX: Duration = Duration::from_mins(2);
 enum Message {
     /// A connect has ended: that of the attempt with this number.
     Dialed { key: Key, attempt: u32, result: Result<(), Fault> },
-    /// Nothing more is taken before it is granted.
-    Dry { key: Key, dir: Dir, owed: u32 },
+    /// What the relay tells while it runs.
+    News { key: Key, news: News },
     /// The relay has ended.
     Ended { key: Key },
     /// A thread of the connection is over.
@@ -286,19 +286,25 @@ impl Threads {
     }
 
     /// Has two threads move bytes.
-    fn relay(&mut self, key: Key, io: &mut Io, limited: [bool; 2], out: &mut VecDeque<Event<Stream>>) {
+    fn relay(
+        &mut self,
+        key: Key,
+        io: &mut Io,
+        (limited, awaited): ([bool; 2], bool),
+        out: &mut VecDeque<Event<Stream>>,
+    ) {
         let Some(server) = &io.server else { return };
         let room = u32::try_from(self.buffer_size).expect("configuration limits it");
         let streams = [Arc::clone(&io.client), Arc::clone(server)];
-        let relay = Relay::new(room).limited(limited).preloaded(self.head(io).len());
+        let relay = Relay::new(room).limited(limited).awaiting(awaited).preloaded(self.head(io).len());
         let shared = Arc::new(Shared::new(streams, relay, room, Arc::clone(&self.budget)));
         io.phase = Phase::Relaying(Arc::clone(&shared));
         for dir in Dir::BOTH {
             let (shared, post) = (Arc::clone(&shared), self.post.clone());
             let head = if dir == Dir::Up { io.head.take() } else { None };
             let carry = move || {
-                let dry = |dir, owed| post.send(Message::Dry { key, dir, owed });
-                if carrier::carry(&shared, dir, head, &dry) {
+                let tell = |news| post.send(Message::News { key, news });
+                if carrier::carry(&shared, dir, head, &tell) {
                     post.send(Message::Ended { key });
                 }
                 drop(shared);
@@ -360,7 +366,7 @@ impl Threads {
 
     fn receive(&mut self, message: Message, slots: &mut impl Slots<Io>, out: &mut VecDeque<Event<Stream>>) {
         let (Message::Dialed { key, .. }
-        | Message::Dry { key, .. }
+        | Message::News { key, .. }
         | Message::Ended { key }
         | Message::Halted { key }) = message
         else {
@@ -382,7 +388,7 @@ impl Threads {
                     out.push_back(Event::Dialed { key, result });
                 }
             }
-            Message::Dry { dir, owed, .. } => out.push_back(Event::Dry { key, dir, owed }),
+            Message::News { news, .. } => out.push_back(Event::News { key, news }),
             Message::Ended { .. } => self.ended(key, io, out),
             Message::Halted { .. } => {
                 io.threads -= 1;
@@ -541,7 +547,7 @@ impl Engine for Threads {
                 io.phase = Phase::Hearing { is_watched: false };
                 self.hear(key, io, out);
             }
-            Order::Relay { limited } => self.relay(key, io, limited, out),
+            Order::Relay { limited, awaited } => self.relay(key, io, (limited, awaited), out),
             Order::Grant { dir, bytes } => {
                 if let Phase::Relaying(shared) = &io.phase {
                     shared.grant(dir, bytes);

@@ -237,7 +237,7 @@ impl<R: Ring> Uring<R> {
         let works = &mut self.works;
         let mut wire = Wire { key, streams: [client, server], lanes, works, flying };
         let pace = drive(relay, &mut wire, FILLS_PER_TURN);
-        out.extend(std::iter::from_fn(|| relay.ask()).map(|(dir, owed)| Event::Dry { key, dir, owed }));
+        out.extend(std::iter::from_fn(|| relay.news()).map(|news| Event::News { key, news }));
         // What a failed target will not take any more.
         if let Some(failed) = relay.broken() {
             works.clear(&mut lanes[failed.outbound().other().index()]);
@@ -491,9 +491,10 @@ impl<R: Ring> Engine for Uring<R> {
                 self.gather(key, io, out);
             }
             Order::Hear => self.hear(key, io, out),
-            Order::Relay { limited } => {
+            Order::Relay { limited, awaited } => {
                 let head = self.head(io).len();
-                let relay = Relay::new(self.works.read_size).limited(limited).preloaded(head);
+                let relay = Relay::new(self.works.read_size).limited(limited).awaiting(awaited);
+                let relay = relay.preloaded(head);
                 io.lanes[0].queue.extend(io.head.take().map(Chunk::Kept));
                 io.phase = Phase::Relaying(relay);
                 self.pump(key, io, out);
