@@ -52,7 +52,8 @@ pub enum First<'a> {
 /// What a hello tells.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClientHello<'a> {
-    /// The host that the client wants to reach.
+    /// The host that the client wants to reach; `None` also where it names something that is no host's name, such as an
+    /// address, which RFC 6066, 3 forbids and some clients send.
     pub server_name: Option<ServerName>,
     /// Protocols that it offers.
     pub alpn: Alpn<'a>,
@@ -99,9 +100,6 @@ pub enum Malformed {
     /// RFC 6066, 3: one name of each type.
     #[error("more than one host name")]
     NameTwice,
-    /// RFC 6066, 3: not a host's name.
-    #[error("server_name {0}")]
-    Name(#[from] BadName),
     /// A client that does not wait for an answer to its request: its bytes could be somebody else's.
     #[error("bytes behind a PostgreSQL request, before its answer")]
     BeforeAnswer,
@@ -231,14 +229,15 @@ fn server_name(data: Cursor<'_>) -> Result<Option<ServerName>, Malformed> {
         if kind != HOST_NAME {
             continue;
         }
+        bounded("the host name", value, |len| len > 0)?;
         // With the dot at its end that none should have.
         let mut bytes = [0; NAME_MAX + 1];
-        let read = value.copy_to(&mut bytes).ok_or(BadName::Long(value.len()))?;
-        if name.replace(ServerName::new(read)?).is_some() {
+        let read = value.copy_to(&mut bytes).and_then(|read| ServerName::new(read).ok());
+        if name.replace(read).is_some() {
             return Err(Malformed::NameTwice);
         }
     }
-    Ok(name)
+    Ok(name.flatten())
 }
 
 /// RFC 7301, 3.1: names of 1 to 255 bytes.

@@ -307,7 +307,12 @@ fn names_of_hosts() {
     ] {
         assert_eq!(ServerName::new(written), Err(why), "{}", written.escape_ascii());
         let bytes = in_one_record(&[sni(written)]);
-        assert_eq!(look(&bytes), Err(Malformed::Name(why)), "{}", written.escape_ascii());
+        if written.is_empty() {
+            assert_eq!(look(&bytes), Err(Malformed::Length { field: "the host name", len: 0 }));
+        } else {
+            // Its client may still be taken by whoever takes those without a name.
+            assert_eq!(whole(&bytes).0, None, "{}", written.escape_ascii());
+        }
     }
 }
 

@@ -76,7 +76,41 @@ fn of_listener(config: &Config, listener: &Listener) -> Vec<String> {
                 .to_owned(),
         );
     }
+    found.extend(of_who_speaks_first(config, listener));
     found
+}
+
+/// Ports of protocols whose clients wait until their server has spoken: FTP, SMTP, POP3, IMAP, MySQL.
+const SERVER_SPEAKS_FIRST: [u16; 6] = [21, 25, 110, 143, 587, 3306];
+
+/// A listener that reads its clients' hellos, or does not, where the opposite seems to be meant.
+fn of_who_speaks_first(config: &Config, listener: &Listener) -> Option<String> {
+    let pools = || listener.pools().map(|pool| &config.pools[pool]);
+    if !listener.needs_hello(&config.pools) {
+        return None;
+    }
+    if listener.server_speaks_first {
+        let pool = pools().find(|pool| pool.needs_hello())?;
+        return Some(format!(
+            "`server_speaks_first` is true, so nobody's name is known: `balance` and `proxy_tlvs` of pool {} that go by \
+             it do nothing here",
+            pool.name
+        ));
+    }
+    let port = |at: &Address| at.ip().map(|at| at.port());
+    let servers = pools().flat_map(|pool| {
+        let named = pool.named.iter().filter_map(|one| match one.addr {
+            DnsName::Host(_, port) => Some(port),
+            DnsName::Service(_) => None,
+        });
+        pool.servers.iter().filter_map(|server| port(&server.addr)).chain(named)
+    });
+    let mut ports = listener.bind.iter().filter_map(port).chain(servers);
+    let port = ports.find(|port| SERVER_SPEAKS_FIRST.contains(port))?;
+    Some(format!(
+        "it waits for its clients' first bytes, and those of port {port} are used to wait for their server: if so, write \
+         `server_speaks_first = true` and routes by `source` only"
+    ))
 }
 
 /// The pools that a listener leads to, or whose checks another pool goes by.

@@ -395,9 +395,9 @@ impl Reader {
 }
 
 /// What is not among the others yet.
-fn once<T: PartialEq + fmt::Debug>(item: T, others: &[T]) -> Parsed<T> {
+fn once<T: PartialEq + fmt::Display>(item: T, others: &[T]) -> Parsed<T> {
     if others.contains(&item) {
-        return Err(Fault::new(format!("{item:?} is in the list twice")));
+        return Err(Fault::new(format!("{:?} is in the list twice", item.to_string())));
     }
     Ok(item)
 }

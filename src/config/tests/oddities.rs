@@ -126,3 +126,32 @@ fn headers_come_from_proxies_and_names_from_who_says_them() {
     assert!(told.len() == 1 && told[0].contains("starttls"), "{told:?}");
     assert_eq!(routes("starttls = \"postgres\"\n"), Vec::<String>::new());
 }
+
+#[test]
+fn servers_that_speak_first_are_known_by_their_ports() {
+    let listener = |bind: &str, keys: &str, server: &str| {
+        odd(&format!(
+            "[listener.x]\nbind = [\"127.0.0.1:{bind}\"]\n{keys}\n[pool.x]\n{server}\n\
+             [pool.x.check]\n"
+        ))
+    };
+    let at = |server: &str| format!("server = [{{ name = \"a\", addr = \"{server}\" }}]");
+    let by_name = "route = [{ sni = [\"a\"], pool = \"x\" }]";
+    for (bind, server) in [("3306", "10.0.0.1:9"), ("9", "10.0.0.1:25"), ("9", "mail.example:143")] {
+        let told = listener(bind, by_name, &at(server));
+        assert!(told.len() == 1 && told[0].contains("wait for their server"), "{bind} {server}: {told:?}");
+    }
+    let quiet = [
+        listener("443", by_name, &at("10.0.0.1:443")),
+        listener("3306", "pool = \"x\"", &at("10.0.0.1:3306")),
+        listener("3306", "server_speaks_first = true\npool = \"x\"", &at("10.0.0.1:3306")),
+        listener("3306", "route = [{ source = [\"::1\"], pool = \"x\" }]", &at("10.0.0.1:9")),
+    ];
+    assert_eq!(quiet, [const { Vec::<String>::new() }; 4]);
+    let idle = listener(
+        "9",
+        "server_speaks_first = true\npool = \"x\"",
+        &(at("10.0.0.1:9") + "\nbalance = \"sni\""),
+    );
+    assert!(idle.len() == 1 && idle[0].contains("do nothing here"), "{idle:?}");
+}

@@ -153,7 +153,7 @@ fn errors_in_one_route() {
         ("{ default = 1, pool = \"web\" }", "expected true or false", ""),
         ("{ sni = \"a\", pool = \"web\" }", "expected an array of names", "in brackets"),
         ("{ sni = [], pool = \"web\" }", "expected an array of names", "an empty one"),
-        ("{ sni = [\"a\", \"A.\"], pool = \"web\" }", "is in the list twice", ""),
+        ("{ sni = [\"a\", \"A.\"], pool = \"web\" }", "\"a\" is in the list twice", ""),
         ("{ sni = [\"a b\"], pool = \"web\" }", "\"a b\" is not a name that a client can ask for", "0x20"),
         ("{ sni = [\"*\"], pool = \"web\" }", "\"*\" is not a name", "one whole part at the beginning"),
         ("{ sni = [\"*.*.x\"], pool = \"web\" }", "\"*.*.x\" is not a name", "one whole part"),
