@@ -1,13 +1,14 @@
 //! Options of sockets, socket(7), ip(7) and tcp(7): set on those that are made, and tried beforehand.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive};
 
 use super::calls::{self, Call};
 use super::net::{new_socket, number};
+use super::source::bind_source;
 use crate::config::{Keepalive, Tcp};
 
 /// An option that the system refuses.
@@ -179,14 +180,17 @@ fn clamped(option: &'static str, asked: u32, told: usize) -> Option<Clamped> {
     (given < asked).then_some(Clamped { option, given })
 }
 
-/// Whether connections of this host can come from that address.
+/// Whether connections of this host can come from that address, when there is a free port.
 ///
 /// # Errors
 /// The system's: AddrNotAvailable when it is another host's.
 pub fn try_source(source: IpAddr) -> io::Result<()> {
-    let at = SocketAddr::new(source, 0);
-    let socket = new_socket(Domain::for_address(at), Some(Protocol::TCP))?;
-    socket.bind(&at.into())
+    let domain = if source.is_ipv6() { Domain::IPV6 } else { Domain::IPV4 };
+    match bind_source(&new_socket(domain, Some(Protocol::TCP))?, source) {
+        // All ports are used at this moment, which says that it is an address of this host.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(()),
+        bound => bound,
+    }
 }
 
 /// Whether connections of this host can come from addresses of others.

@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::support::PATIENCE;
 use crate::support::gate::{Config, Gate};
 use crate::support::link::{FAR, Link, Namespace};
@@ -87,6 +89,11 @@ pub(crate) fn ports_run_out_at_one_source_after_the_other(engine: &'static str) 
     let access = gate.first_accesses(1).remove(0);
     assert_eq!((access.cause.as_str(), access.closer.as_str()), ("no_source_port", "proxy"));
     failed_connects_are_rare(&link, &gate);
+    // The addresses are this host's nevertheless.
+    let text = fs::read_to_string(gate.file()).unwrap();
+    fs::write(gate.file(), text.replace("tries = 2", "tries = 3")).unwrap();
+    gate.signal(Signal::HUP);
+    assert!(gate.logs(|line| line.contains("SIGHUP: reloaded")), "{:#?}", gate.log_lines());
     // Those that were there go on.
     let mut first = held.into_iter().next().expect("sixteen");
     first.finish();
