@@ -1,13 +1,15 @@
 //! The server with the fewest connections for its weight, of all.
 
-use super::{Cursor, Pick, ServerId};
+use super::rotate::cycle;
+use super::{Cursor, Pick, ServerId, around};
 
-/// Looks at every server; those with equally few take turns.
+/// Looks at every server; those with equally few take turns, as often as their weights say.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 pub struct LeastConnections {
-    /// Where the next pick begins to look.
     cursor: Cursor,
+    /// Where each pick begins to look: places in `servers`.
+    turns: Box<[usize]>,
     servers: Box<[(ServerId, u16)]>,
 }
 
@@ -15,8 +17,9 @@ impl LeastConnections {
     /// A choice among servers with their weights. A weight of 0 is left out.
     #[must_use]
     pub fn new(servers: &[(ServerId, u16)]) -> Self {
-        let servers = servers.iter().copied().filter(|(_, weight)| *weight > 0).collect();
-        Self { cursor: Cursor::default(), servers }
+        let servers: Box<_> = servers.iter().copied().filter(|(_, weight)| *weight > 0).collect();
+        let weights: Vec<u16> = servers.iter().map(|(_, weight)| *weight).collect();
+        Self { cursor: Cursor::default(), turns: cycle(&weights).into(), servers }
     }
 
     /// The server that is not in `tried` and has the fewest connections for its weight. `load` tells them, with those that
@@ -25,14 +28,16 @@ impl LeastConnections {
     pub fn pick(&self, tried: &[ServerId], load: impl Fn(ServerId) -> Option<u32>) -> Pick {
         let mut none = Pick::None;
         let mut best: Option<(ServerId, u64, u64)> = None;
-        for (server, weight) in self.cursor.turn(&self.servers).filter(|(server, _)| !tried.contains(server))
-        {
+        let start = self.turns.get(self.cursor.turn(self.turns.len())).copied().unwrap_or(0);
+        let left = around(&self.servers, start).filter(|(server, _)| !tried.contains(server));
+        for (server, weight) in left {
             none = Pick::Full;
             let Some(load) = load(*server) else { continue };
-            // Connections after this one, for each unit of weight, compared without dividing.
-            let (after, weight) = (u64::from(load) + 1, u64::from(*weight));
-            if best.is_none_or(|(_, least, against)| after * against < least * weight) {
-                best = Some((*server, after, weight));
+            // Connections for each unit of weight, compared without dividing. This one is not counted among them: else of two
+            // at rest only the heavier would ever be chosen.
+            let (load, weight) = (u64::from(load), u64::from(*weight));
+            if best.is_none_or(|(_, least, against)| load * against < least * weight) {
+                best = Some((*server, load, weight));
             }
         }
         best.map_or(none, |(server, _, _)| Pick::Server(server))
@@ -66,5 +71,12 @@ mod tests {
         let least = LeastConnections::new(&[(ServerId(0), 2), (ServerId(1), 2), (ServerId(2), 2)]);
         let picks: Vec<_> = (0..4).map(|_| least.pick(&[], |_| Some(7))).collect();
         assert_eq!(picks, [0, 1, 2, 0].map(|id| Pick::Server(ServerId(id))));
+    }
+
+    #[test]
+    fn at_rest_they_take_turns_by_weight() {
+        let least = LeastConnections::new(&[(ServerId(0), 3), (ServerId(1), 1)]);
+        let picks: Vec<_> = (0..8).map(|_| least.pick(&[], |_| Some(0))).collect();
+        assert_eq!(picks, [0, 0, 1, 0, 0, 0, 1, 0].map(|id| Pick::Server(ServerId(id))));
     }
 }

@@ -121,12 +121,16 @@ impl Clone for Cursor {
 }
 
 impl Cursor {
-    /// All of `table` once, from where it is the turn.
-    fn turn<'a, T>(&self, table: &'a [T]) -> impl Iterator<Item = &'a T> {
-        let turn = self.0.fetch_add(1, Ordering::Relaxed) as usize;
-        let (before, from) = table.split_at(turn.checked_rem(table.len()).unwrap_or(0));
-        from.iter().chain(before)
+    /// Whose turn it is of so many; 0 where there is nobody.
+    fn turn(&self, of: usize) -> usize {
+        (self.0.fetch_add(1, Ordering::Relaxed) as usize).checked_rem(of).unwrap_or(0)
     }
+}
+
+/// All of `table` once, from `start` on.
+fn around<T>(table: &[T], start: usize) -> impl Iterator<Item = &T> {
+    let (before, from) = table.split_at(start);
+    from.iter().chain(before)
 }
 
 /// The first of `servers` that is not in `tried` and has room.

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{Cursor, Pick, ServerId, first_of};
+use super::{Cursor, Pick, ServerId, around, first_of};
 
 /// The longest table. Weights whose cycle is longer are scaled to it, which shifts the share of a server
 /// by less than one connection in this many.
@@ -25,23 +25,8 @@ impl Rotate {
     #[must_use]
     pub fn new(servers: &[(ServerId, u16)]) -> Self {
         let weights: Vec<u16> = servers.iter().map(|(_, weight)| *weight).collect();
-        let turns = turns(&weights);
-        // Deadlines (2k+1) / 2w, compared as fractions of one common denominator would overflow nothing:
-        // 2k+1 < 2^18 and w < 2^17, so the cross products fit easily.
-        let mut due: BinaryHeap<Reverse<Due>> = turns
-            .iter()
-            .enumerate()
-            .filter(|(_, turns)| **turns > 0)
-            .map(|(index, turns)| Reverse(Due { odd: 1, turns: *turns, index }))
-            .collect();
-        let length: u64 = turns.iter().sum();
-        let mut table = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-        for _ in 0..length {
-            let Some(Reverse(next)) = due.pop() else { break };
-            table.push(servers[next.index].0);
-            due.push(Reverse(Due { odd: next.odd + 2, ..next }));
-        }
-        Self { cursor: Cursor::default(), table: table.into_boxed_slice() }
+        let table = cycle(&weights).into_iter().map(|index| servers[index].0).collect();
+        Self { cursor: Cursor::default(), table }
     }
 
     /// Goes on where `other` is, so that a reload gives nobody two turns.
@@ -53,8 +38,30 @@ impl Rotate {
     /// The next server that is not in `tried` and has room.
     #[must_use]
     pub fn pick(&self, tried: &[ServerId], has_room: impl Fn(ServerId) -> bool) -> Pick {
-        first_of(self.cursor.turn(&self.table).copied(), tried, has_room)
+        let start = self.cursor.turn(self.table.len());
+        first_of(around(&self.table, start).copied(), tried, has_room)
     }
+}
+
+/// Whose turn it is, one after the other: indices of weights.
+pub(super) fn cycle(weights: &[u16]) -> Vec<usize> {
+    let turns = turns(weights);
+    // Deadlines (2k+1) / 2w, compared as fractions of one common denominator would overflow nothing:
+    // 2k+1 < 2^18 and w < 2^17, so the cross products fit easily.
+    let mut due: BinaryHeap<Reverse<Due>> = turns
+        .iter()
+        .enumerate()
+        .filter(|(_, turns)| **turns > 0)
+        .map(|(index, turns)| Reverse(Due { odd: 1, turns: *turns, index }))
+        .collect();
+    let length: u64 = turns.iter().sum();
+    let mut cycle = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    for _ in 0..length {
+        let Some(Reverse(next)) = due.pop() else { break };
+        cycle.push(next.index);
+        due.push(Reverse(Due { odd: next.odd + 2, ..next }));
+    }
+    cycle
 }
 
 /// How often each server stands in the table: the weights in lowest terms, scaled down when the cycle
