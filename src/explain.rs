@@ -338,7 +338,11 @@ impl Scene<'_> {
             Balancer::BySource(table) => self.by_source(table, id, is_chosen),
             Balancer::Random(_) => self.drawn(id, is_chosen, &has),
             Balancer::TwoChoices(_) | Balancer::LeastTime(_) => {
-                let means = server.latency.as_ref().map_or([None; 2], |latency| latency.means_ms(self.now));
+                let latency = server.latency.as_ref();
+                if latency.is_some_and(|latency| latency.has_failed(self.now)) {
+                    return self.drawn(id, is_chosen, &format!("{has}, has failed a client just now"));
+                }
+                let means = latency.map_or([None; 2], |latency| latency.means_ms(self.now));
                 let shown = [", reached in", ", answers in"].into_iter().zip(means);
                 let times: String =
                     shown.filter_map(|(what, ms)| Some(format!("{what} {:.1} ms", ms?))).collect();

@@ -596,7 +596,8 @@ impl Loads for Now<'_> {
     }
 
     fn latency_ms(&self, server: ServerId) -> [Option<f32>; 2] {
-        self.snapshot.server(server).latency.as_ref().map_or([None; 2], |latency| latency.means_ms(self.now))
+        let latency = &self.snapshot.server(server).latency;
+        latency.as_ref().map_or([None; 2], |latency| latency.weighed_ms(self.now))
     }
 }
 

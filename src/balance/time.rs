@@ -19,13 +19,39 @@ pub struct Latency {
     pub connect: PeakEwma,
     /// From the last bytes that it was given before its first ones, or from its connection, until those came.
     pub answer: PeakEwma,
+    /// Until when it counts as farther than all others, as a tick.
+    failed_until: AtomicU64,
 }
+
+/// How long a server that has failed counts as far at least.
+const FAILED_FOR: Duration = Duration::from_secs(1);
+/// How far: no server that works is.
+const FAILED_MS: f32 = 1e6;
 
 impl Latency {
     /// Both means in milliseconds, as [`PeakEwma::mean_ms`] has them.
     #[must_use]
     pub fn means_ms(&self, now: Tick) -> [Option<f32>; 2] {
         [self.connect.mean_ms(now), self.answer.mean_ms(now)]
+    }
+
+    /// The same as a pick weighs it.
+    #[must_use]
+    pub fn weighed_ms(&self, now: Tick) -> [Option<f32>; 2] {
+        if self.has_failed(now) { [Some(FAILED_MS), None] } else { self.means_ms(now) }
+    }
+
+    /// It could not be reached, or has ended a connection instead of an answer, after so long. For ten times that, a second at
+    /// least, it is farther than all others, so that failing fast does not make it near. That is no part of a mean: of a single
+    /// failure nothing is left afterwards.
+    pub fn failed(&self, now: Tick, after: Duration) {
+        self.failed_until.fetch_max(now.after((10 * after).max(FAILED_FOR)).0, Ordering::Relaxed);
+    }
+
+    /// Whether that was lately.
+    #[must_use]
+    pub fn has_failed(&self, now: Tick) -> bool {
+        now.0 < self.failed_until.load(Ordering::Relaxed)
     }
 }
 
@@ -156,6 +182,21 @@ mod tests {
         assert_eq!(time.mean_ms(Tick(1)), Some(30.0));
         time.takes_at_least(Tick(2), ms(50));
         assert_eq!(time.mean_ms(Tick(2)), Some(50.0));
+    }
+
+    #[test]
+    fn a_failure_is_far_for_a_while_and_leaves_nothing() {
+        let latency = Latency::default();
+        latency.connect.saw(Tick(1_000), ms(3));
+        let near = latency.means_ms(Tick(1_000));
+        for (after, until) in [(0, 2_000), (30, 2_000), (500, 6_000)] {
+            latency.failed(Tick(1_000), ms(after));
+            assert!(latency.weighed_ms(Tick(until))[0].is_some_and(|ms| ms > 1e5), "{after}");
+            // A tick has begun when time is counted from it.
+            let over = Tick(until + 1);
+            assert_eq!(latency.weighed_ms(over), latency.means_ms(over), "{after}");
+        }
+        assert_eq!(latency.means_ms(Tick(1_000)), near);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How long a server takes to answer, where its pool chooses by that: from the last bytes that were taken for it before its first
 //! ones came, or from its connection if it speaks first. What a client takes to think or to say it counts for nothing.
 
-use super::{Context, FAILED_LATENCY, Session};
+use super::{Context, Session};
 use crate::relay::{End, Side};
 use crate::snapshot::Server;
 
@@ -16,8 +16,8 @@ impl Session {
         }
     }
 
-    /// The relay has ended, and the server has said nothing although it was given something: an answer takes as long at least,
-    /// and one that has ended it itself must not seem near by failing fast. That says nothing where no server of the pool has
+    /// The relay has ended, and the server has said nothing although it was given something: an answer takes as long at least;
+    /// one that has ended it itself has failed. That says nothing where no server of the pool has
     /// ever answered: what they do there needs no answer.
     pub(super) fn ended_unanswered(&self, end: End, cx: Context<'_>) {
         let Some(server) = self.server.map(|server| cx.snapshot.server(server)) else { return };
@@ -28,12 +28,13 @@ impl Session {
             return;
         }
         let waited = cx.now.since(self.tried_at);
-        let took = match end {
+        match end {
             End::Clean
             | End::Reset { by: Side::Server, .. }
-            | End::HalfIdle { waiting_for: Side::Client } => waited.max(FAILED_LATENCY),
-            End::Reset { .. } | End::HalfIdle { .. } | End::Idle | End::Drained | End::Killed => waited,
-        };
-        latency.answer.takes_at_least(cx.now, took);
+            | End::HalfIdle { waiting_for: Side::Client } => latency.failed(cx.now, waited),
+            End::Reset { .. } | End::HalfIdle { .. } | End::Idle | End::Drained | End::Killed => {
+                latency.answer.takes_at_least(cx.now, waited);
+            }
+        }
     }
 }

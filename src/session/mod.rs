@@ -44,10 +44,6 @@ use watch::{Limits, Watch};
 const UNSENT_WAIT_MIN: Duration = Duration::from_millis(1);
 const UNSENT_WAIT_MAX: Duration = Duration::from_millis(250);
 
-/// How long a server takes at least that cannot be reached, where attempts have no limit, or that ends a connection instead of
-/// an answer.
-const FAILED_LATENCY: Duration = Duration::from_secs(1);
-
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -552,9 +548,7 @@ impl Session {
         server.tally.attempts[Attempt::from(Err(fault)) as usize].add(1);
         if fault.is_of_server() {
             if let Some(latency) = &server.latency {
-                // It is as far as a server that has answered at the last moment.
-                let longest = cx.snapshot.pool(server.pool).connect.unwrap_or(FAILED_LATENCY);
-                latency.connect.saw(cx.now, longest.max(cx.now.since(self.tried_at)));
+                latency.failed(cx.now, cx.now.since(self.tried_at));
             }
             let failures = server.tally.failures.failed();
             if server.max_fails > 0 && failures >= server.max_fails {

@@ -732,7 +732,7 @@ fn failed_connects_in_a_row_are_the_servers_unless_the_fault_is_ours() {
 }
 
 #[test]
-fn a_server_that_cannot_be_reached_is_as_far_as_an_attempt_may_take() {
+fn a_server_that_cannot_be_reached_has_failed_for_a_while() {
     let mut config = config(&[1, 1]);
     config.pools[0].balance = Balance::LeastTime;
     let snapshot = Snapshot::new(&config, 1000);
@@ -740,10 +740,10 @@ fn a_server_that_cannot_be_reached_is_as_far_as_an_attempt_may_take() {
     let (mut session, order) = Session::new(7, ListenerId(0), None, cx(0));
     let Order::Dial { to, .. } = order else { panic!("{order:?}") };
     session.handle(Input::Dialed(Err(Fault::Refused)), cx(1));
-    let reach = |id| snapshot.server(id).latency.as_ref().expect("kept").connect.mean_ms(Tick(1));
-    assert_eq!(reach(to), Some(5_000.0), "connect is 5 s");
+    let failed = |id, ms| snapshot.server(id).latency.as_ref().expect("kept").has_failed(Tick(ms));
+    assert!(failed(to, 1_001) && !failed(to, 1_002), "for a second");
     session.handle(Input::Dialed(Err(Fault::NoPorts)), cx(2));
-    assert_eq!(reach(ServerId(1 - to.0)), None, "what is short here speaks against nobody");
+    assert!(!failed(ServerId(1 - to.0), 2), "what is short here speaks against nobody");
 }
 
 #[test]

@@ -25,6 +25,12 @@ impl Life {
         self.snapshot.server(id).latency.as_ref().expect("kept").answer.mean_ms(Tick(tick))
     }
 
+    /// Whether its server counts as one that has failed.
+    fn has_failed(&self, tick: u64) -> bool {
+        let server = self.snapshot.server(self.session.server().expect("it has one"));
+        server.latency.as_ref().expect("kept").has_failed(Tick(tick))
+    }
+
     /// Other lives have seen that its server, or the other one, takes so long.
     fn knows(&self, its: bool, tick: u64, took: u64) {
         let own = self.session.server().expect("it has one");
@@ -55,18 +61,18 @@ fn who_speaks_first_is_timed_from_its_connection() {
 }
 
 #[test]
-fn what_was_not_answered_took_as_long_as_it_was_waited_for_and_longer_if_the_server_ended_it() {
+fn what_was_not_answered_took_as_long_as_it_was_waited_for_and_is_a_failure_if_the_server_ended_it() {
     let reset = |by| End::Reset { by, fault: Fault::Reset };
     let half = |waiting_for| End::HalfIdle { waiting_for };
     for (end, waited, took) in [
-        (reset(Side::Client), 400, 400.0),
-        (End::Idle, 5_000, 5_000.0),
-        (half(Side::Server), 700, 700.0),
-        (End::Drained, 400, 400.0),
-        (End::Clean, 3, 1_000.0),
-        (End::Clean, 3_000, 3_000.0),
-        (reset(Side::Server), 3, 1_000.0),
-        (half(Side::Client), 700, 1_000.0),
+        (reset(Side::Client), 400, Some(400.0)),
+        (End::Idle, 5_000, Some(5_000.0)),
+        (half(Side::Server), 700, Some(700.0)),
+        (End::Drained, 400, Some(400.0)),
+        (End::Clean, 3, None),
+        (End::Clean, 3_000, None),
+        (reset(Side::Server), 3, None),
+        (half(Side::Client), 700, None),
     ] {
         let asked = 20;
         let ended = asked + waited;
@@ -74,7 +80,8 @@ fn what_was_not_answered_took_as_long_as_it_was_waited_for_and_longer_if_the_ser
         life.knows(false, ended, 20);
         life.at(asked, spoke(Side::Client));
         life.ended(ended, end, false);
-        assert_eq!(life.answer(true, ended), Some(took), "{end:?} after {waited} ms");
+        assert_eq!(life.answer(true, ended), took, "{end:?} after {waited} ms");
+        assert_eq!(life.has_failed(ended), took.is_none(), "{end:?} after {waited} ms");
         assert_eq!(life.answer(false, ended), Some(20.0), "{end:?}");
     }
 }
@@ -94,6 +101,7 @@ fn where_nobody_ever_answers_or_nothing_was_asked_silence_says_nothing() {
     life.at(20, spoke(Side::Client));
     life.ended(9_000, End::Clean, false);
     assert_eq!(life.answer(true, 9_000), None, "no server of this pool has ever answered");
+    assert!(!life.has_failed(9_000));
     let mut life = timed();
     life.knows(false, 20, 20);
     life.ended(9_000, End::Clean, false);
