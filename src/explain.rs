@@ -9,10 +9,12 @@ use crate::balance::{Balancer, BySource, Client, Pick, hash_of_name};
 use crate::cause::Cause;
 use crate::client_hello::{Alpn, ClientHello, ServerName, protocol_list};
 use crate::config::{
-    self, Asked, AtMaxconn, Balance, Config, HashKey, ListAt, Listener, Origin, ServerState, Spread,
-    WhenNoUpstream,
+    self, Asked, AtMaxconn, Balance, Config, HashKey, ListAt, Listener, MatchOn, Origin, ServerState, Spread,
+    Untrusted, WhenNoUpstream,
 };
-use crate::control::model::{Access, ExplainedServer, Explanation, Outcome, Question, Refusal, RefusalKind};
+use crate::control::model::{
+    Access, ExplainedServer, Explanation, Outcome, ProxyHeader, Question, Refusal, RefusalKind,
+};
 use crate::snapshot::{Health, ListenerId, Pool, PoolId, RouteTo, Server, ServerId, Serving, Snapshot};
 use crate::tick::Tick;
 
@@ -40,14 +42,17 @@ pub fn explain(
     let id = snapshot.listener_id(&listener.name).ok_or_else(|| unknown(config, &listener.name))?;
     let known = snapshot.listener(id);
     let name = name(question)?;
-    let (route, to) = route(known, question, name);
+    let caller = Caller::of(question, listener, has_addresses)?;
+    let (route, to) = route(known, question, caller.source, name);
     let frame = Explanation {
         listener: listener.name.clone(),
-        source: question.source,
+        source: caller.source,
+        peer: caller.peer,
+        proxy_header: caller.header,
         sni: name.map(|name| name.to_string()),
         alpn: question.alpn.clone(),
-        access: access(listener, question.source),
-        source_connections: question.source.and_then(|source| known.admission.connections_of(source)),
+        access: access(listener, caller.judged),
+        source_connections: caller.judged.and_then(|source| known.admission.connections_of(source)),
         source_connections_most: listener.limits.per_source_conns.map(std::num::NonZeroU32::get),
         route,
         pool: String::new(),
@@ -58,11 +63,12 @@ pub fn explain(
         then: String::new(),
         servers: Vec::new(),
     };
-    let away = turned_away(listener, snapshot, id, &frame.access, question.source, now);
+    let away =
+        caller.untrusted().or_else(|| turned_away(listener, snapshot, id, &frame.access, caller.judged, now));
     match to {
         RouteTo::Pool(pool) => {
             let name = name.map(|name| hash_of_name(name.as_str()));
-            let client = Client { address: question.source, name };
+            let client = Client { address: caller.source, name };
             Ok(in_pool(frame, (config, listener), (snapshot, pool), client, now, away, reason))
         }
         RouteTo::Close => Ok(nowhere(frame, away, "is closed")),
@@ -70,6 +76,48 @@ pub fn explain(
             Ok(nowhere(frame, away, "is told \"unrecognized_name\" and closed"))
         }
         RouteTo::Reject => Ok(nowhere(frame, away, "is reset")),
+    }
+}
+
+/// Who calls.
+struct Caller {
+    /// Who it is taken for.
+    source: Option<IpAddr>,
+    /// The other end of its socket, where a header is looked for.
+    peer: Option<IpAddr>,
+    /// Which of them rules and limits are about.
+    judged: Option<IpAddr>,
+    header: ProxyHeader,
+}
+
+impl Caller {
+    /// Who is asked about; without a proxy in front of it, it comes by itself.
+    fn of(question: &Question, listener: &Listener, has_addresses: bool) -> Result<Self, Refusal> {
+        let Some(accept) = &listener.accept_proxy else {
+            if question.peer.is_some() {
+                let message = format!("listener {} reads no PROXY header", listener.name);
+                let refusal = Refusal::new(RefusalKind::Invalid, message);
+                return Err(refusal.help("its clients come by themselves: leave the peer out"));
+            }
+            let source = question.source;
+            return Ok(Self { source, peer: None, judged: source, header: ProxyHeader::Off });
+        };
+        let own = question.source.filter(|_| has_addresses);
+        let peer = question.peer.or(own);
+        let header = match accept.untrusted {
+            _ if accept.trusts(peer) => ProxyHeader::Required,
+            Untrusted::Reject => ProxyHeader::Rejected,
+            Untrusted::Payload => ProxyHeader::Payload,
+        };
+        let source = if header == ProxyHeader::Required { question.source } else { peer };
+        let judged = if listener.access.match_on == MatchOn::Peer { peer } else { source };
+        Ok(Self { source, peer, judged, header })
+    }
+
+    /// What becomes of it, if nobody but proxies in front is let in.
+    fn untrusted(&self) -> Option<(Outcome, String)> {
+        let then = "is reset: it is none of accept_proxy's `from`, and untrusted = \"reject\"";
+        (self.header == ProxyHeader::Rejected).then(|| (Outcome::Untrusted, then.to_owned()))
     }
 }
 
@@ -84,14 +132,15 @@ fn name(question: &Question) -> Result<Option<ServerName>, Refusal> {
 fn route(
     listener: &crate::snapshot::Listener,
     question: &Question,
+    source: Option<IpAddr>,
     server_name: Option<ServerName>,
 ) -> (Option<usize>, RouteTo) {
     let Some(routes) = &listener.routes else { return (None, RouteTo::Pool(listener.pool)) };
     let list = protocol_list(question.alpn.iter().map(String::as_str));
     let says = server_name.is_some() || !question.alpn.is_empty();
     let hello = says.then(|| ClientHello { server_name, alpn: Alpn::of(&list) });
-    let found = routes.find(&Asked { hello, starttls: false, source: question.source });
-    found.map_or((None, RouteTo::Reject), |(number, to)| (Some(number), to))
+    let found = routes.find(&Asked { hello, starttls: false, source });
+    found.map_or((None, RouteTo::Reject), |(number, to)| (Some(number.get().into()), to))
 }
 
 /// What becomes of it without a pool.

@@ -33,7 +33,7 @@ pub use choice::{Choice, Serving};
 use listener::put_listener;
 pub use overrides::{Override, Overrides, override_of};
 pub use queue::Queue;
-pub use routes::{ReadsHello, RouteTo, Routes};
+pub use routes::{Ends, ReadsHello, Route, RouteTo, Routes};
 pub use sources::{DrySources, Local};
 
 /// How long the id of something that was removed is not given to anything else once its last connection has ended: log
@@ -79,8 +79,6 @@ pub struct Snapshot {
     pub dial_failures: Arc<Throttle>,
     /// Tells the control plane of a server to which too many connects in a row have failed.
     pub alarm: Arc<Alarm>,
-    /// Keeps clients that meet a limit or a rule from flooding the log.
-    pub refusals: Arc<Throttle>,
 }
 
 /// What a worker needs to know of a listener.
@@ -121,6 +119,8 @@ pub struct Listener {
     pub rates: [Option<NonZeroU64>; 2],
     /// What is counted for it.
     pub tally: Arc<ListenerTally>,
+    /// Keeps its clients that meet a limit or a rule from flooding the log.
+    pub refusals: Arc<Throttle>,
     /// It is not in the configuration any more: since when it was seen to have nobody, or the latest of all times.
     pub removed: Option<Tick>,
 }
@@ -371,7 +371,6 @@ impl Snapshot {
             accept_failures: Arc::default(),
             dial_failures: Arc::default(),
             alarm: Arc::default(),
-            refusals: Arc::default(),
         };
         let first = none.next(config, maxconn, &Overrides::new(), &Conditions::new(), Tick(0));
         first.expect("configuration limits the number of listeners and pools")
@@ -434,7 +433,10 @@ impl Snapshot {
         for listener in &config.listeners {
             let timeouts = config.timeouts.but(&listener.timeouts).but(&config.pools[listener.pool].timeouts);
             let index = places.listener(&listener.name, listeners.len())?;
-            let routing = (Routes::new(listener, config, &ids), ReadsHello::new(listener, config));
+            let own = listeners.get(index).filter(|one| *one.name == *listener.name);
+            let before = own.and_then(|own| own.routes.as_deref());
+            let routes = Routes::new(listener, config, (&ids, &pools), before);
+            let routing = (routes, ReadsHello::new(listener, config));
             put_listener(&mut listeners, index, (ids[listener.pool], routing), listener, timeouts);
         }
         Ok(Self {
@@ -448,7 +450,6 @@ impl Snapshot {
             accept_failures: Arc::clone(&self.accept_failures),
             dial_failures: Arc::clone(&self.dial_failures),
             alarm: Arc::clone(&self.alarm),
-            refusals: Arc::clone(&self.refusals),
         })
     }
 

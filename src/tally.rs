@@ -136,8 +136,10 @@ pub struct ListenerTally {
     pub bytes: [Count; 2],
     /// Its clients' paths.
     pub paths: Paths,
-    /// Connections that have ended, and clients that were turned away, by [`Cause::index`].
+    /// Connections that have ended, and clients that were turned away, by [`Cause::index`]; with routes those that have no pool.
     pub closed: PerCause,
+    /// Those among all that were there only to see that somebody listens.
+    pub probes: Count,
     /// Clients that `dry_run` has let in over a limit, by [`Cause::LET_OFF`].
     pub let_off: [Count; Cause::LET_OFF.len()],
     /// Clients that were let in uncounted, since every place for their source had connections of others.

@@ -139,6 +139,7 @@ macro_rules! table {
                 source_over_its_connections_is_reset
                 source_has_room_again_however_connections_end
                 source_over_its_rate_is_reset
+                each_listener_says_whom_it_turns_away
                 dry_run_lets_in_and_tells
                 clients_over_the_listeners_rate_wait
                 client_over_the_listeners_rate_is_rejected;

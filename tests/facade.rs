@@ -63,6 +63,8 @@ fn the_facade_and_the_recorders_write_and_then_rest() {
         listener: ListenerId(0),
         server: Some(ServerId(0)),
         client: "127.0.0.1:40000".parse().ok(),
+        heard: None,
+        probes: false,
         tries: 1,
         redispatched: false,
         queue_ms: 0,

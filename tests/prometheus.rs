@@ -344,6 +344,8 @@ fn the_program_itself_fires_nothing_and_fills_the_dashboard() {
             list.display()
         ),
     );
+    let routed = "bind = [\"127.0.0.1:0\"]\nroute = [{ sni = [\"a.test\"], pool = \"p\" }]";
+    let config = config.table("listener.routed", routed);
     let gate = Gate::start(&config.table("pool.tls.check", "kind = \"tls\""));
     let busy = AtomicBool::new(true);
     thread::scope(|scope| {

@@ -265,6 +265,49 @@ fn checks_of_haproxy_are_no_bad_headers() {
     drop(server);
 }
 
+/// With `skip_empty`, which is the default, they are counted, and have no line; who has a client has one.
+#[test]
+fn checks_of_haproxy_are_counted_and_not_logged() {
+    if !installed(&["haproxy"]) {
+        return;
+    }
+    let (server, home, ours) = (Server::echo(), Home::new(), Home::new());
+    let Place::Ip(http) = ours.place("127.0.0.1") else { panic!("it is an address") };
+    let config = Config::new("mio").listener("accept_proxy = { from = [\"127.0.0.1\"] }");
+    let config =
+        config.server(server.address()).table("admin", &format!("socket = \"off\"\nhttp = \"{http}\""));
+    let gate = Gate::start(&config.to_string().replace("skip_empty = false", "skip_empty = true"));
+    let place = home.place("127.0.0.1");
+    let front = address(&place);
+    let checks = "check check-send-proxy inter 50ms";
+    let section = format!(
+        "listen l\n bind {place}\n server a {0} send-proxy {checks}\n server b {0} send-proxy-v2 {checks}\n",
+        gate.address()
+    );
+    let haproxy = haproxy(home, place, &section);
+    let probes = || {
+        let (_, page) = support::http::get(http, "/metrics").expect("it answers");
+        let count = page
+            .lines()
+            .find_map(|line| line.strip_prefix("tidegate_listener_probes_total{listener=\"l\"} "));
+        count.and_then(|count| count.parse().ok()).unwrap_or(0)
+    };
+    let began = std::time::Instant::now();
+    while probes() < 20 {
+        assert!(began.elapsed() < PATIENCE, "{} probes: {:?}", probes(), gate.accesses());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut client = TcpStream::connect(front).unwrap();
+    let own = client.local_addr().unwrap();
+    client.write_all(b"hello").unwrap();
+    client.read_exact(&mut [0; 5]).unwrap();
+    drop(client);
+    assert_eq!(gate.access(own).bytes_in, 5);
+    drop(haproxy);
+    let lines = gate.accesses();
+    assert!(lines.iter().all(|line| line.client == own.to_string()), "{lines:?}");
+}
+
 #[test]
 fn curls_header_tells_who_asks_through_us() {
     if !installed(&["curl"]) {

@@ -76,6 +76,8 @@ mod any {
         settings:
             log_level_changes
             retries_and_connect_change;
+        listeners:
+            each_route_is_counted;
         refusing:
             refused_reload_changes_nothing
             all_busy_addresses_are_named

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::table::table;
 use crate::config;
-use crate::control::model::{Explanation, Outcome, Question, Refusal, RefusalKind, Serving};
+use crate::control::model::{Explanation, Outcome, ProxyHeader, Question, Refusal, RefusalKind, Serving};
 use crate::explain::explain;
 use crate::say::say_on;
 use crate::snapshot::Snapshot;
@@ -23,6 +23,7 @@ Examples:
   tidegate explain --source 10.1.2.3                        the running process
   tidegate explain -c proxy.toml --listener pg --source 10.1.2.3
   tidegate explain --source 10.1.2.3 --sni db.example.com --alpn postgresql
+  tidegate explain --source 203.0.113.9 --peer 10.0.0.7     told by the PROXY header of 10.0.0.7
   tidegate explain --source 2001:db8::7 --json | jq -r .server
 
 Exit codes: 0 it is told, whatever becomes of the client, 1 the configuration has errors or the process cannot
@@ -92,6 +93,24 @@ impl Explain {
     }
 }
 
+/// What becomes of its PROXY header, where one is looked for.
+fn header(it: &Explanation) -> String {
+    let peer = it.peer.map_or_else(|| "its unix socket".to_owned(), |peer| peer.to_string());
+    let says = match it.proxy_header {
+        ProxyHeader::Off => return String::new(),
+        ProxyHeader::Required => "is in accept_proxy's `from`: a PROXY header must come first",
+        ProxyHeader::Payload => {
+            "is none of accept_proxy's `from`: all its bytes are passed on as they are, a PROXY header too \
+             (untrusted = \"payload\")"
+        }
+        ProxyHeader::Rejected => {
+            "is none of accept_proxy's `from`, whose headers are believed (--peer names the proxy in front of a \
+             client)"
+        }
+    };
+    format!("  {peer} {says}\n")
+}
+
 /// The same for people.
 fn story(it: &Explanation) -> String {
     let mut text = String::new();
@@ -99,6 +118,7 @@ fn story(it: &Explanation) -> String {
     let asks = it.sni.as_ref().map(|name| format!(" asking for {name}")).unwrap_or_default();
     let offers = if it.alpn.is_empty() { String::new() } else { format!(" offering {}", it.alpn.join(", ")) };
     let _ = writeln!(text, "{who}{asks}{offers} at listener {}:", it.listener);
+    text += &header(it);
     let rule = match (&it.access.rule, it.access.number) {
         (Some(rule), Some(number)) => format!("rule {number} of [access] is the first that names it: {rule}"),
         _ if it.access.allowed => "no rule of [access] names it: it is let in".to_owned(),

@@ -14,6 +14,7 @@ pub(super) fn tables(status: &Status) -> String {
     let mut text = summary(status);
     let parts = [
         listeners(&status.listeners),
+        routes(&status.listeners),
         servers(&status.pools),
         checks(&status.pools),
         degraded(&status.pools),
@@ -82,6 +83,21 @@ fn listeners(all: &[Listener]) -> Vec<Vec<String>> {
             it.accepted.to_string(),
             bytes(it.bytes.up as f64),
             bytes(it.bytes.down as f64),
+        ]
+    }));
+    lines
+}
+
+fn routes(all: &[Listener]) -> Vec<Vec<String>> {
+    let mut lines = vec![heads(&["LISTENER", ">ROUTE", "TAKES", "POOL", ">CONNECTIONS"])];
+    let each = all.iter().flat_map(|it| it.routes.iter().map(move |route| (it, route)));
+    lines.extend(each.map(|(it, route)| {
+        vec![
+            named(&it.name, it.removed),
+            route.number.map_or_else(|| NONE.to_owned(), |number| number.to_string()),
+            route.matches.clone(),
+            route.pool.clone().unwrap_or_else(|| "turned away".to_owned()),
+            route.connections.to_string(),
         ]
     }));
     lines

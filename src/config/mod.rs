@@ -358,7 +358,8 @@ pub struct Access {
     pub events: Vec<Event>,
     /// `update_every`: how often a connection that lasts has an update; `None` is `"off"`, without updates.
     pub update_every: Option<Duration>,
-    /// `skip_empty`: no line for the close of a connection that moved no byte and did not fail.
+    /// `skip_empty`: no line for the close of a connection that moved no byte and did not fail, nor for that of a probe
+    /// ([`Record::is_probe`](crate::session::Record::is_probe)).
     pub skip_empty: bool,
     /// `sample`: the share of connections that get a line, over 0 and up to 1.
     pub sample: f64,

@@ -152,11 +152,35 @@ impl Route {
         !self.sni.is_empty() || !self.alpn.is_empty() || self.starttls != Starttls::Off
     }
 
+    /// Whether it takes the same clients, wherever they are led.
+    #[must_use]
+    pub fn takes_as(&self, other: &Self) -> bool {
+        let Self { sni, alpn, source, starttls, default, to: _ } = self;
+        (sni, alpn, source) == (&other.sni, &other.alpn, &other.source)
+            && (*starttls, *default) == (other.starttls, other.default)
+    }
+
     /// Whether it takes every client that the other one does, whatever names they ask for.
     fn is_as_open_as(&self, other: &Self) -> bool {
         (self.starttls == Starttls::Postgres || other.starttls == Starttls::Off)
             && (self.alpn.is_empty() || self.alpn == other.alpn)
             && (self.source.is_empty() || self.source == other.source)
+    }
+}
+
+/// Whom it takes, in short: of each list the first, and whether there are more.
+impl fmt::Display for Route {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut before = "";
+        let mut part = |key: &str, first: Option<&dyn fmt::Display>, count: usize| {
+            let Some(first) = first else { return Ok(()) };
+            let more = if count > 1 { ",..." } else { "" };
+            write!(out, "{}{key}={first}{more}", std::mem::replace(&mut before, " "))
+        };
+        part("sni", self.sni.first().map(|name| name as _), self.sni.len())?;
+        part("alpn", self.alpn.first().map(|name| name as _), self.alpn.len())?;
+        part("source", self.source.first().map(|network| network as _), self.source.len())?;
+        if self.default { out.write_str("default") } else { Ok(()) }
     }
 }
 

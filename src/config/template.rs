@@ -19,7 +19,13 @@ pub enum Field {
     Listener,
     /// The client's address and port.
     Client,
-    /// The pool's name.
+    /// The name that its TLS hello asks for; absent where none was read, or it names nobody.
+    Sni,
+    /// The protocols that this offers, with commas between them.
+    Alpn,
+    /// The number of the route that takes it, from 1; absent where none does, or there are none.
+    Route,
+    /// The pool's name; absent when it went to none.
     Pool,
     /// The server's name; absent when none was tried.
     Server,
@@ -61,12 +67,15 @@ pub enum Field {
 
 impl Field {
     /// Each of them with its name, in the order of a JSON line.
-    pub const NAMES: [(&'static str, Self); 24] = [
+    pub const NAMES: [(&'static str, Self); 27] = [
         ("ts", Self::Ts),
         ("event", Self::Event),
         ("id", Self::Id),
         ("listener", Self::Listener),
         ("client", Self::Client),
+        ("sni", Self::Sni),
+        ("alpn", Self::Alpn),
+        ("route", Self::Route),
         ("pool", Self::Pool),
         ("server", Self::Server),
         ("server_addr", Self::ServerAddr),

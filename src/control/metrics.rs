@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use super::model::{
-    Bytes, Health, Histogram, List, Listener, Name, Paths, Phase, Pool, Server, ServerState, Serving, Status,
-    Worker,
+    Bytes, Health, Histogram, List, Listener, Name, Paths, Phase, Pool, Route, Server, ServerState, Serving,
+    Status, Worker,
 };
 use crate::cause::Cause;
 
@@ -53,6 +53,7 @@ pub fn render(status: &Status, per_server: bool, format: Format) -> String {
     let mut page = Page { format, text: String::new() };
     process(&mut page, status);
     listeners(&mut page, &status.listeners);
+    routes(&mut page, &status.listeners);
     pools(&mut page, &status.pools);
     upstream_connections(&mut page, &status.pools, per_server);
     if per_server {
@@ -122,20 +123,14 @@ fn listeners(page: &mut Page, all: &[Listener]) {
     page.family(gauge(""), "listener_listening", help, listening);
     let help = "Connections that were accepted.";
     page.family(counter(""), "listener_accepted", help, each(|it| it.accepted.into()));
-    let closed = |wanted: fn(&str) -> bool| {
-        all.iter().flat_map(move |it| {
-            let causes = it.closed.iter().filter(move |(cause, _)| wanted(cause));
-            causes.map(move |(cause, count)| (it, cause.as_str(), Value::from(*count)))
-        })
-    };
     let help = "Connections that were turned away by a limit or a rule, by reason.";
-    let rejected = closed(|cause| Cause::TURNED_AWAY.iter().any(|one| one.name() == cause));
-    page.family(
-        counter(""),
-        "listener_rejected",
-        help,
-        rejected.map(|(it, reason, count)| (labels(&[("listener", &it.name), ("reason", reason)]), count)),
-    );
+    let rejected = all.iter().flat_map(|it| {
+        let reasons =
+            it.closed.iter().filter(|(cause, _)| Cause::TURNED_AWAY.iter().any(|one| one.name() == *cause));
+        reasons
+            .map(|(reason, count)| (labels(&[("listener", &it.name), ("reason", reason)]), (*count).into()))
+    });
+    page.family(counter(""), "listener_rejected", help, rejected);
     let help = "Connections that were over a limit and let in for dry_run, by the reason to turn them away.";
     let let_off = all.iter().flat_map(|it| {
         let limits = it.let_off.iter();
@@ -151,11 +146,38 @@ fn listeners(page: &mut Page, all: &[Listener]) {
         help,
         all.iter().flat_map(|it| directions(&[("listener", &it.name)], it.bytes)),
     );
-    let help = "Connections that have ended, by cause as in the access log.";
-    let ended = closed(|_| true).map(|(it, cause, count)| {
-        (labels(&[("listener", &it.name), ("pool", &it.pool), ("cause", cause)]), count)
+    let help = "Connections that were there only to see that somebody listens: checks of a proxy in front.";
+    page.family(counter(""), "listener_probes", help, each(|it| it.probes.into()));
+    let help = "Connections that have ended, by cause as in the access log; with routes the pool is that of each, or empty.";
+    let ended = all.iter().flat_map(|it| {
+        let own = it.routes.is_empty().then_some((&it.pool, &it.closed));
+        own.into_iter().chain(&it.closed_by_pool).flat_map(move |(pool, closed)| {
+            closed.iter().map(move |(cause, count)| {
+                (labels(&[("listener", &it.name), ("pool", pool), ("cause", cause)]), (*count).into())
+            })
+        })
     });
     page.family(counter(""), "connections_closed", help, ended);
+}
+
+/// By the route's number and by whom it takes: numbers are those of logs and errors, and change when one is put in between.
+fn routes(page: &mut Page, all: &[Listener]) {
+    let each = || all.iter().flat_map(|it| it.routes.iter().map(move |route| (it, route)));
+    let label = |it: &Listener, route: &Route, pool: Option<&str>| {
+        let number = route.number.map_or_else(|| "none".to_owned(), |number| number.to_string());
+        let mut names = vec![("listener", it.name.as_str()), ("route", &number), ("match", &route.matches)];
+        names.extend(pool.map(|pool| ("pool", pool)));
+        labels(&names)
+    };
+    let help = "Connections that the route has led to its pool.";
+    let led = each().filter_map(|(it, route)| {
+        Some((label(it, route, Some(route.pool.as_ref()?)), route.connections.into()))
+    });
+    page.family(counter(""), "route_connections", help, led);
+    let help = "Connections that the route has turned away (action), or that no route has taken.";
+    let refused = each().filter(|(_, route)| route.pool.is_none());
+    let refused = refused.map(|(it, route)| (label(it, route, None), route.connections.into()));
+    page.family(counter(""), "route_rejected", help, refused);
 }
 
 fn pools(page: &mut Page, pools: &[Pool]) {

@@ -109,6 +109,15 @@ pub struct Listener {
     pub paths: Paths,
     /// Connections that have ended, by cause; those that were rejected too.
     pub closed: BTreeMap<String, u64>,
+    /// The same by pool, where it has routes; under an empty name those that went to none.
+    #[serde(default)]
+    pub closed_by_pool: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Those among them that were there only to see that somebody listens: checks of a proxy in front.
+    #[serde(default)]
+    pub probes: u64,
+    /// Its routes in their order, and last what no route takes; empty if it has none.
+    #[serde(default)]
+    pub routes: Vec<Route>,
     /// Connections that were over a limit and let in for `dry_run`, by the cause to turn them away.
     pub let_off: BTreeMap<String, u64>,
     /// Connections whose source was not counted, since the table of sources was full of others.
@@ -117,6 +126,20 @@ pub struct Listener {
     pub shut: bool,
     /// It is no longer in the configuration, and its connections have not ended.
     pub removed: bool,
+}
+
+/// A route of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Its number in the file, from 1; none: it stands for what no route takes.
+    pub number: Option<u16>,
+    /// Whom it takes, in short: `sni=db.example.com,... alpn=h2`, with dots where the list has more. Of what no route takes
+    /// `none`.
+    pub matches: String,
+    /// The pool that it leads to; none if it turns clients away.
+    pub pool: Option<String>,
+    /// Connections that it has taken since the start.
+    pub connections: u64,
 }
 
 /// Bytes in both directions.
@@ -528,6 +551,10 @@ pub struct Question {
     /// Its address, by the PROXY header where one is read; a client of a unix socket has none
     #[arg(long, value_name = "IP")]
     pub source: Option<IpAddr>,
+    /// The address of the proxy in front that sends that header (accept_proxy) [default: the client's own]
+    #[arg(long, value_name = "IP")]
+    #[serde(default)]
+    pub peer: Option<IpAddr>,
     /// The name that it asks for in its TLS hello (server_name)
     #[arg(long, value_name = "NAME")]
     #[serde(default)]
@@ -543,8 +570,12 @@ pub struct Question {
 pub struct Explanation {
     /// The listener that it comes to.
     pub listener: String,
-    /// Its address.
+    /// Its address; that of its socket, unless a header from there is believed.
     pub source: Option<IpAddr>,
+    /// The address of its socket, where PROXY headers are read.
+    pub peer: Option<IpAddr>,
+    /// What becomes of its PROXY header.
+    pub proxy_header: ProxyHeader,
     /// The name that it asks for.
     pub sni: Option<String>,
     /// Protocols that it offers.
@@ -573,6 +604,21 @@ pub struct Explanation {
     pub servers: Vec<ExplainedServer>,
 }
 
+/// What becomes of a PROXY header of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyHeader {
+    /// The listener looks for none.
+    Off,
+    /// It has to send one first, and is who that says.
+    Required,
+    /// Its socket's address is none of `accept_proxy.from`: it is passed on as if it were the client's words
+    /// (`untrusted = "payload"`).
+    Payload,
+    /// The same, and the client is reset (`untrusted = "reject"`).
+    Rejected,
+}
+
 /// What rules about addresses say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
@@ -592,6 +638,8 @@ pub enum Outcome {
     Server,
     /// No rule lets it in.
     Denied,
+    /// It is none of those who may send a PROXY header, and nobody else is let in.
+    Untrusted,
     /// No route takes it, or the one that does leads nowhere.
     NoRoute,
     /// A limit turns it away.

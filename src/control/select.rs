@@ -67,14 +67,16 @@ impl Question {
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let mut given = conditions(form_urlencoded::parse(text.as_bytes()).into_owned())?;
         let mut own = |name| given.remove(name).and_then(|value| value.as_str().map(str::to_owned));
-        let (listener, source, sni, alpn) = (own("listener"), own("source"), own("sni"), own("alpn"));
+        let (listener, source, peer) = (own("listener"), own("source"), own("peer"));
+        let (sni, alpn) = (own("sni"), own("alpn"));
         if let Some(name) = given.keys().next() {
             return Err(invalid(format!("unknown parameter `{name}`"))
-                .help("a question takes `listener`, `source`, `sni` and `alpn`"));
+                .help("a question takes `listener`, `source`, `peer`, `sni` and `alpn`"));
         }
         let source = read("source", source.as_deref(), "an IP address", |text| text.parse().ok())?;
+        let peer = read("peer", peer.as_deref(), "an IP address", |text| text.parse().ok())?;
         let alpn = alpn.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect();
-        Ok(Self { listener, source, sni, alpn })
+        Ok(Self { listener, source, peer, sni, alpn })
     }
 }
 
@@ -84,6 +86,7 @@ impl fmt::Display for Question {
         let source = self.source.map(|source| source.to_string());
         text.extend_pairs(self.listener.as_ref().map(|name| ("listener", name)));
         text.extend_pairs(source.map(|source| ("source", source)));
+        text.extend_pairs(self.peer.map(|peer| ("peer", peer.to_string())));
         text.extend_pairs(self.sni.as_ref().map(|name| ("sni", name)));
         text.extend_pairs((!self.alpn.is_empty()).then(|| ("alpn", self.alpn.join(","))));
         out.write_str(&text.finish())

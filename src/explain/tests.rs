@@ -262,7 +262,7 @@ fn the_route_that_takes_a_client_is_told() {
     let ask = |source: &str, sni: Option<&str>, alpn: &[&str]| {
         let sni = sni.map(str::to_owned);
         let alpn = alpn.iter().map(|name| (*name).to_owned()).collect();
-        let question = Question { listener: None, source: source.parse().ok(), sni, alpn };
+        let question = Question { source: source.parse().ok(), sni, alpn, ..Question::default() };
         explain(&config, &snapshot, &question, Tick(1), |_, _| None)
     };
     for (sni, alpn, route, pool) in [
@@ -287,4 +287,39 @@ fn the_route_that_takes_a_client_is_told() {
     let told = ask("192.0.2.1", Some("x.example.com"), &[]).expect("it is told");
     assert!(why(&told, told.server.as_deref().expect("one")).contains("x.example.com belongs to it"));
     assert!(ask("192.0.2.1", Some("10.0.0.1"), &[]).is_err());
+}
+
+#[test]
+fn who_may_send_a_proxy_header_is_told() {
+    let accepts = |untrusted: &str, more: &str| {
+        format!("accept_proxy = {{ from = [\"10.0.0.0/8\"], untrusted = \"{untrusted}\" }}\n{more}")
+    };
+    let ask = |listener: &str, source: &str, peer: Option<&str>| {
+        let peer = peer.map(|peer| peer.parse().expect("an address"));
+        told("", listener, &Question { peer, ..question("web", source) })
+    };
+    let [rejects, passes] = ["reject", "payload"].map(|untrusted| accepts(untrusted, ""));
+    let stranger = ask(&rejects, "192.0.2.1", None);
+    assert_eq!((stranger.outcome, stranger.proxy_header), (Outcome::Untrusted, ProxyHeader::Rejected));
+    assert!(stranger.server.is_none() && stranger.then.contains("is reset"), "{stranger:?}");
+    let proxy = ask(&rejects, "10.1.2.3", None);
+    assert_eq!((proxy.outcome, proxy.proxy_header), (Outcome::Server, ProxyHeader::Required));
+    let behind = ask(&rejects, "192.0.2.1", Some("10.1.2.3"));
+    assert_eq!((behind.outcome, behind.proxy_header), (Outcome::Server, ProxyHeader::Required));
+    assert_eq!((behind.source, behind.peer), ("192.0.2.1".parse().ok(), "10.1.2.3".parse().ok()));
+    // What a stranger says of itself is not believed.
+    let passed = ask(&passes, "10.9.9.9", Some("192.0.2.1"));
+    assert_eq!((passed.outcome, passed.proxy_header), (Outcome::Server, ProxyHeader::Payload));
+    assert_eq!(passed.source, "192.0.2.1".parse().ok());
+    // Rules are about whom `match_on` says.
+    for (match_on, allowed) in [("client", false), ("peer", true)] {
+        let rules = format!("access = {{ rules = [\"deny 192.0.2.0/24\"], match_on = \"{match_on}\" }}");
+        let told = ask(&accepts("reject", &rules), "192.0.2.1", Some("10.1.2.3"));
+        assert_eq!((told.access.allowed, told.outcome == Outcome::Denied), (allowed, !allowed), "{match_on}");
+    }
+    let config = config("", "");
+    let snapshot = Snapshot::new(&config, 100);
+    let asked = Question { peer: "10.0.0.1".parse().ok(), ..question("web", "192.0.2.1") };
+    let refusal = explain(&config, &snapshot, &asked, Tick(0), |_, _| None).expect_err("it has no peers");
+    assert!(refusal.message.contains("reads no PROXY header"), "{refusal}");
 }

@@ -11,7 +11,7 @@ use super::stamp::{Now, Stamps};
 use super::tcplog::Tcplog;
 use crate::config::{AccessFormat, Field, Piece};
 use crate::path::{Path, Verdict};
-use crate::session::Cause;
+use crate::session::{Cause, Heard};
 use crate::snapshot::{Listener, PoolId, Server, Snapshot};
 
 /// Writes access lines.
@@ -83,8 +83,10 @@ pub(super) struct Fields {
     sentence_quote: &'static [u8],
     /// What stands for a value that is not there.
     absent: &'static [u8],
-    /// Listener and pool as they are written, by listener.
+    /// Listener as it is written, and the pool of who went to none by a route, by listener.
     listeners: Vec<(String, String)>,
+    /// As they are written, by pool.
+    pools: Vec<String>,
     /// Server, its address and its pool as they are written, by server.
     servers: Vec<(String, String, String)>,
     /// By worker.
@@ -100,6 +102,7 @@ impl Fields {
             sentence_quote: if style == Style::Plain { b"" } else { b"\"" },
             absent: if style == Style::Json { b"null" } else { b"-" },
             listeners: Vec::new(),
+            pools: Vec::new(),
             servers: Vec::new(),
             engines,
             stamps: Stamps::default(),
@@ -115,7 +118,7 @@ impl Fields {
         };
         let pool = |id: PoolId| shown(&names.pool(id).name);
         let absent = String::from_utf8_lossy(self.absent);
-        // Who has no server has no pool either, where routes lead to several.
+        // Where there are routes, who was led nowhere has no pool.
         let listener = |it: &Listener| {
             let pool = it.routes.as_ref().map_or_else(|| pool(it.pool), |_| absent.to_string());
             (shown(&it.name), pool)
@@ -123,6 +126,7 @@ impl Fields {
         let server = |it: &Server| (shown(&it.name), shown(&it.addr.to_string()), pool(it.pool));
         self.listeners = names.listeners.iter().map(listener).collect();
         self.servers = names.servers.iter().map(server).collect();
+        self.pools = names.pools.iter().map(|it| shown(&it.name)).collect();
     }
 
     fn write(&mut self, out: &mut Vec<u8>, record: &Record, now: Now) {
@@ -156,8 +160,19 @@ impl Fields {
                 write_client(out, record.client);
                 out.extend_from_slice(self.quote);
             }
-            // That of the listener may be another one since a reload.
-            Field::Pool => out.extend_from_slice(server.map_or(&names.1, |it| &it.2).as_bytes()),
+            Field::Sni => self.write_of_hello(out, record, |heard| heard.sni.as_deref()),
+            Field::Alpn => self.write_of_hello(out, record, |heard| heard.alpn.as_deref()),
+            Field::Route => match record.heard.as_ref().and_then(|heard| heard.route) {
+                Some(number) => write_number(out, number.get().into()),
+                None => out.extend_from_slice(self.absent),
+            },
+            Field::Pool => {
+                let by_route = record.heard.as_ref().and_then(|heard| heard.pool);
+                let by_route = by_route.map(|id| &self.pools[usize::from(id.0)]);
+                // That of the listener may be another one since a reload.
+                let pool = server.map(|it| &it.2).or(by_route).unwrap_or(&names.1);
+                out.extend_from_slice(pool.as_bytes());
+            }
             Field::Server => out.extend_from_slice(server.map_or(self.absent, |it| it.0.as_bytes())),
             Field::ServerAddr => out.extend_from_slice(server.map_or(self.absent, |it| it.1.as_bytes())),
             Field::Tries => write_number(out, record.tries.into()),
@@ -203,7 +218,14 @@ impl Fields {
         }
     }
 
-    /// For our own words, which need no escape.
+    fn write_of_hello(&self, out: &mut Vec<u8>, record: &Record, text: fn(&Heard) -> Option<&str>) {
+        match record.heard.as_deref().and_then(text) {
+            Some(text) => self.write_text(out, text),
+            None => out.extend_from_slice(self.absent),
+        }
+    }
+
+    /// For our own words, and those of [`Heard`], which need no escape.
     fn write_text(&self, out: &mut Vec<u8>, text: &str) {
         out.extend_from_slice(self.quote);
         out.extend_from_slice(text.as_bytes());
@@ -249,9 +271,11 @@ fn write_client(out: &mut Vec<u8>, client: Option<SocketAddr>) {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU16;
+
     use super::*;
     use crate::config::Event;
-    use crate::logging::tests::{names, rejected, relayed};
+    use crate::logging::tests::{names, names_of, rejected, relayed};
     use crate::tick::Tick;
 
     const NOW: Now = Now { tick: Tick(10_000), wall_ms: 1_795_419_482_000 };
@@ -264,7 +288,7 @@ mod tests {
 
     #[test]
     fn json_has_every_field() {
-        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"close","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"queue_ms":0,"connect_ms":3,"duration_ms":1123,"bytes_in":78,"bytes_out":18446744073709551615,"cause":"done","closer":"both","hap_ts":"--","rtt_client_us":18000,"rtt_server_us":240,"retrans_client":40,"retrans_server":0,"verdict":"client path lossy, server path clean","engine":"mio","worker":1}"#;
+        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"close","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","sni":null,"alpn":null,"route":null,"pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"queue_ms":0,"connect_ms":3,"duration_ms":1123,"bytes_in":78,"bytes_out":18446744073709551615,"cause":"done","closer":"both","hap_ts":"--","rtt_client_us":18000,"rtt_server_us":240,"retrans_client":40,"retrans_server":0,"verdict":"client path lossy, server path clean","engine":"mio","worker":1}"#;
         let line = line(&AccessFormat::Json, &relayed());
         assert_eq!(line, expected);
         let value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();
@@ -274,14 +298,14 @@ mod tests {
 
     #[test]
     fn json_says_null_where_there_is_no_value() {
-        let expected = r#"{"ts":"2026-11-23T07:38:02.000Z","event":"close","id":"ffffffffffffffff","listener":"web","client":"[2001:db8::1]:40002","pool":"app","server":null,"server_addr":null,"tries":0,"queue_ms":0,"connect_ms":null,"duration_ms":0,"bytes_in":0,"bytes_out":0,"cause":"maxconn","closer":"proxy","hap_ts":"PC","rtt_client_us":null,"rtt_server_us":null,"retrans_client":null,"retrans_server":null,"verdict":null,"engine":"poll","worker":0}"#;
+        let expected = r#"{"ts":"2026-11-23T07:38:02.000Z","event":"close","id":"ffffffffffffffff","listener":"web","client":"[2001:db8::1]:40002","sni":null,"alpn":null,"route":null,"pool":"app","server":null,"server_addr":null,"tries":0,"queue_ms":0,"connect_ms":null,"duration_ms":0,"bytes_in":0,"bytes_out":0,"cause":"maxconn","closer":"proxy","hap_ts":"PC","rtt_client_us":null,"rtt_server_us":null,"retrans_client":null,"retrans_server":null,"verdict":null,"engine":"poll","worker":0}"#;
         assert_eq!(line(&AccessFormat::Json, &rejected()), expected);
     }
 
     #[test]
     fn logfmt_has_every_field() {
         let expected = "ts=2026-11-23T07:38:00.123Z event=close id=00000000000000ff listener=web \
-                        client=192.0.2.7:40001 pool=app server=beta server_addr=127.0.0.1:9002 tries=2 \
+                        client=192.0.2.7:40001 sni=- alpn=- route=- pool=app server=beta server_addr=127.0.0.1:9002 tries=2 \
                         queue_ms=0 connect_ms=3 duration_ms=1123 bytes_in=78 bytes_out=18446744073709551615 cause=done \
                         closer=both hap_ts=-- rtt_client_us=18000 rtt_server_us=240 retrans_client=40 \
                         retrans_server=0 verdict=\"client path lossy, server path clean\" engine=mio worker=1";
@@ -291,7 +315,7 @@ mod tests {
     #[test]
     fn logfmt_says_a_dash_where_there_is_no_value() {
         let expected = "ts=2026-11-23T07:38:02.000Z event=close id=ffffffffffffffff listener=web \
-                        client=[2001:db8::1]:40002 pool=app server=- server_addr=- tries=0 queue_ms=0 connect_ms=- \
+                        client=[2001:db8::1]:40002 sni=- alpn=- route=- pool=app server=- server_addr=- tries=0 queue_ms=0 connect_ms=- \
                         duration_ms=0 bytes_in=0 bytes_out=0 cause=maxconn closer=proxy hap_ts=PC rtt_client_us=- rtt_server_us=- retrans_client=- \
                         retrans_server=- verdict=- engine=poll \
                         worker=0";
@@ -301,15 +325,38 @@ mod tests {
     #[test]
     fn what_has_not_ended_has_no_cause() {
         let open = Record { event: Event::Open, bytes_in: 0, bytes_out: 0, cause: None, ..relayed() };
-        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"open","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"queue_ms":0,"connect_ms":3,"duration_ms":1123,"bytes_in":0,"bytes_out":0,"cause":null,"closer":null,"hap_ts":null,"rtt_client_us":18000,"rtt_server_us":240,"retrans_client":40,"retrans_server":0,"verdict":"client path lossy, server path clean","engine":"mio","worker":1}"#;
+        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"open","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","sni":null,"alpn":null,"route":null,"pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"queue_ms":0,"connect_ms":3,"duration_ms":1123,"bytes_in":0,"bytes_out":0,"cause":null,"closer":null,"hap_ts":null,"rtt_client_us":18000,"rtt_server_us":240,"retrans_client":40,"retrans_server":0,"verdict":"client path lossy, server path clean","engine":"mio","worker":1}"#;
         assert_eq!(line(&AccessFormat::Json, &open), expected);
-        let update = Record { event: Event::Update, bytes_out: 9, ..open };
+        let update = Record { event: Event::Update, bytes_out: 9, ..open.clone() };
         let expected = "ts=2026-11-23T07:38:00.123Z event=update id=00000000000000ff listener=web \
-                        client=192.0.2.7:40001 pool=app server=beta server_addr=127.0.0.1:9002 tries=2 \
+                        client=192.0.2.7:40001 sni=- alpn=- route=- pool=app server=beta server_addr=127.0.0.1:9002 tries=2 \
                         queue_ms=0 connect_ms=3 duration_ms=1123 bytes_in=0 bytes_out=9 cause=- closer=- hap_ts=- rtt_client_us=18000 \
                         rtt_server_us=240 retrans_client=40 retrans_server=0 verdict=\"client path lossy, server path clean\" engine=mio \
                         worker=1";
         assert_eq!(line(&AccessFormat::Logfmt, &update), expected);
+    }
+
+    #[test]
+    fn what_a_hello_says_and_where_it_leads_is_told() {
+        let routed = names_of(
+            "[listener.web]\nbind = [\"127.0.0.1:0\"]\n[[listener.web.route]]\nsni = [\"a.test\"]\npool = \"app\"\n\
+             [pool.app]\nserver = [{ name = \"alpha\", addr = \"127.0.0.1:9001\" }]",
+        );
+        let line = |format: &AccessFormat, heard: Heard| {
+            let mut out = Vec::new();
+            let record = Record { heard: Some(heard.into()), server: None, ..rejected() };
+            AccessLines::new(format, &routed, vec!["mio"]).write(&mut out, &record, NOW);
+            String::from_utf8(out).unwrap()
+        };
+        let asks =
+            || Heard { sni: Some("b.test".into()), alpn: Some("h2,http/1.1".into()), ..Heard::default() };
+        let lost = line(&AccessFormat::Json, asks());
+        assert!(lost.contains(r#""sni":"b.test","alpn":"h2,http/1.1","route":null,"pool":null,"#), "{lost}");
+        let led = Heard { route: NonZeroU16::new(1), pool: Some(PoolId(0)), ..asks() };
+        let led = line(&AccessFormat::Logfmt, led);
+        assert!(led.contains(" sni=b.test alpn=h2,http/1.1 route=1 pool=app server=- "), "{led}");
+        let template = AccessFormat::Template("{sni}>{route}>{pool}".parse().unwrap());
+        assert_eq!(line(&template, asks()), "b.test>->-");
     }
 
     #[test]

@@ -134,11 +134,12 @@ impl Filter {
         }
     }
 
-    /// `skip_empty` leaves out the close of what moved no byte and did not fail. `sample` decides by the id, so that
+    /// `skip_empty` leaves out the close of what moved no byte and did not fail, and of probes. `sample` decides by the id, so that
     /// all of a connection is told or nothing, by whichever thread. It draws, since to take every n-th would favour
     /// whatever comes in step with it, such as one of n servers in turn.
     fn wants(&self, record: &Record) -> bool {
-        let is_empty = record.cause == Some(Cause::Done) && record.bytes_in == 0 && record.bytes_out == 0;
+        let moved_nothing = record.bytes_in == 0 && record.bytes_out == 0;
+        let is_empty = record.is_probe() || (record.cause == Some(Cause::Done) && moved_nothing);
         self.events[record.event as usize]
             && !(self.skip_empty && is_empty)
             && (self.share == Self::WHOLE
@@ -244,14 +245,31 @@ mod tests {
         let empty = Record { bytes_in: 0, bytes_out: 0, ..relayed() };
         let filter = filter(&[Event::Open, Event::Close], true, 1.0);
         assert!(!filter.wants(&empty));
-        assert!(filter.wants(&Record { bytes_in: 1, ..empty }));
-        assert!(filter.wants(&Record { bytes_out: 1, ..empty }));
+        assert!(filter.wants(&Record { bytes_in: 1, ..empty.clone() }));
+        assert!(filter.wants(&Record { bytes_out: 1, ..empty.clone() }));
         assert!(filter.wants(&rejected()), "a failure is written though no byte was moved");
         assert!(
             filter.wants(&Record { bytes_in: 0, bytes_out: 0, ..of(Event::Open) }),
             "nothing was moved yet"
         );
         assert!(Filter::new(&access(false, 1.0)).wants(&empty));
+    }
+
+    #[test]
+    fn skip_empty_leaves_out_probes_that_have_left_by_themselves() {
+        let probe = |cause| Record { probes: true, bytes_in: 0, cause: Some(cause), ..relayed() };
+        let filter = filter(&[Event::Close], true, 1.0);
+        for cause in [Cause::Done, Cause::ClientLeft, Cause::ClientLeftQueue, Cause::ClientReset] {
+            // A server may have greeted it.
+            assert!(!filter.wants(&probe(cause)), "{cause:?}");
+            assert!(filter.wants(&Record { bytes_in: 1, ..probe(cause) }), "{cause:?}");
+        }
+        for cause in [Cause::ConnectRefused, Cause::ServerReset, Cause::NoServer, Cause::PrereadTimeout] {
+            assert!(filter.wants(&probe(cause)), "{cause:?} is no probe's will");
+        }
+        let left = Record { probes: false, bytes_out: 0, ..probe(Cause::ClientLeft) };
+        assert!(filter.wants(&left), "a client that has left may have been tired of waiting");
+        assert!(Filter::new(&access(false, 1.0)).wants(&probe(Cause::ClientLeft)));
     }
 
     #[test]

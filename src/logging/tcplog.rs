@@ -54,8 +54,8 @@ impl Tcplog {
 
     /// Where it went, and how long each step took: in the queue, from there to a connection, in all.
     fn write_path(&self, out: &mut Vec<u8>, listener: &Listener, record: &Record) -> io::Result<()> {
-        let pool = record.server.map_or(listener.pool, |id| self.names.server(id).pool);
-        let pool = &self.names.pool(pool).name;
+        // HAProxy names the frontend where there is no backend.
+        let pool = record.pool(&self.names).map_or(&listener.name, |pool| &self.names.pool(pool).name);
         let (server, queue_ms) = match record.server {
             Some(id) => (&*self.names.server(id).name, i64::from(record.queue_ms)),
             None if record.queue_ms > 0 => ("<NOSRV>", i64::from(record.queue_ms)),
@@ -72,7 +72,8 @@ impl Tcplog {
         let with_this = |limit: &Limit| u64::from(limit.count()) + 1;
         let of_server = |id: &ServerId| u64::from(self.names.server(*id).connections.count());
         let [all, of_listener] = [&self.names.connections, &listener.connections].map(with_this);
-        let of_pool: u64 = self.members[usize::from(listener.pool.0)].iter().map(of_server).sum();
+        let members = record.pool(&self.names).map(|pool| &self.members[usize::from(pool.0)]);
+        let of_pool: u64 = members.into_iter().flatten().map(of_server).sum();
         let of_server = record.server.as_ref().map_or(0, of_server);
         let sign = if record.redispatched { "+" } else { "" };
         let retries = record.tries.saturating_sub(1);
@@ -91,7 +92,9 @@ fn write_client(out: &mut Vec<u8>, client: Option<SocketAddr>, listener: Listene
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logging::tests::{names, rejected, relayed};
+    use crate::logging::tests::{names, names_of, rejected, relayed};
+    use crate::session::Heard;
+    use crate::snapshot::PoolId;
     use crate::tick::Tick;
 
     const NOW: Now = Now { tick: Tick(10_000), wall_ms: 1_795_419_482_000 };
@@ -112,7 +115,7 @@ mod tests {
         let expected =
             "192.0.2.7:40001 [23/Nov/2026:07:37:59.000] web app/beta 0/3/1123 4711 -- 1/1/0/0/+1 0/0";
         assert_eq!(line(&served), expected);
-        let at_first = Record { tries: 1, redispatched: false, ..served };
+        let at_first = Record { tries: 1, redispatched: false, ..served.clone() };
         assert!(line(&at_first).ends_with(" 4711 -- 1/1/0/0/0 0/0"));
         let by_the_same = Record { tries: 3, redispatched: false, cause: Some(Cause::ServerReset), ..served };
         assert!(line(&by_the_same).ends_with(" 4711 SD 1/1/0/0/2 0/0"));
@@ -127,6 +130,23 @@ mod tests {
             Record { connect_ms: None, cause: Some(Cause::ConnectRefused), bytes_out: 0, ..relayed() };
         assert!(line(&refused).contains(" web app/beta 0/-1/1123 0 SC 1/1/0/0/+1 "));
         assert!(line(&Record { client: None, ..relayed() }).starts_with("unix:1 ["));
+    }
+
+    #[test]
+    fn the_pool_is_the_one_that_a_route_leads_to() {
+        let names = names_of(
+            "[listener.web]\nbind = [\"127.0.0.1:0\"]\n[[listener.web.route]]\nsni = [\"a.test\"]\npool = \"one\"\n\
+             [[listener.web.route]]\nsni = [\"b.test\"]\npool = \"two\"\n\
+             [pool.one]\nserver = [{ name = \"s\", addr = \"127.0.0.1:9001\" }]\n\
+             [pool.two]\nserver = [{ name = \"s\", addr = \"127.0.0.1:9002\" }]",
+        );
+        let line = |pool| {
+            let heard = Heard { pool, ..Heard::default() };
+            line_in(TimeZone::UTC, &names, &Record { heard: Some(heard.into()), ..rejected() })
+        };
+        assert!(line(Some(PoolId(0))).contains("] web one/<NOSRV> -1/-1/0 "));
+        // As HAProxy has it where there is no backend.
+        assert!(line(None).contains("] web web/<NOSRV> -1/-1/0 "));
     }
 
     #[test]

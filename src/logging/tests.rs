@@ -27,7 +27,11 @@ server = [{ name = "alpha", addr = "127.0.0.1:9001" }, { name = "beta", addr = "
 "#;
 
 pub(super) fn names() -> Arc<Snapshot> {
-    Arc::new(Snapshot::new(&config::parse(CONFIG, "test").unwrap(), 1))
+    names_of(CONFIG)
+}
+
+pub(super) fn names_of(text: &str) -> Arc<Snapshot> {
+    Arc::new(Snapshot::new(&config::parse(text, "test").unwrap(), 1))
 }
 
 /// A connection that went well.
@@ -39,6 +43,8 @@ pub(super) fn relayed() -> Record {
         listener: ListenerId(0),
         server: Some(ServerId(1)),
         client: Some("192.0.2.7:40001".parse().unwrap()),
+        heard: None,
+        probes: false,
         tries: 2,
         redispatched: true,
         queue_ms: 0,
@@ -64,6 +70,8 @@ pub(super) fn rejected() -> Record {
         listener: ListenerId(0),
         server: None,
         client: Some("[2001:db8::1]:40002".parse().unwrap()),
+        heard: None,
+        probes: false,
         tries: 0,
         redispatched: false,
         queue_ms: 0,
@@ -275,7 +283,7 @@ fn updates_have_a_recorder_of_their_own() {
     config.access.update_every = Some(Duration::from_secs(60));
     let (logging, mut recorders, _) = begin(&config, 2);
     let open = Record { event: Event::Open, cause: None, bytes_out: 0, ..relayed() };
-    recorders[1].push(open);
+    recorders[1].push(open.clone());
     recorders[1].flush();
     assert!(becomes(|| lines_of(&path).len() == 1));
     let mut control = recorders.pop().expect("one behind those of the workers");

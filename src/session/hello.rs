@@ -1,12 +1,12 @@
 //! A client's hello: whom it wants to reach decides where it goes.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use crate::balance::hash_of_name;
 use crate::client_hello::postgres::{REQUEST_LEN, Requests, Step};
-use crate::client_hello::{ClientHello, First, Reader};
+use crate::client_hello::{Alpn, ClientHello, First, Reader};
 use crate::config::Asked;
-use crate::snapshot::ReadsHello;
+use crate::snapshot::{PoolId, ReadsHello};
 
 use super::inspect::{Flaw, Seen, Verdict};
 
@@ -20,13 +20,26 @@ pub(super) struct HelloReader {
     pub(super) starttls: bool,
 }
 
-/// What is kept of what a client has said.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Said {
-    /// A hash of the name that it asks for.
-    pub(super) name: Option<NonZeroU32>,
+/// The most bytes of [`Heard::alpn`], but for the mark that some were left out.
+const ALPN_MAX: usize = 255;
+
+/// What is kept of what a client has said, and where that leads. Clients of a listener without routes that reads no hello
+/// have none, so that they cost nothing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The name that it asks for, as routes compare it.
+    pub sni: Option<Box<str>>,
+    /// Protocols that it offers, with commas between them: 255 bytes of them at most, and `,...` where there are more. What is no
+    /// visible ASCII, `"`, `%`, `,`, `=` and `\` are written as `%` with two hexadecimal digits.
+    pub alpn: Option<Box<str>>,
+    /// The number of the route that takes it, from 1; none: no route does, or there are none.
+    pub route: Option<NonZeroU16>,
+    /// The pool that this leads to; none: it is turned away, or its listener has a pool.
+    pub pool: Option<PoolId>,
+    /// A hash of the name.
+    pub name: Option<NonZeroU32>,
     /// It has asked for TLS as clients of PostgreSQL do, so that its server has to be asked, too.
-    pub(super) starttls: bool,
+    pub starttls: bool,
 }
 
 impl HelloReader {
@@ -69,10 +82,46 @@ impl HelloReader {
     }
 }
 
-impl Said {
-    /// What is kept of it.
+impl Heard {
+    /// Of a client that has said this.
     pub(super) fn of(asked: &Asked<'_>) -> Self {
         let name = asked.hello.and_then(|hello| hello.server_name);
-        Self { name: name.map(|name| hash_of_name(name.as_str())), starttls: asked.starttls }
+        Self {
+            sni: name.map(|name| name.as_str().into()),
+            alpn: asked.hello.and_then(|hello| offered(hello.alpn)),
+            name: name.map(|name| hash_of_name(name.as_str())),
+            starttls: asked.starttls,
+            ..Self::default()
+        }
+    }
+}
+
+/// As [`Heard::alpn`].
+fn offered(protocols: Alpn<'_>) -> Option<Box<str>> {
+    let mut text = String::new();
+    let mut room = [0; 255];
+    for protocol in protocols {
+        let before = text.len();
+        text.push_str(if text.is_empty() { "" } else { "," });
+        for byte in protocol.copy_to(&mut room) {
+            match byte {
+                b'"' | b'%' | b',' | b'=' | b'\\' => write_escaped(&mut text, *byte),
+                byte if byte.is_ascii_graphic() => text.push(char::from(*byte)),
+                byte => write_escaped(&mut text, *byte),
+            }
+        }
+        if text.len() > ALPN_MAX {
+            text.truncate(before);
+            text.push_str(",...");
+            break;
+        }
+    }
+    (!text.is_empty()).then(|| text.into())
+}
+
+fn write_escaped(text: &mut String, byte: u8) {
+    text.push('%');
+    for half in [byte >> 4, byte & 0xf] {
+        text.push(char::from(b"0123456789ABCDEF"[usize::from(half)]));
     }
 }

@@ -1,9 +1,10 @@
 //! What a client's first bytes say, before a server is picked for it. Pure and bounded: the bytes are the engine's.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::dial::Dial;
-use super::hello::{HelloReader, Said};
+use super::hello::{Heard, HelloReader};
 use super::{Cause, Closing, Context, Order, Session, Spare, State};
 use crate::client_hello::{self, UNRECOGNIZED_NAME};
 use crate::config::Asked;
@@ -22,6 +23,8 @@ pub(super) struct Inspector {
     header: Option<Versions>,
     /// Then there may be a hello.
     hello: Option<HelloReader>,
+    /// Nothing has come yet.
+    pub(super) is_silent: bool,
     /// When all of it must have come; `None` is never.
     pub(super) ends: Option<Tick>,
 }
@@ -137,7 +140,12 @@ impl Inspector {
             (accept.map(|accept| accept.versions), listener.reads_hello.map(HelloReader::new));
         let looks = header.is_some() || hello.is_some();
         let limit = listener.timeouts.preread.filter(|_| !mutant!(PrereadForgotten));
-        looks.then(|| Self { header, hello, ends: limit.map(|limit| now.after(limit)) })
+        looks.then(|| Self {
+            header,
+            hello,
+            is_silent: true,
+            ends: limit.map(|limit| now.after(limit)),
+        })
     }
 
     /// What is to be read first.
@@ -159,6 +167,13 @@ fn header(head: &[u8], versions: Versions, ended: bool) -> Result<(usize, Option
             Err(Verdict::More { more_than: len.min(HEADER_MAX - 1), most: HEADER_MAX })
         }
     }
+}
+
+/// Whether a header says that `peer` has made the connection for itself, as checks do: it names no client, or the peer's own
+/// socket, as HAProxy's do with version 1.
+fn is_for_itself(peer: Option<SocketAddr>, ends: Option<[SocketAddr; 2]>) -> bool {
+    let canonical = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+    ends.is_none_or(|[source, _]| peer.map(canonical) == Some(canonical(source)))
 }
 
 impl Session {
@@ -183,12 +198,14 @@ impl Session {
     /// nothing.
     pub fn inspect(&mut self, head: &[u8], ended: bool, snapshot: &Snapshot) -> Option<Seen> {
         let State::Inspecting(inspector) = &mut self.state else { return None };
+        inspector.is_silent &= head.is_empty();
         let mut used = 0;
         if let Some(versions) = inspector.header {
             match header(head, versions, ended) {
                 Ok((len, ends)) => {
                     inspector.header = None;
                     used = len;
+                    self.probes = is_for_itself(self.client, ends);
                     if let Some([source, destination]) = ends {
                         (self.client, self.destination) = (Some(source), Some(destination.into()));
                     }
@@ -215,7 +232,6 @@ impl Session {
             }
             asked.starttls = reader.starttls;
         }
-        self.said = Said::of(&asked);
         self.decide(&asked, listener)
     }
 
@@ -227,15 +243,33 @@ impl Session {
     /// Where a client goes of whom that is known; what no route takes is rejected.
     fn decide(&mut self, asked: &Asked<'_>, listener: &Listener) -> Seen {
         let tells = |say, closes| Seen { say, ..Verdict::Unwanted { closes }.into() };
-        match listener.routes.as_ref().map(|routes| routes.find(asked)) {
+        let mut heard = Heard::of(asked);
+        let seen = match &listener.routes {
             None => Verdict::Done.into(),
-            Some(Some((_, RouteTo::Pool(pool)))) => {
-                self.route = Some(pool);
-                Verdict::Done.into()
+            Some(routes) => {
+                let found = routes.find(asked);
+                heard.route = found.map(|(number, _)| number);
+                match found.map_or(RouteTo::Reject, |(_, to)| to) {
+                    RouteTo::Pool(pool) => {
+                        heard.pool = Some(pool);
+                        Verdict::Done.into()
+                    }
+                    RouteTo::Close => tells(&[], true),
+                    RouteTo::Reject if asked.hello.is_some() => tells(&UNRECOGNIZED_NAME, true),
+                    RouteTo::Reject => tells(&[], false),
+                }
             }
-            Some(Some((_, RouteTo::Close))) => tells(&[], true),
-            Some(_) if asked.hello.is_some() => tells(&UNRECOGNIZED_NAME, true),
-            Some(_) => tells(&[], false),
+        };
+        if heard != Heard::default() {
+            self.heard = Some(Arc::new(heard));
+        }
+        seen
+    }
+
+    /// Its listener has led it somewhere, or nowhere: that is counted for the route, if it has routes.
+    fn count_route(&self, snapshot: &Snapshot) {
+        if let Some(routes) = &snapshot.listener(self.listener).routes {
+            routes.count(self.heard.as_ref().and_then(|heard| heard.route));
         }
     }
 
@@ -248,7 +282,7 @@ impl Session {
     /// Whether its server is to be asked for TLS as its client has asked, before anything is relayed.
     #[must_use]
     pub fn starttls(&self) -> bool {
-        self.said.starttls
+        self.heard.as_ref().is_some_and(|heard| heard.starttls)
     }
 
     /// Between whom the connection is, as servers are told. `local` is the address of the client's socket here.
@@ -259,6 +293,9 @@ impl Session {
     }
 
     pub(super) fn inspected(&mut self, verdict: Verdict, cx: Context<'_>) -> Option<Order> {
+        if matches!(verdict, Verdict::Done | Verdict::Unwanted { .. }) {
+            self.count_route(cx.snapshot);
+        }
         match verdict {
             Verdict::More { more_than, most } => Some(Order::ReadHead { more_than, max: most }),
             Verdict::Done => {
@@ -266,7 +303,10 @@ impl Session {
                 self.state = State::Dialing(Dial::new(cx.now, connect_total));
                 self.dial(cx, false)
             }
-            Verdict::Nothing => Some(self.dismiss(Cause::ClientLeft, cx)),
+            Verdict::Nothing => {
+                self.probes = true;
+                Some(self.dismiss(Cause::ClientLeft, cx))
+            }
             Verdict::Wrong(flaw) => Some(self.give_up(flaw.cause(), cx)),
             Verdict::Unwanted { closes: true } => Some(self.dismiss(Cause::NoRoute, cx)),
             Verdict::Unwanted { closes: false } => Some(self.give_up(Cause::NoRoute, cx)),

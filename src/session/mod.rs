@@ -1,4 +1,5 @@
-//! One client connection from accept to close. Pure: no socket, no clock, no allocation.
+//! One client connection from accept to close. Pure: no socket, no clock; no allocation but for what a client has said
+//! first, where that is read ([`Heard`]).
 //!
 //! ```text
 //!            picked                connected              ended               closed
@@ -18,12 +19,14 @@ mod record;
 mod tests;
 mod watch;
 
+pub use hello::Heard;
 pub use inspect::{Flaw, Seen, Verdict};
 use pace::Pace;
 pub use record::Record;
 pub use watch::Sight;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balance::{self, Client};
@@ -35,7 +38,6 @@ use crate::snapshot::{Listener, ListenerId, PoolId, ServerId, Snapshot};
 use crate::tally::Attempt;
 use crate::tick::{Tick, least, millis};
 use dial::{Dial, Next, Wish};
-use hello::Said;
 use inspect::{Destination, Inspector};
 use watch::{Limits, Watch};
 
@@ -156,9 +158,9 @@ pub struct Session {
     queue_ms: u32,
     server: Option<ServerId>,
     listener: ListenerId,
-    /// The pool that a route leads to; none: its listener's.
-    route: Option<PoolId>,
-    said: Said,
+    heard: Option<Arc<Heard>>,
+    /// As [`Record::probes`].
+    probes: bool,
     tries: u8,
     /// `server` counts this connection among its own.
     counted: bool,
@@ -247,8 +249,8 @@ impl Session {
             queue_ms: 0,
             server: None,
             listener,
-            route: None,
-            said: Said::default(),
+            heard: None,
+            probes: false,
             tries: 0,
             counted: false,
             redispatched: false,
@@ -278,7 +280,10 @@ impl Session {
         }
         match (&mut self.state, input) {
             (State::Inspecting(_), Input::Inspected(verdict)) => self.inspected(verdict, cx),
-            (State::Inspecting(_), Input::ClientLeft) => Some(self.give_up(Cause::ClientLeft, cx)),
+            (State::Inspecting(inspector), Input::ClientLeft) => {
+                self.probes |= inspector.is_silent;
+                Some(self.give_up(Cause::ClientLeft, cx))
+            }
             (State::Inspecting(_), Input::Deadline(_)) => Some(self.give_up(Cause::PrereadTimeout, cx)),
             (State::Dialing(dial), Input::Dialed(Ok(()))) if !dial.is_queued() => self.connected(cx),
             (State::Dialing(_), Input::Dialed(Err(fault))) => self.dial_failed(fault, cx),
@@ -369,7 +374,14 @@ impl Session {
     /// Where its servers are.
     #[must_use]
     pub fn pool(&self, snapshot: &Snapshot) -> PoolId {
-        self.route.unwrap_or_else(|| snapshot.listener(self.listener).pool)
+        let by_route = self.heard.as_ref().and_then(|heard| heard.pool);
+        by_route.unwrap_or_else(|| snapshot.listener(self.listener).pool)
+    }
+
+    /// What its client has said first, and where that leads.
+    #[must_use]
+    pub fn heard(&self) -> Option<&Arc<Heard>> {
+        self.heard.as_ref()
     }
 
     fn timeouts<'a>(&self, snapshot: &'a Snapshot) -> &'a crate::config::Timeouts {
@@ -523,6 +535,8 @@ impl Session {
             listener: self.listener,
             server: self.server,
             client: self.client,
+            heard: self.heard.clone(),
+            probes: self.probes,
             tries: self.tries,
             redispatched: self.redispatched,
             connect_ms: self.connect_ms,
@@ -582,9 +596,10 @@ impl Session {
     }
 
     fn dial(&mut self, cx: Context<'_>, is_first: bool) -> Option<Order> {
+        let name = self.heard.as_ref().and_then(|heard| heard.name);
         let wish = Wish {
             id: self.id,
-            client: Client { address: self.client.map(|client| client.ip()), name: self.said.name },
+            client: Client { address: self.client.map(|client| client.ip()), name },
             pool: self.pool(cx.snapshot),
             last: self.server,
             queue: self.timeouts(cx.snapshot).queue,

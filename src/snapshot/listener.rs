@@ -17,9 +17,13 @@ pub(super) fn put_listener(
 ) {
     let own = all.get(index).filter(|one| *one.name == *listener.name);
     let most = listener.maxconn.map_or(u32::MAX, NonZeroU32::get);
-    let (connections, waiting, tally) = match own {
-        Some(own) => (own.connections.with_most(most), own.waiting.clone(), Arc::clone(&own.tally)),
-        None => (Limit::new(most), Limit::new(u32::MAX), Arc::default()),
+    let (connections, waiting) = match own {
+        Some(own) => (own.connections.with_most(most), own.waiting.clone()),
+        None => (Limit::new(most), Limit::new(u32::MAX)),
+    };
+    let (tally, refusals) = match own {
+        Some(own) => (Arc::clone(&own.tally), Arc::clone(&own.refusals)),
+        None => Default::default(),
     };
     let listener = Listener {
         name: listener.name.as_str().into(),
@@ -39,6 +43,7 @@ pub(super) fn put_listener(
         rates: [listener.limits.upload, listener.limits.download],
         admission: Admission::new(listener, own.map(|own| &own.admission)),
         tally,
+        refusals,
         removed: None,
     };
     put(all, index, listener);

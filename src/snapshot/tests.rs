@@ -1,3 +1,5 @@
+use std::num::NonZeroU16;
+
 use super::*;
 use crate::balance::{Client, Pick};
 use crate::config::parse;
@@ -451,4 +453,56 @@ fn no_ring_is_lost_between_threads() {
         let heard = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), hear).await });
         assert!(heard.is_ok(), "a ring was lost");
     });
+}
+
+/// A listener with these routes, and pools of one server.
+fn routed(routes: &str, pools: &[&str]) -> config::Config {
+    let pools = pools
+        .iter()
+        .map(|name| format!("[pool.{name}]\nserver = [{{ name = \"s\", addr = \"127.0.0.1:1\" }}]\n"));
+    let text =
+        format!("[listener.l]\nbind = [\"127.0.0.1:2\"]\nroute = [{routes}]\n{}", pools.collect::<String>());
+    parse(&text, "test").unwrap_or_else(|report| panic!("{report}"))
+}
+
+#[test]
+fn counts_of_routes_follow_them_and_those_of_pools_stay() {
+    let (a, b) = ("{ sni = [\"a.test\", \"c.test\"], pool = \"p\" }", "{ sni = [\"b.test\"], pool = \"q\" }");
+    let first = Snapshot::new(&routed(&format!("{a}, {b}"), &["p", "q"]), 100);
+    let listener = first.listener(ListenerId(0));
+    let routes = listener.routes.as_ref().expect("it has some");
+    for number in [1, 2, 2, 0] {
+        routes.count(NonZeroU16::new(number));
+    }
+    for (pool, count) in [(Some(PoolId(0)), 3), (Some(PoolId(1)), 4), (None, 5)] {
+        listener.closed(pool)[0].add(count);
+    }
+    let next = |before: &Snapshot, routes: &str, pools: &[&str], now| {
+        let config = routed(routes, pools);
+        before.next(&config, 100, &Overrides::new(), &Conditions::new(), Tick(now)).expect("few names")
+    };
+    let shown = |snapshot: &Snapshot| {
+        let routes = snapshot.listeners[0].routes.as_ref().expect("it has some");
+        let taken = |route: &Route| format!("{} {}", route.matches, route.taken.get());
+        let all: Vec<String> = routes.numbered().map(|(_, route)| taken(route)).collect();
+        let ends = routes.closed().iter().map(|ends| format!("{} {}", ends.pool, ends.closed[0].get()));
+        (all.join("; "), routes.untaken(), ends.collect::<Vec<_>>().join("; "))
+    };
+    let told = |routes: &str, untaken, ends: &str| (routes.to_owned(), untaken, ends.to_owned());
+    assert_eq!(shown(&first), told("sni=a.test,... 1; sni=b.test 2", 1, "p 3; q 4"));
+    assert_eq!(listener.tally.closed[0].get(), 5);
+    // One is put before them, and one leads elsewhere: that is another one.
+    let new = "{ source = [\"10.0.0.0/8\"], sni = [\"a.test\"], action = \"close\" }";
+    let turned = b.replace("\"q\"", "\"p\"");
+    let second = next(&first, &format!("{new}, {a}, {turned}"), &["p", "q"], 1);
+    let now = "sni=a.test source=10.0.0.0/8 0; sni=a.test,... 1; sni=b.test 0";
+    // Connections to where no route leads any more are counted for that as well.
+    assert_eq!(shown(&second), told(now, 1, "p 3; q 4"));
+    second.listener(ListenerId(0)).closed(Some(PoolId(1)))[0].add(1);
+    // A pool that has the id of one that is gone does not have its counts.
+    let third = next(&second, a, &["p"], 2);
+    let fourth = next(&third, a, &["p"], 100_000);
+    let fifth = next(&fourth, &format!("{a}, {}", b.replace("\"q\"", "\"r\"")), &["p", "r"], 200_000);
+    assert_eq!(fifth.pool_named("r"), Some(PoolId(1)));
+    assert_eq!(shown(&fifth), told("sni=a.test,... 1; sni=b.test 0", 1, "p 3; r 0"));
 }

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use crate::cause::Cause;
 use crate::path::Path;
-use crate::session::Doing;
+use crate::session::{Doing, Heard};
 use crate::snapshot::{ListenerId, PoolId, ServerId};
 use crate::table::Key;
 use crate::tick::Tick;
@@ -113,6 +114,8 @@ pub struct Row {
     pub pool: PoolId,
     /// The client; none for a client of a unix socket.
     pub client: Option<SocketAddr>,
+    /// What it has said first, and where that led.
+    pub heard: Option<Arc<Heard>>,
     /// The server that it is relayed to, or that is being tried.
     pub server: Option<ServerId>,
     /// What it is doing.

@@ -23,10 +23,11 @@ impl<E: Engine> Worker<E> {
         let Some(Seen { used, say, verdict }) = conn.session.inspect(head, ended, &self.snapshot) else {
             return;
         };
+        let listener = self.snapshot.listener(conn.session.listener());
         if let Verdict::Wrong(flaw) = verdict
-            && self.snapshot.refusals.may_speak(self.now)
+            && listener.refusals.may_speak(self.now)
         {
-            let listener = &self.snapshot.listener(conn.session.listener()).name;
+            let listener = &listener.name;
             let peer = conn.session.client().map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
             // A hello that is wrong may stand behind a header that is right.
             let begin = begin_of(&head[used.min(head.len())..]);

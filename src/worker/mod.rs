@@ -378,7 +378,7 @@ impl<E: Engine> Worker<E> {
         };
         match listener.at_maxconn {
             AtMaxconn::Wait => {
-                if self.snapshot.refusals.may_speak(self.now) {
+                if listener.refusals.may_speak(self.now) {
                     let limit = match full {
                         Full::Process => "process.maxconn",
                         Full::Listener => "its maxconn",
@@ -406,10 +406,11 @@ impl<E: Engine> Worker<E> {
         self.setup.crew.set_waiting(self.setup.number, !self.gate.lobby().is_empty());
     }
 
-    /// Says at most once a second that a client may not come in.
+    /// Says at most once a second for each listener that a client may not come in.
     fn tell_refusal(&self, listener: ListenerId, peer: Option<SocketAddr>, cause: Cause) {
-        if Cause::TURNED_AWAY.contains(&cause) && self.snapshot.refusals.may_speak(self.now) {
-            let (name, cause) = (&self.snapshot.listener(listener).name, cause.name());
+        let listener = self.snapshot.listener(listener);
+        if Cause::TURNED_AWAY.contains(&cause) && listener.refusals.may_speak(self.now) {
+            let (name, cause) = (&listener.name, cause.name());
             let peer = peer.map_or_else(|| "a client".to_owned(), |peer| peer.ip().to_string());
             log::warn!("listener {name}: turned {peer} away: {cause}; the access log has all of them");
         }
@@ -424,7 +425,7 @@ impl<E: Engine> Worker<E> {
         }
         self.engine.reject(client.socket);
         self.accepted += 1;
-        listener.tally.closed[cause.index()].add(1);
+        listener.closed(None)[cause.index()].add(1);
         self.tell_refusal(client.listener, client.peer, cause);
         self.setup.recorder.push(Record {
             event: config::Event::Close,
@@ -433,6 +434,8 @@ impl<E: Engine> Worker<E> {
             listener: client.listener,
             server: None,
             client: client.peer,
+            heard: None,
+            probes: false,
             tries: 0,
             redispatched: false,
             connect_ms: None,
@@ -529,10 +532,18 @@ impl<E: Engine> Worker<E> {
         let paths = self.ask_paths(&conn);
         conn.session.count_paths(paths, &self.snapshot);
         let record = Record { paths, ..conn.session.record(self.setup.number, self.now) };
-        if let Some(cause) = record.cause {
-            self.snapshot.listener(record.listener).tally.closed[cause.index()].add(1);
-        }
+        self.count_end(&record);
         self.setup.recorder.push(record);
+    }
+
+    fn count_end(&self, record: &Record) {
+        let listener = self.snapshot.listener(record.listener);
+        if let Some(cause) = record.cause {
+            listener.closed(record.pool(&self.snapshot))[cause.index()].add(1);
+        }
+        if record.is_probe() {
+            listener.tally.probes.add(1);
+        }
     }
 
     /// What the system tells of both sides at the end of a connection. A server that was not reached has no path.

@@ -189,6 +189,7 @@ impl<E: Engine> Worker<E> {
             listener: session.listener(),
             pool: session.pool(&self.snapshot),
             client: session.client(),
+            heard: session.heard().cloned(),
             server: session.server(),
             doing,
             half_closed: sight.is_some_and(|sight| sight.progress.waiting_for.is_some()),

@@ -33,6 +33,12 @@ fn the_state_is_told_in_both_formats() {
         "tidegate_listener_rejected_total{listener=\"web\",reason=\"maxconn\"} 4",
         "tidegate_listener_bytes_total{listener=\"web\",direction=\"down\"} 18446744073709551615",
         "tidegate_connections_closed_total{listener=\"web\",pool=\"web\",cause=\"done\"} 30",
+        "tidegate_connections_closed_total{listener=\"edge\",pool=\"web\",cause=\"done\"} 5",
+        "tidegate_connections_closed_total{listener=\"edge\",pool=\"\",cause=\"no_route\"} 3",
+        "tidegate_listener_probes_total{listener=\"web\"} 11",
+        "tidegate_route_connections_total{listener=\"edge\",route=\"1\",match=\"sni=*.example.com,...\",pool=\"web\"} 5",
+        "tidegate_route_rejected_total{listener=\"edge\",route=\"2\",match=\"sni=old.example.com\"} 2",
+        "tidegate_route_rejected_total{listener=\"edge\",route=\"none\",match=\"none\"} 1",
         // Of the server that is there, and of the one of its name that was removed.
         "tidegate_upstream_connections{pool=\"web\",server=\"alpha\"} 6",
         "tidegate_upstream_connect_attempts_total{pool=\"web\",server=\"beta\",result=\"refused\"} 2",

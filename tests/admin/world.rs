@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidegate::control::model::{
     Bytes, Certificate, Check, Configuration, Connection, Health, Histogram, List, Listener, Name, Paths,
-    Phase, Pool, Process, Server, ServerState, Serving, SessionState, Status, Worker,
+    Phase, Pool, Process, Route, Server, ServerState, Serving, SessionState, Status, Worker,
 };
 
 use super::fake::{Fake, closing};
@@ -77,10 +77,39 @@ fn listener() -> Listener {
         bytes: bytes(),
         paths: Paths { rtt_seconds: times(), retransmits: 7, segments: 900 },
         closed: BTreeMap::from([("done".to_owned(), 30), ("maxconn".to_owned(), 4)]),
+        closed_by_pool: BTreeMap::new(),
+        probes: 11,
+        routes: Vec::new(),
         let_off: BTreeMap::from([("source_conns".to_owned(), 3)]),
         untracked: 2,
         shut: false,
         removed: false,
+    }
+}
+
+/// One with routes, whose connections end in one pool or in none.
+fn routed() -> Listener {
+    let route = |number, matches: &str, pool: Option<&str>, connections| Route {
+        number,
+        matches: matches.to_owned(),
+        pool: pool.map(str::to_owned),
+        connections,
+    };
+    let closed = |cause: &str, count| BTreeMap::from([(cause.to_owned(), count)]);
+    Listener {
+        name: "edge".to_owned(),
+        pool: "web,db".to_owned(),
+        closed: BTreeMap::from([("done".to_owned(), 5), ("no_route".to_owned(), 3)]),
+        closed_by_pool: BTreeMap::from([
+            (String::new(), closed("no_route", 3)),
+            ("web".to_owned(), closed("done", 5)),
+        ]),
+        routes: vec![
+            route(Some(1), "sni=*.example.com,...", Some("web"), 5),
+            route(Some(2), "sni=old.example.com", None, 2),
+            route(None, "none", None, 1),
+        ],
+        ..listener()
     }
 }
 
@@ -106,7 +135,7 @@ fn status() -> Status {
             last_reload_error: Some("unknown key `colour`".to_owned()),
             confirm_within_s: Some(42),
         },
-        listeners: vec![listener()],
+        listeners: vec![listener(), routed()],
         pools: vec![Pool {
             name: "web".to_owned(),
             balance: "p2c".to_owned(),

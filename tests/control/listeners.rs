@@ -9,9 +9,10 @@ use rustix::process::Signal;
 
 use crate::control::knocking::Knocking;
 use crate::control::servers::Pair;
-use crate::control::{Run, goes_on, place};
+use crate::control::{File, Member, Run, goes_on, place};
 use crate::support::PATIENCE;
 use crate::support::peer::{End, Peer, got};
+use crate::support::servers::Server;
 
 fn refuses(at: SocketAddr) -> bool {
     let began = Instant::now();
@@ -193,4 +194,55 @@ pub(crate) fn unix_listener_comes_and_goes(engine: &str) {
     goes_on(&mut client);
     run.reload(&unix);
     assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+}
+
+/// Who goes where is counted for each route and each pool, told by `ctl status` and metrics, and goes on over a reload.
+pub(crate) fn each_route_is_counted(engine: &str) {
+    let [a, b] = [(); 2].map(|()| Server::echo());
+    let at = place();
+    let file = |routes: &str| {
+        let listener = format!("bind = [\"{at}\"]\nroute = [{routes}]");
+        let file = File::new(engine).set("listener.l", listener);
+        file.pool("p", &[Member::new("a", a.address())]).pool("q", &[Member::new("b", b.address())])
+    };
+    let taken = |run: &Run| {
+        let routes = run.listener("l").routes.into_iter();
+        routes.map(|route| (route.number, route.pool, route.connections)).collect::<Vec<_>>()
+    };
+    let (p, q) = (Some("p".to_owned()), Some("q".to_owned()));
+    let routes = "{ source = [\"10.0.0.0/8\"], pool = \"p\" }, { source = [\"127.0.0.0/8\"], pool = \"q\" }";
+    let first = file(routes);
+    let run = Run::start(&first);
+    for _ in 0..2 {
+        let client = run.session();
+        let address = client.address();
+        drop(client);
+        let access = run.gate.access(address);
+        assert_eq!((access.route, access.pool.as_deref()), (Some(2), Some("q")));
+    }
+    assert_eq!(taken(&run), [(Some(1), p.clone(), 0), (Some(2), q.clone(), 2), (None, None, 0)]);
+    // The same folder: the control socket stays where it is.
+    let before = "{ source = [\"127.0.0.1/32\"], action = \"close\" }";
+    run.reload(&first.set("listener.l", format!("bind = [\"{at}\"]\nroute = [{before}, {routes}]")));
+    let mut refused = run.gate.connect();
+    let address = refused.address();
+    assert_eq!(refused.receive_to_end(), End::Fin);
+    drop(refused);
+    let access = run.gate.access(address);
+    assert_eq!((access.cause.as_str(), access.route, access.pool), ("no_route", Some(1), None));
+    assert_eq!(taken(&run), [(Some(1), None, 1), (Some(2), p, 0), (Some(3), q, 2), (None, None, 0)]);
+    let listener = run.listener("l");
+    assert_eq!((listener.closed["done"], listener.closed["no_route"]), (2, 1));
+    assert_eq!((listener.closed_by_pool["q"]["done"], listener.closed_by_pool[""]["no_route"]), (2, 1));
+    let told = run.ctl(&["status"]).well();
+    assert!(told.lines().any(|line| line.contains("source=127.0.0.0/8") && line.ends_with('2')), "{told}");
+    let metrics = run.get("/metrics").1;
+    for line in [
+        "tidegate_route_connections_total{listener=\"l\",route=\"3\",match=\"source=127.0.0.0/8\",pool=\"q\"} 2",
+        "tidegate_route_rejected_total{listener=\"l\",route=\"1\",match=\"source=127.0.0.1/32\"} 1",
+        "tidegate_connections_closed_total{listener=\"l\",pool=\"q\",cause=\"done\"} 2",
+        "tidegate_connections_closed_total{listener=\"l\",pool=\"\",cause=\"no_route\"} 1",
+    ] {
+        assert!(metrics.lines().any(|it| it == line), "{line}\n{metrics}");
+    }
 }

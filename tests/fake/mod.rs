@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use log::LevelFilter;
 use tidegate::control::model::{
     Access, Changed, Closing, Connection, Effect, ExplainedServer, Explanation, Filter, Outcome, Path,
-    Question, Refusal, RefusalKind, Server, ServerState, Serving, Status,
+    ProxyHeader, Question, Refusal, RefusalKind, Server, ServerState, Serving, Status,
 };
 use tidegate::control::select::Selection;
 use tidegate::control::{Control, Cursor};
@@ -198,6 +198,8 @@ impl Control for Fake {
         Ok(Explanation {
             listener: listener.name.clone(),
             source: question.source,
+            peer: question.peer,
+            proxy_header: ProxyHeader::Off,
             sni: question.sni.clone(),
             alpn: question.alpn.clone(),
             access: Access { allowed: true, rule: Some("allow 10.0.0.0/8".to_owned()), number: Some(2) },

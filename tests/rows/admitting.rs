@@ -168,3 +168,22 @@ pub(crate) fn client_over_the_listeners_rate_is_rejected(engine: &'static str) {
     gate.connect().echoed();
     drop(living);
 }
+
+/// A listener that turns many away does not keep another one from saying that it does.
+pub(crate) fn each_listener_says_whom_it_turns_away(engine: &'static str) {
+    let server = Server::echo();
+    let deny = "default = \"deny\"";
+    let config = Config::new(engine).table("listener.l.access", deny).server(server.address());
+    let config =
+        config.table("listener.m", "bind = [\"127.0.0.1:0\"]\npool = \"p\"").table("listener.m.access", deny);
+    let gate = Gate::start(&config);
+    let places = ["l", "m"].map(|listener| gate.address_of(listener));
+    // One after the other, within the second for which one of them would be silent.
+    for place in places {
+        drop(std::net::TcpStream::connect(place));
+    }
+    for listener in ["l", "m"] {
+        let line = format!("listener {listener}: turned 127.0.0.1 away: access_denied");
+        assert!(gate.logs(|said| said.contains(&line)), "{:#?}", gate.log_lines());
+    }
+}

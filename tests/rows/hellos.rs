@@ -75,6 +75,11 @@ pub(crate) fn hello_in_one_byte_segments_and_ten_records_routes_right(engine: &'
             is_relayed(client, &begin);
             let access = gate.access(address);
             assert_eq!((access.pool.as_deref(), access.cause.as_str()), (Some(pool), "done"));
+            assert_eq!(access.sni, Some(name.to_lowercase()));
+            assert_eq!(
+                (access.alpn.as_deref(), access.route),
+                (Some("h2"), Some(if pool == "p" { 1 } else { 2 }))
+            );
             assert_eq!(access.bytes_in, begin.len() as u64 + (1 << 20));
         }
     }
@@ -92,11 +97,14 @@ pub(crate) fn wrong_name_gets_the_alert_and_fin(engine: &'static str) {
         assert_eq!((alert, client.receive_to_end()), (UNRECOGNIZED_NAME, End::Fin));
         let access = gate.access(address);
         assert_eq!((access.cause.as_str(), access.tries), ("no_route", 0));
+        assert_eq!((access.sni.as_deref(), access.route, access.pool), (Some("c.test"), None, None));
     }
     let mut client = gate.connect();
     let address = client.address();
     client.say(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    assert_eq!((client.receive_to_end(), gate.access(address).cause.as_str()), (End::Reset, "no_route"));
+    assert_eq!(client.receive_to_end(), End::Reset);
+    let access = gate.access(address);
+    assert_eq!((access.cause.as_str(), access.sni, access.alpn), ("no_route", None, None));
     assert_eq!(server.accepted(), 0);
 }
 

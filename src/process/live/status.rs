@@ -9,13 +9,13 @@ use crate::config::{DnsName, ServerState};
 use crate::control::check::{Target, Verdict};
 use crate::control::discovery::{self, ListOutcome, Outcome};
 use crate::control::model::{
-    Bytes, Check, Configuration, Health, Histogram, List, Listener, Name, Paths, Phase, Pool, Process,
+    Bytes, Check, Configuration, Health, Histogram, List, Listener, Name, Paths, Phase, Pool, Process, Route,
     Server, Status, Worker,
 };
 use crate::health::STEPS;
-use crate::snapshot::{self, PoolId, ServerId, Snapshot};
+use crate::snapshot::{self, PoolId, RouteTo, Routes, ServerId, Snapshot};
 use crate::sys;
-use crate::tally::{self, Attempt, BOUNDS_MS, Count, RTT_BOUNDS_US, Times};
+use crate::tally::{self, Attempt, BOUNDS_MS, Count, PerCause, RTT_BOUNDS_US, Times};
 use crate::tick::Tick;
 use crate::worker;
 
@@ -99,6 +99,7 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
         let engine = index.map_or("", |index| state.sets.engine_for(index).name());
         let places = state.places.iter().filter(|place| !is_gone && *place.listener == *one.name);
         let most = one.connections.most();
+        let closed_by_pool = closed_by_pool(one);
         let listener = Listener {
             name: one.name.to_string(),
             addresses: places.flat_map(|place| place.locals.iter().map(ToString::to_string)).collect(),
@@ -109,7 +110,14 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
             accepted: one.tally.accepted.get(),
             bytes: bytes(&one.tally.bytes),
             paths: paths(&one.tally.paths),
-            closed: by_name(Cause::ALL.into_iter().map(Cause::name).zip(one.tally.closed.iter())),
+            closed: if one.routes.is_some() {
+                all_closed(&closed_by_pool)
+            } else {
+                by_cause(&one.tally.closed)
+            },
+            closed_by_pool,
+            probes: one.tally.probes.get(),
+            routes: one.routes.as_ref().map_or_else(Vec::new, |routes| self::routes(routes, snapshot)),
             let_off: by_name(Cause::LET_OFF.into_iter().map(Cause::name).zip(&one.tally.let_off)),
             untracked: one.tally.untracked.get(),
             shut: !is_gone && state.shut.has(&one.name),
@@ -119,6 +127,40 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
     }
     shown.sort_by_key(|(place, _)| *place);
     shown.into_iter().map(|(_, listener)| listener).collect()
+}
+
+fn by_cause(closed: &PerCause) -> BTreeMap<String, u64> {
+    by_name(Cause::ALL.into_iter().map(Cause::name).zip(closed.iter()))
+}
+
+/// Connections of a listener with routes that have ended.
+fn closed_by_pool(listener: &snapshot::Listener) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let Some(routes) = &listener.routes else { return BTreeMap::new() };
+    let mut by_pool = BTreeMap::from([(String::new(), by_cause(&listener.tally.closed))]);
+    by_pool.extend(routes.closed().iter().map(|ends| (ends.pool.to_string(), by_cause(&ends.closed))));
+    by_pool
+}
+
+fn all_closed(by_pool: &BTreeMap<String, BTreeMap<String, u64>>) -> BTreeMap<String, u64> {
+    let mut all = BTreeMap::new();
+    for (cause, count) in by_pool.values().flatten() {
+        *all.entry(cause.clone()).or_default() += count;
+    }
+    all
+}
+
+fn routes(routes: &Routes, snapshot: &Snapshot) -> Vec<Route> {
+    let named = routes.numbered().map(|(number, route)| Route {
+        number: Some(number.get()),
+        matches: route.matches.clone(),
+        pool: match route.to {
+            RouteTo::Pool(pool) => Some(snapshot.pool(pool).name.to_string()),
+            RouteTo::Reject | RouteTo::Close => None,
+        },
+        connections: route.taken.get(),
+    });
+    let none = Route { number: None, matches: "none".to_owned(), pool: None, connections: routes.untaken() };
+    named.chain([none]).collect()
 }
 
 fn pools(state: &State, snapshot: &Snapshot, now: Now) -> Vec<Pool> {

@@ -28,8 +28,8 @@ impl Live {
                 while recorder.room() < found.len() {
                     tokio::time::sleep(ROOM).await;
                 }
-                for found in &found {
-                    let row = &found.row;
+                for found in found {
+                    let row = found.row;
                     if row.doing == Doing::Relaying && row.now.0.saturating_sub(row.began.0) >= every_ms {
                         recorder.push(Record {
                             event: Event::Update,
@@ -38,6 +38,8 @@ impl Live {
                             listener: row.listener,
                             server: row.server,
                             client: row.client,
+                            heard: row.heard,
+                            probes: false,
                             tries: row.tries,
                             redispatched: row.redispatched,
                             queue_ms: row.queue_ms,

@@ -86,6 +86,56 @@ fn a_name_and_a_protocol_lead_to_a_pool() {
     }
 }
 
+/// What is told of them, and counted for their routes: which one took how many, and last none.
+#[test]
+fn names_protocols_and_routes_are_told_and_counted() {
+    let says = |keys: &str, head: &[u8]| {
+        let mut life = life(keys);
+        life.says(1, head, false);
+        let heard = life.record().heard;
+        let text = |text: &Option<Box<str>>| text.as_deref().unwrap_or("-").to_owned();
+        let told = heard.map(|heard| {
+            let number = heard.route.map(std::num::NonZero::get);
+            (text(&heard.sni), text(&heard.alpn), number, heard.pool.map(|pool| pool.0))
+        });
+        let routes = life.snapshot.listener(ListenerId(0)).routes.clone();
+        let counts = routes.map(|routes| {
+            let taken = routes.numbered().map(|(_, route)| route.taken.get());
+            taken.chain([routes.untaken()]).collect::<Vec<_>>()
+        });
+        (told, counts.unwrap_or_default())
+    };
+    let told = |sni: &str, alpn: &str, route, pool| Some((sni.to_owned(), alpn.to_owned(), route, pool));
+    for (head, heard, counts) in [
+        (hello("DB.Example", &[]), told("db.example", "-", Some(1), Some(0)), [1, 0, 0, 0, 0]),
+        (hello("a.example", &[b"h2", b"x"]), told("a.example", "h2,x", Some(2), Some(1)), [0, 1, 0, 0, 0]),
+        (hello("closed.example", &[]), told("closed.example", "-", Some(3), None), [0, 0, 1, 0, 0]),
+        (hello("other.test", &[b"h3"]), told("other.test", "h3", None, None), [0, 0, 0, 0, 1]),
+        (b"GET /".to_vec(), None, [0, 0, 0, 0, 1]),
+        // It has not come as far as to be led anywhere.
+        (b"\x16\x03\x01\x00\x00".to_vec(), None, [0, 0, 0, 0, 0]),
+    ] {
+        assert_eq!(says(ROUTES, &head), (heard, counts.to_vec()), "{}", head.escape_ascii());
+    }
+}
+
+/// Whatever a client offers, a line of a log stays one, of that length.
+#[test]
+fn protocols_are_told_as_plain_text_that_is_not_long() {
+    let told = |protocols: &[&[u8]]| {
+        let mut life = life(ROUTES);
+        life.says(1, &hello("a.example", protocols), false);
+        life.record().heard.and_then(|heard| heard.alpn.clone()).expect("it offers some").into_string()
+    };
+    assert_eq!(told(&[b"h2", b"\x0a\"\\ =,%\xff"]), "h2,%0A%22%5C%20%3D%2C%25%FF");
+    let longest = [b'a'; 255];
+    assert_eq!(told(&[&longest]).len(), 255);
+    assert_eq!(told(&[&longest, b"h2"]), format!("{},...", "a".repeat(255)));
+    assert_eq!(told(&[&[b' '; 255]]), ",...");
+    let many: Vec<&[u8]> = vec![b"h2"; 100];
+    assert_eq!(told(&many), format!("{}...", "h2,".repeat(85)));
+}
+
 #[test]
 fn a_hello_is_read_on_byte_by_byte() {
     let (mut life, hello) = (life(ROUTES), hello("a.example", &[b"h2"]));

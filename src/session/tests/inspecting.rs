@@ -101,6 +101,36 @@ fn wrong_first_bytes_end_a_life_each_with_its_cause() {
     }
 }
 
+/// Who only looks whether somebody listens, as health checks do.
+#[test]
+fn a_probe_is_who_names_no_client_but_itself_or_says_nothing() {
+    let probes = |head: &[u8], input: Input| {
+        let mut life = inspected();
+        life.head(1, head, false);
+        life.at(2, input);
+        life.record().is_probe()
+    };
+    let local = encode(Version::V2, Told::LOCAL);
+    assert!(probes(local.as_bytes(), Input::ClientLeft), "before its server was reached");
+    assert!(probes(b"PROXY UNKNOWN\r\n", Input::ClientLeft));
+    assert!(!probes(&header(Version::V2), Input::ClientLeft), "it has named a client");
+    assert!(probes(b"PROXY TCP4 127.0.0.1 127.0.0.1 40000 443\r\n", Input::ClientLeft), "it names itself");
+    assert!(!probes(b"PROXY TCP4 127.0.0.1 127.0.0.1 40001 443\r\n", Input::ClientLeft));
+    assert!(!probes(local.as_bytes(), Input::Kill(Cause::Killed)), "it has not left by itself");
+    assert!(probes(b"", Input::ClientLeft), "it is reset before its first byte");
+    assert!(!probes(b"PROXY", Input::ClientLeft), "there was one");
+    let mut silent = inspected();
+    silent.head(1, b"", true);
+    assert!(silent.record().is_probe());
+    for (sent, is_probe) in [(0, true), (1, false)] {
+        let mut life = inspected();
+        life.head(1, local.as_bytes(), false);
+        assert_eq!(life.at(2, Input::Dialed(Ok(()))), Some(RELAY));
+        life.at(3, Input::Ended { end: End::Clean, moved: [sent, 9], unsent: false });
+        assert_eq!(life.record().is_probe(), is_probe);
+    }
+}
+
 #[test]
 fn what_is_not_about_first_bytes_comes_too_early() {
     let mut life = inspected();
