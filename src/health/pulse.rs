@@ -8,6 +8,8 @@ use crate::config::{Initial, Probe};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulse {
     is_up: bool,
+    /// It was found to be so, and is not only what the file says.
+    is_known: bool,
     /// No check has ended yet, and the first one alone decides.
     is_undecided: bool,
     /// The last results in a row that speak against `is_up`.
@@ -18,13 +20,14 @@ impl Pulse {
     /// That of a server that was not checked before.
     #[must_use]
     pub fn new(initial: Initial) -> Self {
-        Self { is_up: initial == Initial::Up, is_undecided: initial == Initial::CheckFirst, against: 0 }
+        let (is_up, is_undecided) = (initial == Initial::Up, initial == Initial::CheckFirst);
+        Self { is_up, is_known: false, is_undecided, against: 0 }
     }
 
     /// That of a server that is known to be up or down.
     #[must_use]
     pub fn known(is_up: bool) -> Self {
-        Self { is_up, is_undecided: false, against: 0 }
+        Self { is_up, is_known: true, is_undecided: false, against: 0 }
     }
 
     /// Whether it is up.
@@ -33,7 +36,13 @@ impl Pulse {
         self.is_up
     }
 
-    /// Whether nothing is known of it yet.
+    /// Whether a check has found out something of it, now or before.
+    #[must_use]
+    pub fn is_known(self) -> bool {
+        self.is_known
+    }
+
+    /// Whether its first check is waited for.
     #[must_use]
     pub fn is_undecided(self) -> bool {
         self.is_undecided
@@ -41,6 +50,7 @@ impl Pulse {
 
     /// A check has ended.
     pub fn note(&mut self, passed: bool, probe: &Probe) {
+        self.is_known = true;
         let needed = match self.is_up {
             _ if std::mem::take(&mut self.is_undecided) => 1,
             true => probe.fall,
@@ -109,8 +119,9 @@ mod tests {
         {
             let mut pulse = Pulse::new(initial);
             assert_eq!((pulse.is_up(), pulse.is_undecided()), (is_up, is_undecided), "{initial:?}");
+            assert!(!pulse.is_known());
             pulse.note(false, &probe(1, 1));
-            assert!(!pulse.is_undecided());
+            assert!(pulse.is_known() && !pulse.is_undecided());
         }
     }
 

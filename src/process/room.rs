@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::sets::Sets;
-use crate::config::{Config, CpuAffinity, EngineKind, Process, Splice};
+use crate::config::{Check, Config, CpuAffinity, EngineKind, Pool, Process, Splice};
 use crate::control::discovery;
 use crate::sys;
 
@@ -11,6 +11,11 @@ use crate::sys;
 /// clients that wait for admission.
 const RESERVE: u64 = 128;
 const RESERVE_PER_WORKER: u64 = 16;
+/// The most checks of servers that are under way at a time, each with a descriptor. As many as there are servers in the
+/// file, so that those that are silent hold up no check of others.
+pub(super) const CHECKS: usize = 1024;
+/// Those for which the reserve has room in any case; and what a name or a list is taken to bring.
+const CHECKS_INCLUDED: usize = 64;
 /// Pipes of all workers: with 1 MiB each, as many as Linux allows a user (`fs.pipe-user-pages-soft`, pipe(7)).
 const PIPES: u16 = 64;
 
@@ -190,8 +195,8 @@ pub(super) fn pipes_per_worker(process: &Process, workers: u16) -> u16 {
     }
 }
 
-/// `128 + 16 a worker`, which covers the usual number of listening sockets; each one more counts. A pipe has two. Who is asked
-/// for servers comes on top.
+/// `128 + 16 a worker`, which covers the usual number of listening sockets and of servers that are checked; each one more
+/// counts. A pipe has two. Who is asked for servers comes on top.
 fn reserve(config: &Config, sets: &Sets) -> u64 {
     let addresses: usize = config.listeners.iter().map(|listener| listener.bind.len()).sum();
     let listening = addresses as u64 * u64::from(sets.each());
@@ -200,8 +205,16 @@ fn reserve(config: &Config, sets: &Sets) -> u64 {
     RESERVE
         + RESERVE_PER_WORKER * workers
         + listening.saturating_sub(RESERVE / 2)
+        + checks(config).saturating_sub(CHECKS_INCLUDED) as u64
         + 2 * pipes
         + discovery::descriptors(config)
+}
+
+/// How many checks may be under way at a time.
+fn checks(config: &Config) -> usize {
+    let checked = config.pools.iter().filter(|pool| matches!(pool.check, Check::Own(_)));
+    let each = |pool: &Pool| pool.servers.len() + CHECKS_INCLUDED * (pool.named.len() + pool.lists.len());
+    checked.map(each).sum::<usize>().min(CHECKS)
 }
 
 impl Room {
@@ -239,6 +252,23 @@ mod tests {
         ] {
             assert_eq!(reserve_with(servers), least + more, "{servers}");
         }
+    }
+
+    #[test]
+    fn servers_that_are_checked_have_their_descriptors() {
+        let checks_of = |servers: usize, more: &str| {
+            let server = |number| format!("{{ name = \"s{number}\", addr = \"127.0.0.1:{}\" }}", number + 1);
+            let servers: Vec<String> = (0..servers).map(server).collect();
+            let text = format!(
+                "[listener.l]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\n[pool.p]\nserver = [{}]\n{more}",
+                servers.join(", ")
+            );
+            checks(&crate::config::parse(&text, "test").expect("it is right"))
+        };
+        assert_eq!(checks_of(300, ""), 0);
+        assert_eq!(checks_of(300, "[pool.p.check]"), 300);
+        assert_eq!(checks_of(300, "servers_file = \"/more.toml\"\n[pool.p.check]"), 364);
+        assert_eq!(checks_of(2_000, "[pool.p.check]"), CHECKS);
     }
 
     #[test]

@@ -140,12 +140,7 @@ impl Inspector {
             (accept.map(|accept| accept.versions), listener.reads_hello.map(HelloReader::new));
         let looks = header.is_some() || hello.is_some();
         let limit = listener.timeouts.preread.filter(|_| !mutant!(PrereadForgotten));
-        looks.then(|| Self {
-            header,
-            hello,
-            is_silent: true,
-            ends: limit.map(|limit| now.after(limit)),
-        })
+        looks.then(|| Self { header, hello, is_silent: true, ends: limit.map(|limit| now.after(limit)) })
     }
 
     /// What is to be read first.

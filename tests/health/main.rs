@@ -10,6 +10,7 @@ mod control;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod calm;
 mod checks;
 mod echo;
 mod fleet;

@@ -99,6 +99,8 @@ pub(super) struct Live {
     /// The CPUs that it may use.
     cpus: Vec<u32>,
     state: Mutex<State>,
+    /// Held by a reload, since it waits for checks while others change the state.
+    reloading: Mutex<()>,
 }
 
 /// What changes. Whoever holds it waits for workers now and then, and no worker ever waits for it.
@@ -194,6 +196,7 @@ impl Live {
                 history: History::new(started_at, stamps::of(files)),
                 trial: None,
             }),
+            reloading: Mutex::new(()),
         });
         let mut state = live.state.lock().await;
         let started = live.start_workers(&mut state, 0, mailboxes.into_iter().zip(recorders).collect());

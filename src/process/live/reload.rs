@@ -4,8 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::MutexGuard;
+use tokio::time::{Instant, sleep};
+
 use super::closing::Manner;
-use super::sources::Known;
+use super::sources::{Known, SETTLE_BEAT};
 use super::stamps::{self, Stamp};
 use super::trial::Trial;
 use super::{Bound, Live, Place, State, refuse, silence};
@@ -21,6 +24,9 @@ use crate::process::{bind, options, room};
 use crate::snapshot::{Conditions, Overrides, PoolId, Server, ServerId, Serving, Snapshot};
 use crate::sys::net::{self, Listener};
 use crate::worker::{Command, Which};
+
+/// How long a reload waits for first checks at most: whoever has asked for it waits for its answer no longer than a minute.
+const CHECKS_MOST: Duration = Duration::from_secs(50);
 
 /// What became of the attempts to change the configuration.
 pub(super) struct History {
@@ -60,15 +66,22 @@ struct Move {
 }
 
 impl Live {
-    /// Reads the file again, and goes by it.
+    /// Reads the file again, and goes by it as soon as the servers that it brings were checked.
     pub(super) async fn reload_file(&self, why: &str, trial: Option<Duration>) -> Result<Effect, Refusal> {
+        let _turn = self.reloading.lock().await;
         let mut state = self.state.lock().await;
         // Who is stopping says nothing else any more.
         let tells = !self.crew.is_draining();
         if tells {
             self.notifier.reloading();
         }
-        let result = self.read_and_apply(&mut state, trial).await;
+        let result = match self.read(&mut state) {
+            Ok(new) => {
+                state = self.check_ahead(state, &new).await;
+                self.go_by_file(&mut state, new, trial).await
+            }
+            Err(refusal) => Err(refusal),
+        };
         match &result {
             Ok(effect) if effect.unchanged => log::info!("{why}: reloaded; nothing differs"),
             Ok(effect) => {
@@ -87,7 +100,7 @@ impl Live {
         result
     }
 
-    async fn read_and_apply(&self, state: &mut State, trial: Option<Duration>) -> Result<Effect, Refusal> {
+    fn read(&self, state: &mut State) -> Result<Config, Refusal> {
         let Some(source) = &self.source else {
             let message = "this configuration is not from a file";
             return Err(refuse(RefusalKind::Conflict, message, "start it with `tidegate run -c FILE`"));
@@ -103,14 +116,50 @@ impl Live {
         let before = stamps::again(&state.history.files);
         let (new, files) = source.read();
         state.history.files = stamps::of_with(files, &before);
-        let new = new.map_err(|report| Refusal::new(RefusalKind::Invalid, report.to_string()))?;
+        new.map_err(|report| Refusal::new(RefusalKind::Invalid, report.to_string()))
+    }
+
+    /// Waits for the first checks of servers that are to serve in place of others, which serve meanwhile.
+    async fn check_ahead<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        new: &Config,
+    ) -> MutexGuard<'a, State> {
+        let overrides = kept(&state.overrides, &state.file, new);
+        let wanted = state.sources.in_effect(new);
+        let awaited = state.wards.check_ahead(&wanted, &overrides);
+        let Some(patience) = state.wards.first_checks_of(&awaited) else { return state };
+        let patience = patience.min(CHECKS_MOST);
+        log::info!("reload: waiting for the first checks of new servers, {patience:?} at most");
+        let until = Instant::now() + patience;
+        while state.wards.first_checks_of(&awaited).is_some()
+            && Instant::now() < until
+            && !self.crew.is_draining()
+        {
+            drop(state);
+            sleep(SETTLE_BEAT).await;
+            state = self.state.lock().await;
+        }
+        state
+    }
+
+    async fn go_by_file(
+        &self,
+        state: &mut State,
+        new: Config,
+        trial: Option<Duration>,
+    ) -> Result<Effect, Refusal> {
         let (previous, before) = (state.file.clone(), state.overrides.clone());
         let overrides = kept(&before, &previous, &new);
-        let known = state.sources.known();
-        let effect = self.apply(state, new, overrides, &Known::default()).await?;
+        let (known, checked) = (state.sources.known(), state.wards.targets());
+        let result = self.apply(state, new, overrides, &Known::default()).await;
+        state.wards.check_no_more_ahead();
+        let effect = result?;
         if let Some(limit) = trial {
             let snapshot = self.published.current();
             state.trial = Some(Trial::new((previous, before, known), self.clock.now(), limit, &snapshot));
+            // Who is had back by a rollback serves at once.
+            state.wards.go_on_with(&checked);
         }
         Ok(effect)
     }

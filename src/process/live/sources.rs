@@ -17,7 +17,7 @@ use crate::control::discovery::ask::Asker;
 use crate::sys::Clock;
 
 /// How often it is looked whether new servers were checked that others wait for.
-const SETTLE_BEAT: Duration = Duration::from_millis(20);
+pub(super) const SETTLE_BEAT: Duration = Duration::from_millis(20);
 
 /// How long news may gather until the next snapshot.
 const REST: Duration = Duration::from_millis(50);

@@ -132,7 +132,10 @@ impl Live {
     async fn take_back(&self, state: &mut super::State, mut trial: Trial) -> Result<Effect, Refusal> {
         let overrides = kept(&trial.overrides, &trial.previous, &trial.previous);
         match self.apply(state, trial.previous.clone(), overrides, &trial.known).await {
-            Ok(effect) => Ok(effect),
+            Ok(effect) => {
+                state.wards.check_no_more_ahead();
+                Ok(effect)
+            }
             Err(refusal) => {
                 trial.ends = trial.ends.max(self.clock.now().after(AGAIN));
                 let snapshot = self.published.current();
@@ -147,6 +150,7 @@ impl Live {
     pub(super) async fn confirm_reload(&self) -> Result<Changed, Refusal> {
         let mut state = self.state.lock().await;
         state.trial.take().ok_or_else(none_waits)?;
+        state.wards.check_no_more_ahead();
         log::info!("the reload is confirmed");
         Ok(Changed {
             what: "the reload is confirmed".to_owned(),

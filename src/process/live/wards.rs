@@ -1,7 +1,7 @@
 //! What is known of every server: by its checks, and by the connects of clients. The rules are those of
 //! [`crate::health`]; here is what they are applied to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use tokio::time::{Instant, sleep_until};
 
 use super::certificates::Seen;
 use crate::balance;
-use crate::config::{self, Address, Check, Config, Pool, ServerState};
+use crate::config::{self, Address, Check, Config, Kind, Pool, ServerState};
 use crate::control::check::{Report, Target, Verdict};
 use crate::control::model::Certificate;
 use crate::health::{Change, Ejection, Member, Pulse, Ramp, STEPS, judge};
+use crate::process::room::CHECKS;
 use crate::snapshot::{Condition, Conditions, Health, Overrides, override_of};
 use crate::tally::{Count, Times};
 use crate::tick::Tick;
 
-/// Checks that are under way at a time; the others wait for their turn. Their descriptors are of those that the process
-/// keeps free.
-const AT_A_TIME: usize = 64;
+/// Programs that run as checks at a time; others wait for their turn, and hold up no check of another kind.
+const PROGRAMS: usize = 64;
 
 /// What a check may take longer than its time, until it is known.
 const SLACK: Duration = Duration::from_millis(250);
@@ -35,8 +35,10 @@ pub(super) type Name = (String, String);
 pub(super) struct Wards {
     wards: HashMap<Name, Ward>,
     probes: HashMap<Arc<Target>, Probing>,
+    /// Checks of servers that another configuration has: one that is about to be in effect, or that may be so again.
+    ahead: HashMap<Arc<Target>, Probing>,
     told: UnboundedSender<Told>,
-    turns: Arc<Semaphore>,
+    turns: Turns,
     /// Checks that were begun so far: the next one's number.
     begun: u64,
 }
@@ -46,7 +48,9 @@ struct Ward {
     addr: Address,
     source: Source,
     is_up: bool,
-    /// It was there when the process began, and nothing is known of it: whatever comes is no change.
+    /// That was found out, and is not only what the file says.
+    is_known: bool,
+    /// It was there when the process began, and nothing is known of it: that it is up is no change.
     is_new: bool,
     ejection: Ejection,
     ramp: Option<Ramp>,
@@ -63,6 +67,14 @@ enum Source {
     Resting,
     /// It tracks one that is in maintenance, and is down as that.
     Down,
+}
+
+/// Whose turn it is to ask. A server that does not answer holds its turn as long as a check may take, so there are more
+/// turns than servers; only programs, which cost more than a connection, wait for each other.
+#[derive(Clone)]
+struct Turns {
+    connections: Arc<Semaphore>,
+    programs: Arc<Semaphore>,
 }
 
 /// Checks of one target.
@@ -110,8 +122,11 @@ pub(super) struct Shown<'a> {
 impl Wards {
     /// None yet; `told` hears of every check.
     pub(super) fn new(told: UnboundedSender<Told>) -> Self {
-        let turns = Arc::new(Semaphore::new(AT_A_TIME));
-        Self { wards: HashMap::new(), probes: HashMap::new(), told, turns, begun: 0 }
+        let turns = Turns {
+            connections: Arc::new(Semaphore::new(CHECKS)),
+            programs: Arc::new(Semaphore::new(PROGRAMS)),
+        };
+        Self { wards: HashMap::new(), probes: HashMap::new(), ahead: HashMap::new(), told, turns, begun: 0 }
     }
 
     /// Cares for the servers of this configuration. What is as it was keeps its state, and its checks their times.
@@ -126,7 +141,8 @@ impl Wards {
                 if let Source::Checked(target) = &source
                     && !self.probes.contains_key(target)
                 {
-                    let probing = match probes.remove(target) {
+                    let known = probes.remove(target).or_else(|| self.ahead.remove(target));
+                    let probing = match known {
                         Some(probing) => probing,
                         None => self.begin(target, own.as_ref()),
                     };
@@ -136,6 +152,7 @@ impl Wards {
                     addr: server.addr.clone(),
                     source: Source::Unchecked,
                     is_up: false,
+                    is_known: false,
                     is_new: is_start,
                     ejection: Ejection::default(),
                     ramp: None,
@@ -146,12 +163,83 @@ impl Wards {
         probes.into_values().for_each(|probing| probing.task.abort());
     }
 
+    /// Begins to check the servers of a configuration that is about to be in effect, where a pool would have nobody, or
+    /// fewer than before, until their first checks have ended: what is waited for.
+    pub(super) fn check_ahead(&mut self, config: &Config, overrides: &Overrides) -> Vec<Arc<Target>> {
+        let all = config
+            .pools
+            .iter()
+            .flat_map(|pool| pool.servers.iter().map(|server| ((&*pool.name, &*server.name), &server.addr)));
+        let all: HashMap<(&str, &str), &Address> = all.collect();
+        let leaving = self.wards.iter().filter(|((pool, server), ward)| {
+            ward.is_up && all.get(&(&**pool, &**server)).is_none_or(|addr| **addr != ward.addr)
+        });
+        let losing: HashSet<&str> = leaving.map(|((pool, _), _)| &**pool).collect();
+        let mut awaited = Vec::new();
+        for (place, pool) in config.pools.iter().enumerate() {
+            let (new, has_others) = self.unchecked(config, overrides, place);
+            if !has_others || losing.contains(&*pool.name) {
+                awaited.extend(new);
+            }
+        }
+        self.go_on_with(&awaited);
+        awaited
+    }
+
+    /// The targets of a pool's servers whose first check is waited for, and whether others of its servers can be used.
+    fn unchecked(&self, config: &Config, overrides: &Overrides, place: usize) -> (Vec<Arc<Target>>, bool) {
+        let (mut new, mut has_others) = (Vec::new(), false);
+        let pool = &config.pools[place];
+        for (number, server) in pool.servers.iter().enumerate() {
+            let name = (pool.name.clone(), server.name.clone());
+            let over = override_of(overrides, &name.0, &name.1);
+            let is_ready = over.state.unwrap_or(server.state) == ServerState::Ready;
+            if !is_ready || over.weight.unwrap_or(server.weight) == 0 {
+                continue;
+            }
+            let pulse = match source(config, overrides, place, number, false) {
+                Source::Unchecked => Pulse::known(true),
+                Source::Resting | Source::Down => continue,
+                Source::Checked(target) => {
+                    let own = self.wards.get(&name).filter(|ward| ward.addr == server.addr);
+                    let known = self.probes.get(&target).map(|probing| probing.pulse);
+                    let pulse = known.unwrap_or_else(|| first_pulse(&target, own));
+                    if pulse.is_undecided() {
+                        new.push(target);
+                    }
+                    pulse
+                }
+            };
+            has_others |= pulse.is_up() && !server.backup;
+        }
+        (new, has_others)
+    }
+
+    /// Checks these as well, though they are in no configuration that is in effect.
+    pub(super) fn go_on_with(&mut self, targets: &[Arc<Target>]) {
+        for target in targets {
+            if !self.probes.contains_key(target) && !self.ahead.contains_key(target) {
+                let probing = self.begin(target, None);
+                self.ahead.insert(Arc::clone(target), probing);
+            }
+        }
+    }
+
+    /// Checks only what is in effect.
+    pub(super) fn check_no_more_ahead(&mut self) {
+        self.ahead.drain().for_each(|(_, probing)| probing.task.abort());
+    }
+
+    /// What is checked.
+    pub(super) fn targets(&self) -> Vec<Arc<Target>> {
+        self.probes.keys().cloned().collect()
+    }
+
     fn begin(&mut self, target: &Arc<Target>, before: Option<&Ward>) -> Probing {
-        let known = before.filter(|ward| matches!(ward.source, Source::Checked(_) | Source::Unchecked));
-        let pulse = known.map_or_else(|| Pulse::new(target.probe.initial), |ward| Pulse::known(ward.is_up));
+        let pulse = first_pulse(target, before);
         self.begun += 1;
         let number = self.begun;
-        let (told, turns) = (self.told.clone(), Arc::clone(&self.turns));
+        let (told, turns) = (self.told.clone(), self.turns.clone());
         let task = tokio::spawn(probe(number, Arc::clone(target), pulse, told, turns)).abort_handle();
         Probing {
             number,
@@ -168,23 +256,37 @@ impl Wards {
     pub(super) fn note(&mut self, told: Told) -> bool {
         let Told { number, target, pulse, report } = told;
         // One that was given up may have had its last word on the way.
-        let Some(probing) = self.probes.get_mut(&target).filter(|probing| probing.number == number) else {
-            return false;
-        };
+        let probing = self.probes.get_mut(&target).or_else(|| self.ahead.get_mut(&target));
+        let Some(probing) = probing.filter(|probing| probing.number == number) else { return false };
         probing.results[report.verdict as usize].add_alone(1);
         probing.times.add_alone(u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX));
         probing.certificate.note(report.certificate_ends);
+        let unable = |report: &Report| (report.verdict == Verdict::Unable).then(|| report.reason.clone());
+        let (was_unable, is_unable) = (probing.last.as_ref().and_then(unable), unable(&report));
         probing.last = Some(report);
         let was = std::mem::replace(&mut probing.pulse, pulse);
-        (was.is_up(), was.is_undecided()) != (pulse.is_up(), pulse.is_undecided())
+        match is_unable {
+            Some(reason) if was_unable.as_ref() != Some(&reason) => {
+                log::warn!("the check of {} cannot be made, and says nothing: {reason}", self.whose(&target));
+            }
+            None if was_unable.is_some() => log::info!("the check of {} is made again", self.whose(&target)),
+            _ => {}
+        }
+        (was.is_up(), was.is_known(), was.is_undecided())
+            != (pulse.is_up(), pulse.is_known(), pulse.is_undecided())
     }
 
     /// The time that all first checks may take that something waits for; `None` when all have ended.
     pub(super) fn first_checks(&self) -> Option<Duration> {
         let undecided = self.probes.iter().filter(|(_, probing)| probing.pulse.is_undecided());
-        let longest = undecided.clone().map(|(target, _)| target.probe.timeout).max()?;
-        let rounds = u32::try_from(undecided.count().div_ceil(AT_A_TIME)).unwrap_or(u32::MAX);
-        Some(longest.saturating_mul(rounds) + SLACK)
+        patience(undecided.map(|(target, _)| &**target))
+    }
+
+    /// The same of these.
+    pub(super) fn first_checks_of(&self, targets: &[Arc<Target>]) -> Option<Duration> {
+        let probing = |target: &Target| self.probes.get(target).or_else(|| self.ahead.get(target));
+        let undecided = |target: &&Arc<Target>| probing(target).is_some_and(|one| one.pulse.is_undecided());
+        patience(targets.iter().filter(undecided).map(|target| &**target))
     }
 
     /// Sees what has become of every server. `failures` are connects that have failed in a row.
@@ -239,11 +341,17 @@ impl Wards {
         let is_up = match ward.source {
             Source::Unchecked => true,
             Source::Checked(_) => probing.is_some_and(|probing| probing.pulse.is_up()),
-            Source::Resting => return None,
+            // It stays what it was, and is nothing any more when it is asked again.
+            Source::Resting => {
+                ward.is_known = false;
+                return None;
+            }
             Source::Down => false,
         };
-        let is_known = !probing.is_some_and(|probing| probing.pulse.is_undecided());
-        let was_new = is_known && std::mem::take(&mut ward.is_new);
+        let is_known = probing.is_none_or(|probing| probing.pulse.is_known());
+        let was_known = std::mem::replace(&mut ward.is_known, is_known);
+        let was_new = ward.is_new;
+        ward.is_new &= !is_known;
         let has_changed = std::mem::replace(&mut ward.is_up, is_up) != is_up;
         // Checks that have found it down and up again know better than connects from before.
         if has_changed && is_up && ward.ejection.until().is_some() {
@@ -253,12 +361,17 @@ impl Wards {
         if has_changed && is_up && !was_new {
             ward.ramp = pool.slow_start.map(|length| Ramp::new(now, length));
         }
-        let reason = probing.and_then(|probing| probing.last.as_ref());
-        let reason =
-            || reason.map_or_else(|| "as the one that it tracks".to_owned(), |last| last.reason.clone());
-        let what = match (is_up, has_changed, was_new) {
-            (true, true, false) if probing.is_some() => What::Up(reason()),
-            (false, true, _) | (false, false, true) => What::Down(reason()),
+        // What it is before its first check was found by nobody, and ends no session.
+        if !is_known {
+            return None;
+        }
+        let last = probing.and_then(|probing| probing.last.as_ref());
+        let has_failed = last.is_some_and(|last| last.verdict == Verdict::Failed);
+        let reason = last.map_or("as the one that it tracks", |last| &last.reason).to_owned();
+        let what = match (is_up, has_changed) {
+            (true, true) if probing.is_some() && !was_new => What::Up(reason),
+            (false, true) => What::Down(reason),
+            (false, false) if !was_known && has_failed => What::Down(reason),
             _ => return None,
         };
         Some(Event { name: name.clone(), what })
@@ -285,18 +398,26 @@ impl Wards {
         &mut self,
         mut wanted: impl FnMut(&mut Seen) -> Option<Certificate>,
     ) -> Vec<(String, Certificate)> {
-        let wards = &self.wards;
-        let pick = |(target, probing): (&Arc<Target>, &mut Probing)| {
+        let picked = self.probes.iter_mut().filter_map(|(target, probing)| {
             let certificate = wanted(&mut probing.certificate)?;
-            let own = wards
-                .iter()
-                .filter(|(_, ward)| matches!(&ward.source, Source::Checked(asked) if asked == target));
-            let mut names: Vec<String> = own.map(|((pool, server), _)| format!("{pool}/{server}")).collect();
-            names.sort();
-            let noun = if names.len() == 1 { "server" } else { "servers" };
-            Some((format!("{noun} {}", names.join(", ")), certificate))
-        };
-        self.probes.iter_mut().filter_map(pick).collect()
+            Some((Arc::clone(target), certificate))
+        });
+        let picked: Vec<_> = picked.collect();
+        picked.into_iter().map(|(target, certificate)| (self.whose(&target), certificate)).collect()
+    }
+
+    /// The servers that are checked so, in words.
+    fn whose(&self, target: &Target) -> String {
+        let is_own = |ward: &Ward| matches!(&ward.source, Source::Checked(asked) if **asked == *target);
+        let own = self.wards.iter().filter(|(_, ward)| is_own(ward));
+        let mut names: Vec<String> = own.map(|((pool, server), _)| format!("{pool}/{server}")).collect();
+        names.sort();
+        match &*names {
+            // It is checked ahead.
+            [] => format!("server {}", target.addr),
+            [name] => format!("server {name}"),
+            names => format!("servers {}", names.join(", ")),
+        }
     }
 
     /// A server as it is shown.
@@ -360,14 +481,41 @@ fn own_address(sources: &config::Source, addr: &Address) -> Option<IpAddr> {
     all.iter().copied().find(|source| source.is_ipv4() == to.is_ipv4())
 }
 
+/// What is taken to be known of a server when its checks begin. One that was in maintenance, or followed one that was,
+/// may have become another meanwhile.
+fn first_pulse(target: &Target, before: Option<&Ward>) -> Pulse {
+    let is_known =
+        |ward: &&Ward| ward.is_known && matches!(ward.source, Source::Checked(_) | Source::Unchecked);
+    let known = before.filter(is_known);
+    known.map_or_else(|| Pulse::new(target.probe.initial), |ward| Pulse::known(ward.is_up))
+}
+
+/// How long the first checks of these may take; `None` if there are none.
+fn patience<'a>(targets: impl Iterator<Item = &'a Target>) -> Option<Duration> {
+    let (programs, connections): (Vec<&Target>, Vec<&Target>) =
+        targets.partition(|target| is_program(target));
+    let time = |targets: &[&Target], at_a_time: usize| {
+        let longest = targets.iter().map(|target| target.probe.timeout).max()?;
+        let rounds = u32::try_from(targets.len().div_ceil(at_a_time)).unwrap_or(u32::MAX);
+        Some(longest.saturating_mul(rounds))
+    };
+    let longest = time(&programs, PROGRAMS).max(time(&connections, CHECKS))?;
+    Some(longest + SLACK)
+}
+
+fn is_program(target: &Target) -> bool {
+    matches!(target.probe.kind, Kind::Exec(_))
+}
+
 /// Asks again and again.
 async fn probe(
     number: u64,
     target: Arc<Target>,
     mut pulse: Pulse,
     told: UnboundedSender<Told>,
-    turns: Arc<Semaphore>,
+    turns: Turns,
 ) {
+    let turns = if is_program(&target) { turns.programs } else { turns.connections };
     for round in 0_u64.. {
         let turn = turns.acquire().await;
         let began = Instant::now();
