@@ -41,7 +41,8 @@ pub fn explain(
     }
     let id = snapshot.listener_id(&listener.name).ok_or_else(|| unknown(config, &listener.name))?;
     let known = snapshot.listener(id);
-    let name = name(question)?;
+    // Where nothing is read of what clients say, names decide nothing.
+    let name = name(question)?.filter(|_| known.reads_hello.is_some());
     let caller = Caller::of(question, listener, has_addresses)?;
     let (route, to) = route(known, question, caller.source, name);
     let frame = Explanation {
@@ -72,11 +73,18 @@ pub fn explain(
             Ok(in_pool(frame, (config, listener), (snapshot, pool), client, now, away, reason))
         }
         RouteTo::Close => Ok(nowhere(frame, away, "is closed")),
-        RouteTo::Reject if frame.sni.is_some() || !frame.alpn.is_empty() => {
+        RouteTo::Reject if says(question, name) => {
             Ok(nowhere(frame, away, "is told \"unrecognized_name\" and closed"))
         }
-        RouteTo::Reject => Ok(nowhere(frame, away, "is reset")),
+        RouteTo::Reject => {
+            Ok(nowhere(frame, away, "is reset, or told \"unrecognized_name\" if it speaks TLS"))
+        }
     }
+}
+
+/// Whether it begins with a hello, as far as is known.
+fn says(question: &Question, name: Option<ServerName>) -> bool {
+    name.is_some() || !question.alpn.is_empty() || question.starttls
 }
 
 /// Who calls.
@@ -137,9 +145,11 @@ fn route(
 ) -> (Option<usize>, RouteTo) {
     let Some(routes) = &listener.routes else { return (None, RouteTo::Pool(listener.pool)) };
     let list = protocol_list(question.alpn.iter().map(String::as_str));
-    let says = server_name.is_some() || !question.alpn.is_empty();
-    let hello = says.then(|| ClientHello { server_name, alpn: Alpn::of(&list) });
-    let found = routes.find(&Asked { hello, starttls: false, source });
+    let reads = listener.reads_hello;
+    let hello = (reads.is_some() && says(question, server_name))
+        .then(|| ClientHello { server_name, alpn: Alpn::of(&list) });
+    let starttls = question.starttls && reads.is_some_and(|reads| reads.postgres);
+    let found = routes.find(&Asked { hello, starttls, source });
     found.map_or((None, RouteTo::Reject), |(number, to)| (Some(number.get().into()), to))
 }
 

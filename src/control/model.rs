@@ -563,6 +563,10 @@ pub struct Question {
     #[arg(long, value_name = "PROTOCOL")]
     #[serde(default)]
     pub alpn: Vec<String>,
+    /// It asks for TLS before its hello, as PostgreSQL's clients do (SSLRequest)
+    #[arg(long)]
+    #[serde(default)]
+    pub starttls: bool,
 }
 
 /// What would become of a client that came now.

@@ -68,15 +68,16 @@ impl Question {
         let mut given = conditions(form_urlencoded::parse(text.as_bytes()).into_owned())?;
         let mut own = |name| given.remove(name).and_then(|value| value.as_str().map(str::to_owned));
         let (listener, source, peer) = (own("listener"), own("source"), own("peer"));
-        let (sni, alpn) = (own("sni"), own("alpn"));
+        let (sni, alpn, starttls) = (own("sni"), own("alpn"), own("starttls"));
         if let Some(name) = given.keys().next() {
             return Err(invalid(format!("unknown parameter `{name}`"))
-                .help("a question takes `listener`, `source`, `peer`, `sni` and `alpn`"));
+                .help("a question takes `listener`, `source`, `peer`, `sni`, `alpn` and `starttls`"));
         }
         let source = read("source", source.as_deref(), "an IP address", |text| text.parse().ok())?;
         let peer = read("peer", peer.as_deref(), "an IP address", |text| text.parse().ok())?;
         let alpn = alpn.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect();
-        Ok(Self { listener, source, peer, sni, alpn })
+        let starttls = read("starttls", starttls.as_deref(), "true or false", |text| text.parse().ok())?;
+        Ok(Self { listener, source, peer, sni, alpn, starttls: starttls.unwrap_or(false) })
     }
 }
 
@@ -89,6 +90,7 @@ impl fmt::Display for Question {
         text.extend_pairs(self.peer.map(|peer| ("peer", peer.to_string())));
         text.extend_pairs(self.sni.as_ref().map(|name| ("sni", name)));
         text.extend_pairs((!self.alpn.is_empty()).then(|| ("alpn", self.alpn.join(","))));
+        text.extend_pairs(self.starttls.then_some(("starttls", "true")));
         out.write_str(&text.finish())
     }
 }

@@ -1,6 +1,6 @@
 //! Reaching a server: attempts, retries, and when to give up.
 
-use super::Cause;
+use super::{Cause, Context, Order, Session};
 use crate::balance::{Client, Pick, TRIED_MAX};
 use crate::relay::{Fault, Retry};
 use crate::snapshot::{Local, PoolId, ServerId, Snapshot};
@@ -245,5 +245,16 @@ fn take(
             Pick::Server(server) if !snapshot.server(server).connections.take() => {}
             other => return other,
         }
+    }
+}
+
+impl Session {
+    /// Nobody waits longer in its queue, or that is not its pool's any more.
+    pub(super) fn turn(&mut self, cx: Context<'_>) -> Option<Order> {
+        let is_first = self.queue_of == self.pool(cx.snapshot);
+        if !is_first {
+            self.leave_queue(cx);
+        }
+        self.dial(cx, is_first)
     }
 }

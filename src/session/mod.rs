@@ -288,13 +288,7 @@ impl Session {
             (State::Dialing(dial), Input::Dialed(Ok(()))) if !dial.is_queued() => self.connected(cx),
             (State::Dialing(_), Input::Dialed(Err(fault))) => self.dial_failed(fault, cx),
             (State::Dialing(_), Input::Deadline(_)) => self.dial_due(cx),
-            (State::Dialing(dial), Input::Turn) if dial.is_queued() => {
-                let is_first = self.queue_of == self.pool(cx.snapshot);
-                if !is_first {
-                    self.leave_queue(cx);
-                }
-                self.dial(cx, is_first)
-            }
+            (State::Dialing(dial), Input::Turn) if dial.is_queued() => self.turn(cx),
             (State::Dialing(dial), Input::ClientLeft) => {
                 let cause = if dial.is_queued() { Cause::ClientLeftQueue } else { Cause::ClientLeft };
                 Some(self.give_up(cause, cx))

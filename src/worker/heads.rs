@@ -1,6 +1,6 @@
 //! What clients say first, and what servers are told first.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use super::Worker;
 use crate::client_hello::postgres::SSL_REQUEST;
@@ -9,8 +9,10 @@ use crate::config::SendProxy;
 use crate::engine::Engine;
 use crate::proxy_header::{self, Told};
 use crate::relay::{Fault, Side};
-use crate::session::{Doing, Input, Order, Seen, Verdict};
+use crate::session::{Doing, Input, Order, Seen, Session, Verdict};
+use crate::snapshot::Listener;
 use crate::table::Key;
+use crate::tick::Tick;
 
 /// Bytes of a head that are shown in a log line.
 const SHOWN: usize = 16;
@@ -23,15 +25,16 @@ impl<E: Engine> Worker<E> {
         let Some(Seen { used, say, verdict }) = conn.session.inspect(head, ended, &self.snapshot) else {
             return;
         };
-        let listener = self.snapshot.listener(conn.session.listener());
-        if let Verdict::Wrong(flaw) = verdict
-            && listener.refusals.may_speak(self.now)
-        {
-            let listener = &listener.name;
-            let peer = conn.session.client().map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
+        if let Verdict::Wrong(flaw) = verdict {
             // A hello that is wrong may stand behind a header that is right.
-            let begin = begin_of(&head[used.min(head.len())..]);
-            log::warn!("listener {listener}: {peer} sent a {flaw}; it begins with {begin}");
+            let listener = self.snapshot.listener(conn.session.listener());
+            warn_of(
+                listener,
+                &conn.session,
+                self.now,
+                &head[used.min(head.len())..],
+                &format_args!("sent a {flaw}"),
+            );
         }
         self.engine.skip(&mut conn.io, if mutant!(RequestPassedOn) { 0 } else { used });
         let is_too_early = conn.session.awaits_header() || matches!(verdict, Verdict::Wrong(_));
@@ -42,6 +45,18 @@ impl<E: Engine> Worker<E> {
                 let _ = self.engine.say(&mut conn.io, Side::Client, say, false);
             }
             self.input(key, Input::Inspected(verdict));
+        }
+    }
+
+    /// The time for a client's first bytes is over. One that has said nothing is no more than an access line.
+    pub(super) fn tell_late(&mut self, key: Key) {
+        let Some(conn) = self.table.get_mut(key) else { return };
+        let head = self.engine.head(&conn.io);
+        if !head.is_empty() {
+            let what = if conn.session.awaits_header() { "PROXY header" } else { "TLS hello" };
+            let listener = self.snapshot.listener(conn.session.listener());
+            let late = format_args!("has not sent its whole {what} within `preread`");
+            warn_of(listener, &conn.session, self.now, head, &late);
         }
     }
 
@@ -127,6 +142,14 @@ impl<E: Engine> Worker<E> {
             self.engine.say(&mut conn.io, Side::Server, header.as_bytes(), follows)?;
         }
         self.engine.say(&mut conn.io, Side::Server, header.as_bytes(), follows)
+    }
+}
+
+/// A line about a client's first bytes, with their beginning: once a second for each listener at most.
+fn warn_of(listener: &Listener, session: &Session, now: Tick, head: &[u8], what: &fmt::Arguments<'_>) {
+    if listener.refusals.may_speak(now) {
+        let peer = session.client().map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
+        log::warn!("listener {}: {peer} {what}; it begins with {}", listener.name, begin_of(head));
     }
 }
 

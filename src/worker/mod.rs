@@ -30,7 +30,7 @@ use crate::engine::{Engine, Event, Slots};
 use crate::logging::Recorder;
 use crate::path::Path;
 use crate::relay::Fault;
-use crate::session::{Cause, Context, Input, Order, Record, Session};
+use crate::session::{Cause, Context, Doing, Input, Order, Record, Session};
 use crate::snapshot::{ListenerId, Published, Snapshot};
 use crate::sys::{self, Clock};
 use crate::table::{Key, Table};
@@ -325,6 +325,9 @@ impl<E: Engine> Worker<E> {
             conn.armed = None;
             if mutant!(StaleTimer) || conn.session.deadline().is_some_and(|deadline| deadline <= self.now) {
                 let sight = self.engine.look(&conn.io);
+                if conn.session.doing() == Doing::Inspecting {
+                    self.tell_late(key);
+                }
                 self.input(key, Input::Deadline(sight));
             } else {
                 Self::arm(&mut self.timers, key, conn);
