@@ -549,7 +549,13 @@ fn balancer(
     match balance {
         config::Balance::TwoChoices => Balancer::TwoChoices(TwoChoices::new(members)),
         config::Balance::Random => Balancer::Random(TwoChoices::new(members)),
-        config::Balance::LeastConnections => Balancer::LeastConnections(LeastConnections::new(members)),
+        config::Balance::LeastConnections => {
+            let least = LeastConnections::new(members);
+            Balancer::LeastConnections(match before {
+                Some(Balancer::LeastConnections(before)) => least.after(before),
+                _ => least,
+            })
+        }
         config::Balance::LeastTime => Balancer::LeastTime(TwoChoices::new(members)),
         config::Balance::First => Balancer::First(First::new(members)),
         config::Balance::RoundRobin => {

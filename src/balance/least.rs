@@ -22,6 +22,12 @@ impl LeastConnections {
         Self { cursor: Cursor::default(), turns: cycle(&weights).into(), servers }
     }
 
+    /// Goes on where `other` is, so that a reload gives nobody two turns.
+    #[must_use]
+    pub fn after(self, other: &Self) -> Self {
+        Self { cursor: other.cursor.clone(), ..self }
+    }
+
     /// The server that is not in `tried` and has the fewest connections for its weight. `load` tells them, with those that
     /// are being made, or `None` when the server is full.
     #[must_use]
@@ -78,5 +84,10 @@ mod tests {
         let least = LeastConnections::new(&[(ServerId(0), 3), (ServerId(1), 1)]);
         let picks: Vec<_> = (0..8).map(|_| least.pick(&[], |_| Some(0))).collect();
         assert_eq!(picks, [0, 0, 1, 0, 0, 0, 1, 0].map(|id| Pick::Server(ServerId(id))));
+        let same = [(ServerId(0), 1), (ServerId(1), 1)];
+        let before = LeastConnections::new(&same);
+        assert_eq!(before.pick(&[], |_| Some(0)), Pick::Server(ServerId(0)));
+        let next = LeastConnections::new(&same).after(&before);
+        assert_eq!(next.pick(&[], |_| Some(0)), Pick::Server(ServerId(1)));
     }
 }

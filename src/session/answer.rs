@@ -1,9 +1,14 @@
 //! How long a server takes to answer, where its pool chooses by that: from the last bytes that were taken for it before its first
 //! ones came, or from its connection if it speaks first. What a client takes to think or to say it counts for nothing.
 
+use std::time::Duration;
+
 use super::{Context, Session};
 use crate::relay::{End, Side};
 use crate::snapshot::Server;
+
+/// The longest wait for an answer that counts: farther away is only who has failed.
+const WAITED_MOST: Duration = Duration::from_secs(60);
 
 impl Session {
     /// Bytes of a peer were taken, the server's for the first time.
@@ -31,9 +36,10 @@ impl Session {
         match end {
             End::Clean
             | End::Reset { by: Side::Server, .. }
-            | End::HalfIdle { waiting_for: Side::Client } => latency.failed(cx.now, waited),
+            // How long the client stayed on says nothing of the server.
+            | End::HalfIdle { waiting_for: Side::Client } => latency.failed(cx.now, Duration::ZERO),
             End::Reset { .. } | End::HalfIdle { .. } | End::Idle | End::Drained | End::Killed => {
-                latency.answer.takes_at_least(cx.now, waited);
+                latency.answer.takes_at_least(cx.now, waited.min(WAITED_MOST));
             }
         }
     }

@@ -208,6 +208,7 @@ impl Session {
                 Err(verdict) => return Some(verdict.into()),
             }
         }
+        self.probes &= head[used..].is_empty();
         let seen = self.inspect_hello(&head[used..], ended, snapshot);
         Some(Seen { used: used + seen.used, ..seen })
     }
@@ -299,7 +300,10 @@ impl Session {
                 self.dial(cx, false)
             }
             Verdict::Nothing => {
-                self.probes = true;
+                // What came before may have had its answer: then it is no mere look.
+                if let State::Inspecting(inspector) = &self.state {
+                    self.probes |= inspector.is_silent;
+                }
                 Some(self.dismiss(Cause::ClientLeft, cx))
             }
             Verdict::Wrong(flaw) => Some(self.give_up(flaw.cause(), cx)),

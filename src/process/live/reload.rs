@@ -116,7 +116,9 @@ impl Live {
         let before = stamps::again(&state.history.files);
         let (new, files) = source.read();
         state.history.files = stamps::of_with(files, &before);
-        new.map_err(|report| Refusal::new(RefusalKind::Invalid, report.to_string()))
+        let new = new.map_err(|report| Refusal::new(RefusalKind::Invalid, report.to_string()))?;
+        allowed(&state.config, &new)?;
+        Ok(new)
     }
 
     /// Waits for the first checks of servers that are to serve in place of others, which serve meanwhile.
@@ -159,7 +161,9 @@ impl Live {
             let snapshot = self.published.current();
             state.trial = Some(Trial::new((previous, before, known), self.clock.now(), limit, &snapshot));
             // Who is had back by a rollback serves at once.
-            state.wards.go_on_with(&checked);
+            for (target, pulse) in &checked {
+                state.wards.go_on_with(target, *pulse);
+            }
         }
         Ok(effect)
     }

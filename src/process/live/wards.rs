@@ -144,7 +144,7 @@ impl Wards {
                     let known = probes.remove(target).or_else(|| self.ahead.remove(target));
                     let probing = match known {
                         Some(probing) => probing,
-                        None => self.begin(target, own.as_ref()),
+                        None => self.begin(target, first_pulse(target, own.as_ref())),
                     };
                     self.probes.insert(Arc::clone(target), probing);
                 }
@@ -182,7 +182,9 @@ impl Wards {
                 awaited.extend(new);
             }
         }
-        self.go_on_with(&awaited);
+        for target in &awaited {
+            self.go_on_with(target, Pulse::new(target.probe.initial));
+        }
         awaited
     }
 
@@ -204,7 +206,7 @@ impl Wards {
                     let own = self.wards.get(&name).filter(|ward| ward.addr == server.addr);
                     let known = self.probes.get(&target).map(|probing| probing.pulse);
                     let pulse = known.unwrap_or_else(|| first_pulse(&target, own));
-                    if pulse.is_undecided() {
+                    if pulse.is_undecided() && !self.has_ended(&target) {
                         new.push(target);
                     }
                     pulse
@@ -215,13 +217,11 @@ impl Wards {
         (new, has_others)
     }
 
-    /// Checks these as well, though they are in no configuration that is in effect.
-    pub(super) fn go_on_with(&mut self, targets: &[Arc<Target>]) {
-        for target in targets {
-            if !self.probes.contains_key(target) && !self.ahead.contains_key(target) {
-                let probing = self.begin(target, None);
-                self.ahead.insert(Arc::clone(target), probing);
-            }
+    /// Checks this one as well, of which that is known, though it is in no configuration that is in effect.
+    pub(super) fn go_on_with(&mut self, target: &Arc<Target>, pulse: Pulse) {
+        if !self.probes.contains_key(target) && !self.ahead.contains_key(target) {
+            let probing = self.begin(target, pulse);
+            self.ahead.insert(Arc::clone(target), probing);
         }
     }
 
@@ -230,13 +230,18 @@ impl Wards {
         self.ahead.drain().for_each(|(_, probing)| probing.task.abort());
     }
 
-    /// What is checked.
-    pub(super) fn targets(&self) -> Vec<Arc<Target>> {
-        self.probes.keys().cloned().collect()
+    /// What is checked, and what is known of it.
+    pub(super) fn targets(&self) -> Vec<(Arc<Target>, Pulse)> {
+        self.probes.iter().map(|(target, probing)| (Arc::clone(target), probing.pulse)).collect()
     }
 
-    fn begin(&mut self, target: &Arc<Target>, before: Option<&Ward>) -> Probing {
-        let pulse = first_pulse(target, before);
+    /// Whether its first check has ended, though it may have said nothing, as one that cannot be made.
+    fn has_ended(&self, target: &Target) -> bool {
+        let probing = self.probes.get(target).or_else(|| self.ahead.get(target));
+        probing.is_some_and(|probing| probing.last.is_some())
+    }
+
+    fn begin(&mut self, target: &Arc<Target>, pulse: Pulse) -> Probing {
         self.begun += 1;
         let number = self.begun;
         let (told, turns) = (self.told.clone(), self.turns.clone());
@@ -285,7 +290,8 @@ impl Wards {
     /// The same of these.
     pub(super) fn first_checks_of(&self, targets: &[Arc<Target>]) -> Option<Duration> {
         let probing = |target: &Target| self.probes.get(target).or_else(|| self.ahead.get(target));
-        let undecided = |target: &&Arc<Target>| probing(target).is_some_and(|one| one.pulse.is_undecided());
+        let is_awaited = |one: &Probing| one.pulse.is_undecided() && one.last.is_none();
+        let undecided = |target: &&Arc<Target>| probing(target).is_some_and(is_awaited);
         patience(targets.iter().filter(undecided).map(|target| &**target))
     }
 

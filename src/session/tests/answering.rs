@@ -67,12 +67,13 @@ fn what_was_not_answered_took_as_long_as_it_was_waited_for_and_is_a_failure_if_t
     for (end, waited, took) in [
         (reset(Side::Client), 400, Some(400.0)),
         (End::Idle, 5_000, Some(5_000.0)),
+        (End::Idle, 3_600_000, Some(60_000.0)),
         (half(Side::Server), 700, Some(700.0)),
         (End::Drained, 400, Some(400.0)),
         (End::Clean, 3, None),
         (End::Clean, 3_000, None),
         (reset(Side::Server), 3, None),
-        (half(Side::Client), 700, None),
+        (half(Side::Client), 300_000, None),
     ] {
         let asked = 20;
         let ended = asked + waited;
@@ -82,6 +83,7 @@ fn what_was_not_answered_took_as_long_as_it_was_waited_for_and_is_a_failure_if_t
         life.ended(ended, end, false);
         assert_eq!(life.answer(true, ended), took, "{end:?} after {waited} ms");
         assert_eq!(life.has_failed(ended), took.is_none(), "{end:?} after {waited} ms");
+        assert!(!life.has_failed(ended + 1_002), "{end:?} after {waited} ms");
         assert_eq!(life.answer(false, ended), Some(20.0), "{end:?}");
     }
 }
