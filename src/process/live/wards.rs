@@ -25,8 +25,9 @@ use crate::tick::Tick;
 /// Programs that run as checks at a time; others wait for their turn, and hold up no check of another kind.
 const PROGRAMS: usize = 64;
 
-/// What a check may take longer than its time, until it is known.
-const SLACK: Duration = Duration::from_millis(250);
+/// What a check may take longer than its time, until it is known: far more than it does, since on a machine that is busy for seconds
+/// a server is not to be given up before its check has ended.
+const SLACK: Duration = Duration::from_secs(5);
 
 /// A server of the configuration: its pool's name and its own.
 pub(super) type Name = (String, String);
@@ -119,6 +120,13 @@ pub(super) struct Shown<'a> {
     pub(super) check: Option<(&'a Target, &'a Probing)>,
 }
 
+impl Probing {
+    /// Whether its first check goes on. One that could not be made has ended, too.
+    fn is_awaited(&self) -> bool {
+        self.pulse.is_undecided() && self.last.is_none()
+    }
+}
+
 impl Wards {
     /// None yet; `told` hears of every check.
     pub(super) fn new(told: UnboundedSender<Told>) -> Self {
@@ -206,7 +214,7 @@ impl Wards {
                     let own = self.wards.get(&name).filter(|ward| ward.addr == server.addr);
                     let known = self.probes.get(&target).map(|probing| probing.pulse);
                     let pulse = known.unwrap_or_else(|| first_pulse(&target, own));
-                    if pulse.is_undecided() && !self.has_ended(&target) {
+                    if pulse.is_undecided() && self.probes.get(&target).is_none_or(Probing::is_awaited) {
                         new.push(target);
                     }
                     pulse
@@ -233,12 +241,6 @@ impl Wards {
     /// What is checked, and what is known of it.
     pub(super) fn targets(&self) -> Vec<(Arc<Target>, Pulse)> {
         self.probes.iter().map(|(target, probing)| (Arc::clone(target), probing.pulse)).collect()
-    }
-
-    /// Whether its first check has ended, though it may have said nothing, as one that cannot be made.
-    fn has_ended(&self, target: &Target) -> bool {
-        let probing = self.probes.get(target).or_else(|| self.ahead.get(target));
-        probing.is_some_and(|probing| probing.last.is_some())
     }
 
     fn begin(&mut self, target: &Arc<Target>, pulse: Pulse) -> Probing {
@@ -283,16 +285,15 @@ impl Wards {
 
     /// The time that all first checks may take that something waits for; `None` when all have ended.
     pub(super) fn first_checks(&self) -> Option<Duration> {
-        let undecided = self.probes.iter().filter(|(_, probing)| probing.pulse.is_undecided());
-        patience(undecided.map(|(target, _)| &**target))
+        let awaited = self.probes.iter().filter(|(_, probing)| probing.is_awaited());
+        patience(awaited.map(|(target, _)| &**target))
     }
 
     /// The same of these.
     pub(super) fn first_checks_of(&self, targets: &[Arc<Target>]) -> Option<Duration> {
         let probing = |target: &Target| self.probes.get(target).or_else(|| self.ahead.get(target));
-        let is_awaited = |one: &Probing| one.pulse.is_undecided() && one.last.is_none();
-        let undecided = |target: &&Arc<Target>| probing(target).is_some_and(is_awaited);
-        patience(targets.iter().filter(undecided).map(|target| &**target))
+        let is_awaited = |target: &&Arc<Target>| probing(target).is_some_and(Probing::is_awaited);
+        patience(targets.iter().filter(is_awaited).map(|target| &**target))
     }
 
     /// Sees what has become of every server. `failures` are connects that have failed in a row.
