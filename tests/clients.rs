@@ -615,8 +615,15 @@ fn iperf3_fills_the_connection_up_down_and_both_ways(engine: &'static str) {
     }
 }
 
-/// All that arrived at either end, in MiB a second.
+/// All that arrived at either end, in MiB a second. Both ends of iperf3 give connections their roles in the order in which they
+/// come, which on a busy machine can be another one behind a proxy: then both are to send over some, or to receive, and it is
+/// done again.
 fn iperf3(target: &Place, server: &Service, options: &[&str]) -> f64 {
+    (0..5).find_map(|_| iperf3_once(target, server, options)).expect("something arrives in each direction")
+}
+
+/// `None`: a direction has no bytes.
+fn iperf3_once(target: &Place, server: &Service, options: &[&str]) -> Option<f64> {
     // It serves one client at a time, and is busy a little longer than the client before.
     wait_for("an idle server", || {
         let log = server.log();
@@ -632,12 +639,12 @@ fn iperf3(target: &Place, server: &Service, options: &[&str]) -> f64 {
         let [sent, received] =
             [sent, received].map(|sum| Some((sum["bytes"].as_u64()?, sum["seconds"].as_f64()?)));
         let ((sent, _), (received, seconds)) = (sent?, received?);
-        assert!(received > 0 && received <= sent, "{sent} bytes sent, {received} received");
+        assert!(received <= sent, "{sent} bytes sent, {received} received");
         Some((received / MIB) as f64 / seconds)
     });
     let directions: Vec<_> = directions.collect();
     assert_eq!(directions.len(), if options.contains(&"--bidir") { 2 } else { 1 }, "{report:#}");
-    directions.iter().sum()
+    directions.iter().all(|rate| *rate > 0.0).then(|| directions.iter().sum())
 }
 
 fn mosquitto_delivers_1000_messages_in_order(engine: &'static str) {
