@@ -8,6 +8,7 @@ use tidegate::proxy_header::{Versions, decode};
 
 use crate::support::gate::{Config, Gate};
 use crate::support::peer::{End, Peer, got};
+use crate::support::process::{descriptors, descriptors_reach};
 use crate::support::servers::{BlackHole, Server, listen};
 
 fn long(bytes: &[u8]) -> Vec<u8> {
@@ -212,16 +213,17 @@ pub(crate) fn postgres_client_that_resets_is_not_waited_for(engine: &'static str
     assert_eq!(gate.access(address).cause, "client_left");
     assert_ne!(server.receive_to_end(), End::Open);
 
-    let config = Config::new(engine).server(hole.address()).server(silent).timeouts("connect = \"1s\"");
-    let gate = routed(config.table("defaults.retry", "tries = 2"), route, silent);
+    let gate = routed(Config::new(engine).server(hole.address()).timeouts(long), route, silent);
+    let base = descriptors(gate.pid());
     let client = asks(&gate);
-    // Its hello was read by then, and the first server is being dialed.
-    std::thread::sleep(Duration::from_millis(100));
+    // Its hello was read, and the server is being dialed.
+    descriptors_reach(gate.pid(), base + 2);
     let address = client.address();
     client.abort();
-    let mut server = asked();
+    let mut server = Peer::server(hole.open().into());
+    server.receive_text(&SSL_REQUEST);
     let access = gate.access(address);
-    assert_eq!((access.cause.as_str(), access.tries), ("client_left", 2));
+    assert_eq!((access.cause.as_str(), access.tries), ("client_left", 1));
     assert_ne!(server.receive_to_end(), End::Open);
 }
 
