@@ -242,6 +242,47 @@ fn a_chain_through_nginx_keeps_the_clients_address() {
     drop(nginx);
 }
 
+/// By hand, as load balancers of AWS send it, and by HAProxy.
+#[test]
+fn tlvs_of_a_header_are_in_the_access_line() {
+    let server = Server::echo();
+    let gate = Config::new("mio").listener("accept_proxy = { from = [\"127.0.0.1\"] }");
+    let gate = Gate::start(&gate.server(server.address()));
+    let ask = |to: SocketAddr, header: &[u8]| {
+        let mut client = TcpStream::connect(to).unwrap();
+        client.write_all(&[header, QUESTION].concat()).unwrap();
+        client.read_exact(&mut [0; QUESTION.len()]).unwrap();
+        client.local_addr().unwrap()
+    };
+    let tlvs =
+        [b"\x02\0\x06a.test\x05\0\x02\xff\n\x03\0\x04\0\0\0\0".as_slice(), b"\xea\0\x08\x01vpce-0a"].concat();
+    let mut header =
+        [encode(Version::V2, proxied("192.0.2.7:4660", "198.51.100.9:443")).as_bytes(), &tlvs].concat();
+    header[15] = u8::try_from(header.len() - 16).unwrap();
+    let checksum = header.len() - 11 - 4;
+    let value = crc32c::crc32c(&header).to_be_bytes();
+    header[checksum..checksum + 4].copy_from_slice(&value);
+    ask(gate.address(), &header);
+    let access = gate.access("192.0.2.7:4660");
+    let told = [&access.authority, &access.unique_id, &access.vpce_id].map(Option::as_deref);
+    assert_eq!(told, [Some("a.test"), Some("%FF%0A"), Some("vpce-0a")], "{access:?}");
+
+    if !installed(&["haproxy"]) {
+        return;
+    }
+    let home = Home::new();
+    let place = home.place("127.0.0.1");
+    let section = format!(
+        "listen l\n bind {place}\n unique-id-format %[uuid()]\n server s {} send-proxy-v2 proxy-v2-options unique-id\n",
+        gate.address()
+    );
+    let _haproxy = haproxy(home, place.clone(), &section);
+    let client = ask(address(&place), b"");
+    let access = gate.access(client);
+    assert_eq!(access.unique_id.as_ref().map(String::len), Some(36), "{access:?}");
+    assert_eq!((access.authority, access.vpce_id), (None, None));
+}
+
 /// Who only looks whether we listen, and HAProxy's own check that says LOCAL, leave no error behind.
 #[test]
 fn checks_of_haproxy_are_no_bad_headers() {

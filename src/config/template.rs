@@ -23,6 +23,12 @@ pub enum Field {
     Sni,
     /// The protocols that this offers, with commas between them.
     Alpn,
+    /// The name that it asks for, as a proxy in front has told it (a TLV of a PROXY header); absent where none has.
+    Authority,
+    /// The connection's id at a proxy in front, in the same way.
+    UniqueId,
+    /// The VPC endpoint of AWS through which it has come, in the same way.
+    VpceId,
     /// The number of the route that takes it, from 1; absent where none does, or there are none.
     Route,
     /// The pool's name; absent when it went to none.
@@ -67,7 +73,7 @@ pub enum Field {
 
 impl Field {
     /// Each of them with its name, in the order of a JSON line.
-    pub const NAMES: [(&'static str, Self); 27] = [
+    pub const NAMES: [(&'static str, Self); 30] = [
         ("ts", Self::Ts),
         ("event", Self::Event),
         ("id", Self::Id),
@@ -75,6 +81,9 @@ impl Field {
         ("client", Self::Client),
         ("sni", Self::Sni),
         ("alpn", Self::Alpn),
+        ("authority", Self::Authority),
+        ("unique_id", Self::UniqueId),
+        ("vpce_id", Self::VpceId),
         ("route", Self::Route),
         ("pool", Self::Pool),
         ("server", Self::Server),

@@ -160,8 +160,11 @@ impl Fields {
                 write_client(out, record.client);
                 out.extend_from_slice(self.quote);
             }
-            Field::Sni => self.write_of_hello(out, record, |heard| heard.sni.as_deref()),
-            Field::Alpn => self.write_of_hello(out, record, |heard| heard.alpn.as_deref()),
+            Field::Sni => self.write_heard(out, record, |heard| heard.sni.as_deref()),
+            Field::Alpn => self.write_heard(out, record, |heard| heard.alpn.as_deref()),
+            Field::Authority => self.write_heard(out, record, |heard| heard.authority.as_deref()),
+            Field::UniqueId => self.write_heard(out, record, |heard| heard.unique_id.as_deref()),
+            Field::VpceId => self.write_heard(out, record, |heard| heard.vpce_id.as_deref()),
             Field::Route => match record.heard.as_ref().and_then(|heard| heard.route) {
                 Some(number) => write_number(out, number.get().into()),
                 None => out.extend_from_slice(self.absent),
@@ -218,7 +221,7 @@ impl Fields {
         }
     }
 
-    fn write_of_hello(&self, out: &mut Vec<u8>, record: &Record, text: fn(&Heard) -> Option<&str>) {
+    fn write_heard(&self, out: &mut Vec<u8>, record: &Record, text: fn(&Heard) -> Option<&str>) {
         match record.heard.as_deref().and_then(text) {
             Some(text) => self.write_text(out, text),
             None => out.extend_from_slice(self.absent),
@@ -288,7 +291,7 @@ mod tests {
 
     #[test]
     fn json_has_every_field() {
-        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"close","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","sni":null,"alpn":null,"route":null,"pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"queue_ms":0,"connect_ms":3,"duration_ms":1123,"bytes_in":78,"bytes_out":18446744073709551615,"cause":"done","closer":"both","hap_ts":"--","rtt_client_us":18000,"rtt_server_us":240,"retrans_client":40,"retrans_server":0,"verdict":"client path lossy, server path clean","engine":"mio","worker":1}"#;
+        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"close","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","sni":null,"alpn":null,"authority":null,"unique_id":null,"vpce_id":null,"route":null,"pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"queue_ms":0,"connect_ms":3,"duration_ms":1123,"bytes_in":78,"bytes_out":18446744073709551615,"cause":"done","closer":"both","hap_ts":"--","rtt_client_us":18000,"rtt_server_us":240,"retrans_client":40,"retrans_server":0,"verdict":"client path lossy, server path clean","engine":"mio","worker":1}"#;
         let line = line(&AccessFormat::Json, &relayed());
         assert_eq!(line, expected);
         let value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();
@@ -298,14 +301,14 @@ mod tests {
 
     #[test]
     fn json_says_null_where_there_is_no_value() {
-        let expected = r#"{"ts":"2026-11-23T07:38:02.000Z","event":"close","id":"ffffffffffffffff","listener":"web","client":"[2001:db8::1]:40002","sni":null,"alpn":null,"route":null,"pool":"app","server":null,"server_addr":null,"tries":0,"queue_ms":0,"connect_ms":null,"duration_ms":0,"bytes_in":0,"bytes_out":0,"cause":"maxconn","closer":"proxy","hap_ts":"PC","rtt_client_us":null,"rtt_server_us":null,"retrans_client":null,"retrans_server":null,"verdict":null,"engine":"poll","worker":0}"#;
+        let expected = r#"{"ts":"2026-11-23T07:38:02.000Z","event":"close","id":"ffffffffffffffff","listener":"web","client":"[2001:db8::1]:40002","sni":null,"alpn":null,"authority":null,"unique_id":null,"vpce_id":null,"route":null,"pool":"app","server":null,"server_addr":null,"tries":0,"queue_ms":0,"connect_ms":null,"duration_ms":0,"bytes_in":0,"bytes_out":0,"cause":"maxconn","closer":"proxy","hap_ts":"PC","rtt_client_us":null,"rtt_server_us":null,"retrans_client":null,"retrans_server":null,"verdict":null,"engine":"poll","worker":0}"#;
         assert_eq!(line(&AccessFormat::Json, &rejected()), expected);
     }
 
     #[test]
     fn logfmt_has_every_field() {
         let expected = "ts=2026-11-23T07:38:00.123Z event=close id=00000000000000ff listener=web \
-                        client=192.0.2.7:40001 sni=- alpn=- route=- pool=app server=beta server_addr=127.0.0.1:9002 tries=2 \
+                        client=192.0.2.7:40001 sni=- alpn=- authority=- unique_id=- vpce_id=- route=- pool=app server=beta server_addr=127.0.0.1:9002 tries=2 \
                         queue_ms=0 connect_ms=3 duration_ms=1123 bytes_in=78 bytes_out=18446744073709551615 cause=done \
                         closer=both hap_ts=-- rtt_client_us=18000 rtt_server_us=240 retrans_client=40 \
                         retrans_server=0 verdict=\"client path lossy, server path clean\" engine=mio worker=1";
@@ -315,7 +318,7 @@ mod tests {
     #[test]
     fn logfmt_says_a_dash_where_there_is_no_value() {
         let expected = "ts=2026-11-23T07:38:02.000Z event=close id=ffffffffffffffff listener=web \
-                        client=[2001:db8::1]:40002 sni=- alpn=- route=- pool=app server=- server_addr=- tries=0 queue_ms=0 connect_ms=- \
+                        client=[2001:db8::1]:40002 sni=- alpn=- authority=- unique_id=- vpce_id=- route=- pool=app server=- server_addr=- tries=0 queue_ms=0 connect_ms=- \
                         duration_ms=0 bytes_in=0 bytes_out=0 cause=maxconn closer=proxy hap_ts=PC rtt_client_us=- rtt_server_us=- retrans_client=- \
                         retrans_server=- verdict=- engine=poll \
                         worker=0";
@@ -325,11 +328,11 @@ mod tests {
     #[test]
     fn what_has_not_ended_has_no_cause() {
         let open = Record { event: Event::Open, bytes_in: 0, bytes_out: 0, cause: None, ..relayed() };
-        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"open","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","sni":null,"alpn":null,"route":null,"pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"queue_ms":0,"connect_ms":3,"duration_ms":1123,"bytes_in":0,"bytes_out":0,"cause":null,"closer":null,"hap_ts":null,"rtt_client_us":18000,"rtt_server_us":240,"retrans_client":40,"retrans_server":0,"verdict":"client path lossy, server path clean","engine":"mio","worker":1}"#;
+        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"open","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","sni":null,"alpn":null,"authority":null,"unique_id":null,"vpce_id":null,"route":null,"pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"queue_ms":0,"connect_ms":3,"duration_ms":1123,"bytes_in":0,"bytes_out":0,"cause":null,"closer":null,"hap_ts":null,"rtt_client_us":18000,"rtt_server_us":240,"retrans_client":40,"retrans_server":0,"verdict":"client path lossy, server path clean","engine":"mio","worker":1}"#;
         assert_eq!(line(&AccessFormat::Json, &open), expected);
         let update = Record { event: Event::Update, bytes_out: 9, ..open.clone() };
         let expected = "ts=2026-11-23T07:38:00.123Z event=update id=00000000000000ff listener=web \
-                        client=192.0.2.7:40001 sni=- alpn=- route=- pool=app server=beta server_addr=127.0.0.1:9002 tries=2 \
+                        client=192.0.2.7:40001 sni=- alpn=- authority=- unique_id=- vpce_id=- route=- pool=app server=beta server_addr=127.0.0.1:9002 tries=2 \
                         queue_ms=0 connect_ms=3 duration_ms=1123 bytes_in=0 bytes_out=9 cause=- closer=- hap_ts=- rtt_client_us=18000 \
                         rtt_server_us=240 retrans_client=40 retrans_server=0 verdict=\"client path lossy, server path clean\" engine=mio \
                         worker=1";
@@ -337,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_hello_says_and_where_it_leads_is_told() {
+    fn what_a_hello_or_a_header_says_and_where_it_leads_is_told() {
         let routed = names_of(
             "[listener.web]\nbind = [\"127.0.0.1:0\"]\n[[listener.web.route]]\nsni = [\"a.test\"]\npool = \"app\"\n\
              [pool.app]\nserver = [{ name = \"alpha\", addr = \"127.0.0.1:9001\" }]",
@@ -351,12 +354,27 @@ mod tests {
         let asks =
             || Heard { sni: Some("b.test".into()), alpn: Some("h2,http/1.1".into()), ..Heard::default() };
         let lost = line(&AccessFormat::Json, asks());
-        assert!(lost.contains(r#""sni":"b.test","alpn":"h2,http/1.1","route":null,"pool":null,"#), "{lost}");
+        let expected = r#""sni":"b.test","alpn":"h2,http/1.1","authority":null,"unique_id":null,"vpce_id":null,"route":null,"pool":null,"#;
+        assert!(lost.contains(expected), "{lost}");
         let led = Heard { route: NonZeroU16::new(1), pool: Some(PoolId(0)), ..asks() };
         let led = line(&AccessFormat::Logfmt, led);
-        assert!(led.contains(" sni=b.test alpn=h2,http/1.1 route=1 pool=app server=- "), "{led}");
+        let expected =
+            " sni=b.test alpn=h2,http/1.1 authority=- unique_id=- vpce_id=- route=1 pool=app server=- ";
+        assert!(led.contains(expected), "{led}");
         let template = AccessFormat::Template("{sni}>{route}>{pool}".parse().unwrap());
         assert_eq!(line(&template, asks()), "b.test>->-");
+        let told = || Heard {
+            authority: Some("c.test".into()),
+            unique_id: Some("%00%FF".into()),
+            vpce_id: Some("vpce-1".into()),
+            ..Heard::default()
+        };
+        let json = line(&AccessFormat::Json, told());
+        let expected =
+            r#""alpn":null,"authority":"c.test","unique_id":"%00%FF","vpce_id":"vpce-1","route":null,"#;
+        assert!(json.contains(expected), "{json}");
+        let template = AccessFormat::Template("{authority} {unique_id} {vpce_id} {sni}".parse().unwrap());
+        assert_eq!(line(&template, told()), "c.test %00%FF vpce-1 -");
     }
 
     #[test]

@@ -123,6 +123,9 @@ fn tlvs_are_told() {
         // SSL, a custom type, and one that nobody has: passed over.
         &[0x20, 0, 5, 1, 0, 0, 0, 0],
         &[0xea, 0, 1, 7],
+        &[0xea, 0, 0],
+        &[0xea, 0, 8, 1],
+        b"vpce-0a",
         &[0x77, 0, 0],
         &[5, 0, 3],
         b"abc",
@@ -134,9 +137,10 @@ fn tlvs_are_told() {
     assert_eq!(tlvs.authority(), Some(b"example.com".as_slice()));
     assert_eq!(tlvs.alpn(), Some(b"h2".as_slice()));
     assert_eq!(tlvs.unique_id(), Some(b"abc".as_slice()));
+    assert_eq!(tlvs.vpce_id(), Some(b"vpce-0a".as_slice()), "others of AWS are passed over");
     assert_eq!(tlvs.get(0xea), Some([7].as_slice()));
     assert_eq!(tlvs.get(0x30), None);
-    assert_eq!(tlvs.map(|tlv| tlv.kind).collect::<Vec<_>>(), [4, 2, 1, 0x20, 0xea, 0x77, 5, 2]);
+    assert_eq!(tlvs.map(|tlv| tlv.kind).collect::<Vec<_>>(), [4, 2, 1, 0x20, 0xea, 0xea, 0xea, 0x77, 5, 2]);
 
     // A sender that knows no address has TLVs all the same.
     let bytes = binary(0x21, 0x00, &[5, 0, 1, 65]);

@@ -19,7 +19,12 @@ pub(super) mod kind {
     pub(in super::super) const AUTHORITY: u8 = 0x02;
     pub(in super::super) const CRC32C: u8 = 0x03;
     pub(in super::super) const UNIQUE_ID: u8 = 0x05;
+    /// Of the types that anybody may give a meaning (2.2.7), the one that AWS uses.
+    pub(in super::super) const AWS: u8 = 0xea;
 }
+
+/// What the first byte of a TLV of AWS says: the rest is the id of an endpoint.
+const AWS_ENDPOINT: u8 = 0x01;
 
 /// The upper half of byte 14.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +91,15 @@ impl<'a> Tlvs<'a> {
     #[must_use]
     pub fn unique_id(self) -> Option<&'a [u8]> {
         self.get(kind::UNIQUE_ID)
+    }
+
+    /// The VPC endpoint through which the client has come, as load balancers of AWS tell it: `vpce-...`.
+    #[must_use]
+    pub fn vpce_id(mut self) -> Option<&'a [u8]> {
+        self.find_map(|tlv| match tlv {
+            Tlv { kind: kind::AWS, value: [AWS_ENDPOINT, id @ ..] } => Some(id),
+            _ => None,
+        })
     }
 
     /// Takes the first one off; it may be cut.

@@ -1,11 +1,13 @@
-//! A client's hello: whom it wants to reach decides where it goes.
+//! A client's hello: whom it wants to reach decides where it goes. And what a proxy in front tells of it.
 
 use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
 
 use crate::balance::hash_of_name;
 use crate::client_hello::postgres::{REQUEST_LEN, Requests, Step};
 use crate::client_hello::{Alpn, ClientHello, First, Reader};
 use crate::config::Asked;
+use crate::proxy_header::{Tlvs, UNIQUE_ID_MAX};
 use crate::snapshot::{PoolId, ReadsHello};
 
 use super::inspect::{Flaw, Seen, Verdict};
@@ -23,15 +25,26 @@ pub(super) struct HelloReader {
 /// The most bytes of [`Heard::alpn`], but for the mark that some were left out.
 const ALPN_MAX: usize = 255;
 
-/// What is kept of what a client has said, and where that leads. Clients of a listener without routes that reads no hello
-/// have none, so that they cost nothing.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// The most bytes of [`Heard::authority`], [`Heard::unique_id`] and [`Heard::vpce_id`], but for the mark that some were left
+/// out: enough for any unique id.
+const TLV_MAX: usize = 3 * UNIQUE_ID_MAX;
+
+/// What is kept of what a client has said, or a proxy in front of it, and where that leads. Clients of a listener without
+/// routes that reads no hello have none, unless a PROXY header tells more than addresses, so that they cost nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// The name that it asks for, as routes compare it.
     pub sni: Option<Box<str>>,
     /// Protocols that it offers, with commas between them: 255 bytes of them at most, and `,...` where there are more. What is no
     /// visible ASCII, `"`, `%`, `,`, `=` and `\` are written as `%` with two hexadecimal digits.
     pub alpn: Option<Box<str>>,
+    /// The name that it asks for, as a proxy in front has told it: 384 bytes at most, and `...` where there are more, written
+    /// as in `alpn`. It decides nothing.
+    pub authority: Option<Box<str>>,
+    /// The connection's id at a proxy in front, written in the same way.
+    pub unique_id: Option<Box<str>>,
+    /// The VPC endpoint of AWS through which it has come, written in the same way.
+    pub vpce_id: Option<Box<str>>,
     /// The number of the route that takes it, from 1; none: no route does, or there are none.
     pub route: Option<NonZeroU16>,
     /// The pool that this leads to; none: it is turned away, or its listener has a pool.
@@ -83,15 +96,26 @@ impl HelloReader {
 }
 
 impl Heard {
-    /// Of a client that has said this.
-    pub(super) fn of(asked: &Asked<'_>) -> Self {
+    /// Of a client of whom a proxy in front tells this; `None`: nothing that is kept.
+    pub(super) fn told(tlvs: Tlvs<'_>) -> Option<Arc<Self>> {
+        let heard = Self {
+            authority: tlvs.authority().and_then(escaped),
+            unique_id: tlvs.unique_id().and_then(escaped),
+            vpce_id: tlvs.vpce_id().and_then(escaped),
+            ..Self::default()
+        };
+        (heard != Self::default()).then(|| Arc::new(heard))
+    }
+
+    /// Of the same client, which has said this itself.
+    pub(super) fn and_said(self, asked: &Asked<'_>) -> Self {
         let name = asked.hello.and_then(|hello| hello.server_name);
         Self {
             sni: name.map(|name| name.as_str().into()),
             alpn: asked.hello.and_then(|hello| offered(hello.alpn)),
             name: name.map(|name| hash_of_name(name.as_str())),
             starttls: asked.starttls,
-            ..Self::default()
+            ..self
         }
     }
 }
@@ -103,13 +127,7 @@ fn offered(protocols: Alpn<'_>) -> Option<Box<str>> {
     for protocol in protocols {
         let before = text.len();
         text.push_str(if text.is_empty() { "" } else { "," });
-        for byte in protocol.copy_to(&mut room) {
-            match byte {
-                b'"' | b'%' | b',' | b'=' | b'\\' => write_escaped(&mut text, *byte),
-                byte if byte.is_ascii_graphic() => text.push(char::from(*byte)),
-                byte => write_escaped(&mut text, *byte),
-            }
-        }
+        protocol.copy_to(&mut room).iter().for_each(|byte| push(&mut text, *byte));
         if text.len() > ALPN_MAX {
             text.truncate(before);
             text.push_str(",...");
@@ -119,7 +137,27 @@ fn offered(protocols: Alpn<'_>) -> Option<Box<str>> {
     (!text.is_empty()).then(|| text.into())
 }
 
-fn write_escaped(text: &mut String, byte: u8) {
+/// As [`Heard::authority`].
+fn escaped(value: &[u8]) -> Option<Box<str>> {
+    let mut text = String::new();
+    for byte in value {
+        let before = text.len();
+        push(&mut text, *byte);
+        if text.len() > TLV_MAX {
+            text.truncate(before);
+            text.push_str("...");
+            break;
+        }
+    }
+    (!text.is_empty()).then(|| text.into())
+}
+
+/// Appends a byte so that the text needs no quotes and no escapes, whatever the format of the log.
+fn push(text: &mut String, byte: u8) {
+    if byte.is_ascii_graphic() && !b"\"%,=\\".contains(&byte) {
+        text.push(char::from(byte));
+        return;
+    }
     text.push('%');
     for half in [byte >> 4, byte & 0xf] {
         text.push(char::from(b"0123456789ABCDEF"[usize::from(half)]));

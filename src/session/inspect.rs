@@ -8,7 +8,7 @@ use super::hello::{Heard, HelloReader};
 use super::{Cause, Closing, Context, Order, Session, Spare, State};
 use crate::client_hello::{self, UNRECOGNIZED_NAME};
 use crate::config::Asked;
-use crate::proxy_header::{self, Addresses, Malformed, Versions};
+use crate::proxy_header::{self, Addresses, Header, Malformed, Versions};
 use crate::relay::Side;
 use crate::snapshot::{Listener, RouteTo, Snapshot};
 use crate::tick::Tick;
@@ -150,11 +150,11 @@ impl Inspector {
     }
 }
 
-/// Looks for a whole header; says how long it is, and from where to where the connection was, if it tells.
-fn header(head: &[u8], versions: Versions, ended: bool) -> Result<(usize, Option<[SocketAddr; 2]>), Verdict> {
+/// Looks for a whole header.
+fn header(head: &[u8], versions: Versions, ended: bool) -> Result<Header<'_>, Verdict> {
     let whole = proxy_header::decode(head, versions);
     match whole.map_err(|malformed| Verdict::Wrong(malformed.into()))? {
-        Some(header) => Ok((header.len, header.addresses.ends())),
+        Some(header) => Ok(header),
         None if ended && head.is_empty() => Err(Verdict::Nothing),
         None if ended => Err(Verdict::Wrong(Flaw::Cut(head.len()))),
         None => {
@@ -197,9 +197,11 @@ impl Session {
         let mut used = 0;
         if let Some(versions) = inspector.header {
             match header(head, versions, ended) {
-                Ok((len, ends)) => {
+                Ok(header) => {
                     inspector.header = None;
-                    used = len;
+                    used = header.len;
+                    self.heard = Heard::told(header.tlvs);
+                    let ends = header.addresses.ends();
                     self.probes = is_for_itself(self.client, ends);
                     if let Some([source, destination]) = ends {
                         (self.client, self.destination) = (Some(source), Some(destination.into()));
@@ -239,7 +241,7 @@ impl Session {
     /// Where a client goes of whom that is known; what no route takes is rejected.
     fn decide(&mut self, asked: &Asked<'_>, listener: &Listener) -> Seen {
         let tells = |say, closes| Seen { say, ..Verdict::Unwanted { closes }.into() };
-        let mut heard = Heard::of(asked);
+        let mut heard = self.heard.take().map_or_else(Heard::default, Arc::unwrap_or_clone).and_said(asked);
         let seen = match &listener.routes {
             None => Verdict::Done.into(),
             Some(routes) => {

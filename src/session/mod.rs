@@ -1,5 +1,5 @@
 //! One client connection from accept to close. Pure: no socket, no clock; no allocation but for what a client has said
-//! first, where that is read ([`Heard`]).
+//! first, or a proxy in front of it, where that is read ([`Heard`]).
 //!
 //! ```text
 //!            picked                connected              ended               closed
@@ -372,7 +372,7 @@ impl Session {
         by_route.unwrap_or_else(|| snapshot.listener(self.listener).pool)
     }
 
-    /// What its client has said first, and where that leads.
+    /// What its client has said first, or a proxy in front of it, and where that leads.
     #[must_use]
     pub fn heard(&self) -> Option<&Arc<Heard>> {
         self.heard.as_ref()

@@ -24,7 +24,7 @@ pub struct Record {
     pub server: Option<ServerId>,
     /// The client's address; none for a client of a unix socket.
     pub client: Option<SocketAddr>,
-    /// What it has said first, and where that led.
+    /// What it has said first, or a proxy in front of it, and where that led.
     pub heard: Option<Arc<Heard>>,
     /// It only looked whether somebody listens, unless it has sent a byte after all: see [`Record::is_probe`].
     pub probes: bool,

@@ -219,20 +219,29 @@ fn who_asks_for_tls_first_is_answered_and_its_server_is_asked_too() {
 fn a_hello_may_stand_behind_a_header_whose_address_a_route_goes_by() {
     let accept = "accept_proxy = { from = [\"127.0.0.0/8\"] }";
     let ends = ["10.1.2.3:4", "192.0.2.1:443"].map(|address| address.parse().expect("an address"));
-    let told = Told { addresses: Addresses::between(ends[0], ends[1]), ..Told::LOCAL };
+    let told =
+        Told { addresses: Addresses::between(ends[0], ends[1]), authority: Some(b"a.test"), ..Told::LOCAL };
     let header = encode(Version::V2, told).as_bytes().to_vec();
     let hello = hello("nobody.test", &[]);
+    // What the header tells decides nothing, and is kept beside what the client says.
+    let names = |life: &Life| {
+        let heard = life.record().heard.expect("there is something to tell");
+        [&heard.sni, &heard.authority].map(|text| text.as_deref().unwrap_or("-").to_owned())
+    };
     // All at once, and one after the other.
     let mut life = life(&format!("{accept}\n{ROUTES}"));
     assert_eq!(life.first, Order::ReadHead { more_than: 0, max: 4096 });
     let whole = [header.as_slice(), &hello].concat();
     assert_eq!(life.says(1, &whole, false), (header.len(), [].as_slice(), dial(2)));
+    assert_eq!(names(&life), ["nobody.test", "a.test"]);
     let mut life = self::life(&format!("{accept}\n{ROUTES}"));
     assert!(life.session.awaits_header());
     assert_eq!(life.says(1, &header, false), (header.len(), [].as_slice(), read_head(0)));
     assert!(!life.session.awaits_header());
     assert_eq!(life.says(2, &hello[..20], false), (0, [].as_slice(), read_head(20)));
+    assert_eq!(names(&life), ["-", "a.test"], "also of one that gets no further");
     assert_eq!(life.says(2, &hello, false), (0, [].as_slice(), dial(2)));
+    assert_eq!(names(&life), ["nobody.test", "a.test"]);
 }
 
 #[test]

@@ -28,6 +28,19 @@ fn header(version: Version) -> Vec<u8> {
     encode(version, told).as_bytes().to_vec()
 }
 
+/// A header with these behind its addresses, each a type and a value.
+fn header_with(tlvs: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut header = header(Version::V2);
+    for (kind, value) in tlvs {
+        header.push(*kind);
+        header.extend_from_slice(&u16::try_from(value.len()).expect("few").to_be_bytes());
+        header.extend_from_slice(value);
+    }
+    let len = u16::try_from(header.len() - 16).expect("few");
+    header[14..16].copy_from_slice(&len.to_be_bytes());
+    header
+}
+
 impl Life {
     /// What the engine has gathered.
     fn head(&mut self, tick: u64, head: &[u8], ended: bool) -> (usize, Option<Order>) {
@@ -73,6 +86,31 @@ fn a_header_without_addresses_leaves_those_of_the_socket() {
     let local = FRONT.parse().expect("an address");
     let told = life.session.addresses(|| Some(local));
     assert_eq!(told, Addresses::between(peer.expect("it has one"), local));
+}
+
+/// Whatever a header says, a line of a log stays one, of that length; and where it says nothing of the kind, nothing is kept.
+#[test]
+fn what_a_proxy_in_front_tells_is_told_as_plain_text_that_is_not_long() {
+    let told = |tlvs: &[(u8, &[u8])]| {
+        let (mut life, header) = (inspected(), header_with(tlvs));
+        assert_eq!(life.head(1, &header, false), (header.len(), dial(0)));
+        life.record().heard.map(|heard| {
+            let text = |text: &Option<Box<str>>| text.as_deref().unwrap_or("-").to_owned();
+            [&heard.authority, &heard.unique_id, &heard.vpce_id].map(text)
+        })
+    };
+    let expected = |texts: [&str; 3]| Some(texts.map(str::to_owned));
+    let usual: &[(u8, &[u8])] = &[(2, b"Db.example:1"), (5, b"id-1"), (0xea, b"\x01vpce-0a1b")];
+    assert_eq!(told(usual), expected(["Db.example:1", "id-1", "vpce-0a1b"]));
+    assert_eq!(told(&[(2, b"a\n\"\\ =,%\xff")]), expected(["a%0A%22%5C%20%3D%2C%25%FF", "-", "-"]));
+    assert_eq!(told(&[(1, b"h2"), (2, b""), (0xea, b"\x02x"), (0xea, b""), (0x77, b"x")]), None);
+    let (longest, many) = ("%00".repeat(128), "a".repeat(384));
+    assert_eq!(told(&[(5, &[0; 128])]), expected(["-", &longest, "-"]), "no unique id is cut");
+    let cut = format!("{many}...");
+    let long: &[(u8, &[u8])] = &[(2, &[b'a'; 385]), (0xea, &[&[1], [b'a'; 3000].as_slice()].concat())];
+    assert_eq!(told(long), expected([&cut, "-", &cut]));
+    let cut = format!("{}...", "a".repeat(382));
+    assert_eq!(told(&[(2, &[&[b'a'; 382], b"\0".as_slice()].concat())]), expected([&cut, "-", "-"]));
 }
 
 #[test]
