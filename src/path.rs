@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// What the system knows of the way to a peer (`TCP_INFO`, tcp(7)), of the whole connection but for `rtt_us` and
-/// `quiet_ms`. An older kernel leaves zero what it does not count.
+/// What the system knows of the way to a peer (`TCP_INFO`, tcp(7)), of the whole connection but for `rtt_us`, `quiet_ms` and
+/// `unheard_ms`. An older kernel leaves zero what it does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Path {
     /// The smoothed round-trip time, in microseconds; 0 before the first measure.
@@ -18,6 +18,8 @@ pub struct Path {
     pub out_of_order: u32,
     /// Milliseconds since a byte was last sent or received.
     pub quiet_ms: u32,
+    /// Milliseconds since a byte last arrived, whether it was read or not; before the first, since the connection was made.
+    pub unheard_ms: u32,
 }
 
 /// A path is lossy where of all segments with data, in both directions, this many of a hundred were sent again or came
@@ -102,7 +104,7 @@ mod tests {
     #[test]
     fn conditions_follow_from_the_thresholds() {
         let path = |rtt_us, retransmits, out_of_order, sent, received| {
-            Some(Path { rtt_us, retransmits, sent, received, out_of_order, quiet_ms: 0 })
+            Some(Path { rtt_us, retransmits, sent, received, out_of_order, ..Path::default() })
         };
         for (path, expected) in [
             (None, Condition::Unknown),

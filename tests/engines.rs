@@ -119,6 +119,7 @@ macro_rules! table {
                 verdict_names_the_side_that_loses;
             timeouts:
                 idle_connection_is_closed
+                access_line_tells_how_long_each_side_was_silent
                 trickle_up_is_not_idle
                 trickle_down_is_not_idle
                 silent_server_after_the_clients_fin_is_given_up

@@ -55,7 +55,12 @@ pub enum Field {
     Closer,
     /// HAProxy's two letters: see [`crate::session::Cause`].
     HapTs,
-    /// The round-trip time to the client, in microseconds; absent where the system does not tell, as the next ones.
+    /// For how long the client had sent no byte by then, or, if it never has, since its connection; absent where the system does
+    /// not tell, as the next ones.
+    IdleClientMs,
+    /// The same of the server.
+    IdleServerMs,
+    /// The round-trip time to the client, in microseconds.
     RttClientUs,
     /// To the server.
     RttServerUs,
@@ -73,7 +78,7 @@ pub enum Field {
 
 impl Field {
     /// Each of them with its name, in the order of a JSON line.
-    pub const NAMES: [(&'static str, Self); 30] = [
+    pub const NAMES: [(&'static str, Self); 32] = [
         ("ts", Self::Ts),
         ("event", Self::Event),
         ("id", Self::Id),
@@ -97,6 +102,8 @@ impl Field {
         ("cause", Self::Cause),
         ("closer", Self::Closer),
         ("hap_ts", Self::HapTs),
+        ("idle_client_ms", Self::IdleClientMs),
+        ("idle_server_ms", Self::IdleServerMs),
         ("rtt_client_us", Self::RttClientUs),
         ("rtt_server_us", Self::RttServerUs),
         ("retrans_client", Self::RetransClient),

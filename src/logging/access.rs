@@ -190,6 +190,8 @@ impl Fields {
             Field::Cause => self.write_of_cause(out, record, Cause::name),
             Field::Closer => self.write_of_cause(out, record, Cause::closer),
             Field::HapTs => self.write_of_cause(out, record, Cause::hap_ts),
+            Field::IdleClientMs => self.write_of_path(out, record.paths[0], |path| path.unheard_ms),
+            Field::IdleServerMs => self.write_of_path(out, record.paths[1], |path| path.unheard_ms),
             Field::RttClientUs => self.write_of_path(out, record.paths[0], |path| path.rtt_us),
             Field::RttServerUs => self.write_of_path(out, record.paths[1], |path| path.rtt_us),
             Field::RetransClient => self.write_of_path(out, record.paths[0], |path| path.retransmits),
@@ -291,7 +293,7 @@ mod tests {
 
     #[test]
     fn json_has_every_field() {
-        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"close","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","sni":null,"alpn":null,"authority":null,"unique_id":null,"vpce_id":null,"route":null,"pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"queue_ms":0,"connect_ms":3,"duration_ms":1123,"bytes_in":78,"bytes_out":18446744073709551615,"cause":"done","closer":"both","hap_ts":"--","rtt_client_us":18000,"rtt_server_us":240,"retrans_client":40,"retrans_server":0,"verdict":"client path lossy, server path clean","engine":"mio","worker":1}"#;
+        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"close","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","sni":null,"alpn":null,"authority":null,"unique_id":null,"vpce_id":null,"route":null,"pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"queue_ms":0,"connect_ms":3,"duration_ms":1123,"bytes_in":78,"bytes_out":18446744073709551615,"cause":"done","closer":"both","hap_ts":"--","idle_client_ms":700,"idle_server_ms":0,"rtt_client_us":18000,"rtt_server_us":240,"retrans_client":40,"retrans_server":0,"verdict":"client path lossy, server path clean","engine":"mio","worker":1}"#;
         let line = line(&AccessFormat::Json, &relayed());
         assert_eq!(line, expected);
         let value: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line).unwrap();
@@ -301,7 +303,7 @@ mod tests {
 
     #[test]
     fn json_says_null_where_there_is_no_value() {
-        let expected = r#"{"ts":"2026-11-23T07:38:02.000Z","event":"close","id":"ffffffffffffffff","listener":"web","client":"[2001:db8::1]:40002","sni":null,"alpn":null,"authority":null,"unique_id":null,"vpce_id":null,"route":null,"pool":"app","server":null,"server_addr":null,"tries":0,"queue_ms":0,"connect_ms":null,"duration_ms":0,"bytes_in":0,"bytes_out":0,"cause":"maxconn","closer":"proxy","hap_ts":"PC","rtt_client_us":null,"rtt_server_us":null,"retrans_client":null,"retrans_server":null,"verdict":null,"engine":"poll","worker":0}"#;
+        let expected = r#"{"ts":"2026-11-23T07:38:02.000Z","event":"close","id":"ffffffffffffffff","listener":"web","client":"[2001:db8::1]:40002","sni":null,"alpn":null,"authority":null,"unique_id":null,"vpce_id":null,"route":null,"pool":"app","server":null,"server_addr":null,"tries":0,"queue_ms":0,"connect_ms":null,"duration_ms":0,"bytes_in":0,"bytes_out":0,"cause":"maxconn","closer":"proxy","hap_ts":"PC","idle_client_ms":null,"idle_server_ms":null,"rtt_client_us":null,"rtt_server_us":null,"retrans_client":null,"retrans_server":null,"verdict":null,"engine":"poll","worker":0}"#;
         assert_eq!(line(&AccessFormat::Json, &rejected()), expected);
     }
 
@@ -310,7 +312,7 @@ mod tests {
         let expected = "ts=2026-11-23T07:38:00.123Z event=close id=00000000000000ff listener=web \
                         client=192.0.2.7:40001 sni=- alpn=- authority=- unique_id=- vpce_id=- route=- pool=app server=beta server_addr=127.0.0.1:9002 tries=2 \
                         queue_ms=0 connect_ms=3 duration_ms=1123 bytes_in=78 bytes_out=18446744073709551615 cause=done \
-                        closer=both hap_ts=-- rtt_client_us=18000 rtt_server_us=240 retrans_client=40 \
+                        closer=both hap_ts=-- idle_client_ms=700 idle_server_ms=0 rtt_client_us=18000 rtt_server_us=240 retrans_client=40 \
                         retrans_server=0 verdict=\"client path lossy, server path clean\" engine=mio worker=1";
         assert_eq!(line(&AccessFormat::Logfmt, &relayed()), expected);
     }
@@ -319,7 +321,7 @@ mod tests {
     fn logfmt_says_a_dash_where_there_is_no_value() {
         let expected = "ts=2026-11-23T07:38:02.000Z event=close id=ffffffffffffffff listener=web \
                         client=[2001:db8::1]:40002 sni=- alpn=- authority=- unique_id=- vpce_id=- route=- pool=app server=- server_addr=- tries=0 queue_ms=0 connect_ms=- \
-                        duration_ms=0 bytes_in=0 bytes_out=0 cause=maxconn closer=proxy hap_ts=PC rtt_client_us=- rtt_server_us=- retrans_client=- \
+                        duration_ms=0 bytes_in=0 bytes_out=0 cause=maxconn closer=proxy hap_ts=PC idle_client_ms=- idle_server_ms=- rtt_client_us=- rtt_server_us=- retrans_client=- \
                         retrans_server=- verdict=- engine=poll \
                         worker=0";
         assert_eq!(line(&AccessFormat::Logfmt, &rejected()), expected);
@@ -328,12 +330,12 @@ mod tests {
     #[test]
     fn what_has_not_ended_has_no_cause() {
         let open = Record { event: Event::Open, bytes_in: 0, bytes_out: 0, cause: None, ..relayed() };
-        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"open","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","sni":null,"alpn":null,"authority":null,"unique_id":null,"vpce_id":null,"route":null,"pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"queue_ms":0,"connect_ms":3,"duration_ms":1123,"bytes_in":0,"bytes_out":0,"cause":null,"closer":null,"hap_ts":null,"rtt_client_us":18000,"rtt_server_us":240,"retrans_client":40,"retrans_server":0,"verdict":"client path lossy, server path clean","engine":"mio","worker":1}"#;
+        let expected = r#"{"ts":"2026-11-23T07:38:00.123Z","event":"open","id":"00000000000000ff","listener":"web","client":"192.0.2.7:40001","sni":null,"alpn":null,"authority":null,"unique_id":null,"vpce_id":null,"route":null,"pool":"app","server":"beta","server_addr":"127.0.0.1:9002","tries":2,"queue_ms":0,"connect_ms":3,"duration_ms":1123,"bytes_in":0,"bytes_out":0,"cause":null,"closer":null,"hap_ts":null,"idle_client_ms":700,"idle_server_ms":0,"rtt_client_us":18000,"rtt_server_us":240,"retrans_client":40,"retrans_server":0,"verdict":"client path lossy, server path clean","engine":"mio","worker":1}"#;
         assert_eq!(line(&AccessFormat::Json, &open), expected);
         let update = Record { event: Event::Update, bytes_out: 9, ..open.clone() };
         let expected = "ts=2026-11-23T07:38:00.123Z event=update id=00000000000000ff listener=web \
                         client=192.0.2.7:40001 sni=- alpn=- authority=- unique_id=- vpce_id=- route=- pool=app server=beta server_addr=127.0.0.1:9002 tries=2 \
-                        queue_ms=0 connect_ms=3 duration_ms=1123 bytes_in=0 bytes_out=9 cause=- closer=- hap_ts=- rtt_client_us=18000 \
+                        queue_ms=0 connect_ms=3 duration_ms=1123 bytes_in=0 bytes_out=9 cause=- closer=- hap_ts=- idle_client_ms=700 idle_server_ms=0 rtt_client_us=18000 \
                         rtt_server_us=240 retrans_client=40 retrans_server=0 verdict=\"client path lossy, server path clean\" engine=mio \
                         worker=1";
         assert_eq!(line(&AccessFormat::Logfmt, &update), expected);

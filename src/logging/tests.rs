@@ -55,7 +55,13 @@ pub(super) fn relayed() -> Record {
         bytes_out: u64::MAX,
         cause: Some(Cause::Done),
         paths: [
-            Some(NetworkPath { rtt_us: 18_000, retransmits: 40, sent: 1_000, ..NetworkPath::default() }),
+            Some(NetworkPath {
+                rtt_us: 18_000,
+                retransmits: 40,
+                sent: 1_000,
+                unheard_ms: 700,
+                ..NetworkPath::default()
+            }),
             Some(NetworkPath { rtt_us: 240, sent: 9, ..NetworkPath::default() }),
         ],
     }

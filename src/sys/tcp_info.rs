@@ -95,6 +95,7 @@ pub(super) fn path(stream: &TcpStream) -> Option<Path> {
         received: info.data_segs_in,
         out_of_order: info.rcv_ooopack,
         quiet_ms: info.last_data_recv.min(info.last_data_sent),
+        unheard_ms: info.last_data_recv,
     })
 }
 

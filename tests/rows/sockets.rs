@@ -236,6 +236,7 @@ pub(crate) fn access_line_tells_of_both_paths(engine: &'static str) {
     drop((client, server));
     let access = gate.access(address);
     assert_eq!((access.rtt_client_us, access.rtt_server_us, access.verdict), (None, None, None));
+    assert_eq!((access.idle_client_ms, access.idle_server_ms), (None, None));
 }
 
 /// Nothing that the far end sends arrives for a while.

@@ -22,6 +22,22 @@ pub(crate) fn idle_connection_is_closed(engine: &'static str) {
     assert_eq!(gate.access(stage.client()).cause, "idle_timeout");
 }
 
+/// The server has never sent anything, the client has half a second after the connection was made.
+pub(crate) fn access_line_tells_how_long_each_side_was_silent(engine: &'static str) {
+    let (stage, gate) = Stage::through(Config::new(engine).timeouts("idle = \"3s\""));
+    let [mut client, mut server] = stage.pair();
+    thread::sleep(Duration::from_millis(500));
+    client.send(10);
+    server.receive(10);
+    assert_eq!(client.receive_to_end(), End::Fin);
+    let access = gate.access(stage.client());
+    assert_eq!(access.cause, "idle_timeout");
+    let silent = [access.idle_client_ms, access.idle_server_ms].map(|ms| ms.expect("the kernel tells"));
+    // The kernel counts in steps of up to 10 ms.
+    assert!(silent[0] >= 2_990 && silent[1] >= silent[0] + 480, "{access:?}");
+    assert!(silent.iter().all(|ms| *ms < 60_000), "{access:?}");
+}
+
 pub(crate) fn trickle_up_is_not_idle(engine: &'static str) {
     trickle(Config::new(engine).timeouts("idle = \"1500ms\""), Author::Client);
 }

@@ -191,6 +191,8 @@ pub(crate) struct Access {
     pub(crate) cause: String,
     pub(crate) closer: String,
     pub(crate) hap_ts: String,
+    pub(crate) idle_client_ms: Option<u32>,
+    pub(crate) idle_server_ms: Option<u32>,
     pub(crate) rtt_client_us: Option<u32>,
     pub(crate) rtt_server_us: Option<u32>,
     pub(crate) retrans_client: Option<u32>,
