@@ -75,7 +75,7 @@ fn listeners(all: &[Listener]) -> Vec<Vec<String>> {
     lines.extend(all.iter().map(|it| {
         vec![
             named(&it.name, it.removed),
-            if it.shut { "not listening: nobody serves".to_owned() } else { it.addresses.join(" ") },
+            if it.shut { format!("not listening: {}", it.reason) } else { it.addresses.join(" ") },
             it.pool.clone(),
             it.engine.clone(),
             it.connections.to_string(),

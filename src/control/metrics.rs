@@ -117,7 +117,8 @@ fn listeners(page: &mut Page, all: &[Listener]) {
         Some((labels(&[("listener", &it.name)]), Value::from(it.maxconn.filter(|_| !it.removed)?)))
     });
     page.family(gauge(""), "listener_maxconn", "The most client connections that there may be.", limited);
-    let help = "Whether it listens: with \"stop_listening\" it does not while nobody serves its pool.";
+    let help = "Whether it listens: with \"stop_listening\" it does not while nobody serves its pool, or another process has \
+                taken its address since.";
     let listening = all.iter().filter(|it| !it.removed);
     let listening = listening.map(|it| (labels(&[("listener", &it.name)]), (!it.shut).into()));
     page.family(gauge(""), "listener_listening", help, listening);

@@ -122,8 +122,12 @@ pub struct Listener {
     pub let_off: BTreeMap<String, u64>,
     /// Connections whose source was not counted, since the table of sources was full of others.
     pub untracked: u64,
-    /// It does not listen, since nobody serves its pool (`when_no_upstream = "stop_listening"`).
+    /// It does not listen, since nobody serves its pool (`when_no_upstream = "stop_listening"`), or since its address could not be
+    /// had again when somebody did.
     pub shut: bool,
+    /// Why, if it does not listen.
+    #[serde(default)]
+    pub reason: String,
     /// It is no longer in the configuration, and its connections have not ended.
     pub removed: bool,
 }

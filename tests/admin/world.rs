@@ -83,6 +83,7 @@ fn listener() -> Listener {
         let_off: BTreeMap::from([("source_conns".to_owned(), 3)]),
         untracked: 2,
         shut: false,
+        reason: String::new(),
         removed: false,
     }
 }

@@ -287,6 +287,10 @@ fn a_port_that_is_shut_outlives_reloads_and_is_waited_for() {
     let at = run.gate.address_of("l");
     run.ctl(&["maint", "p/s0"]).well();
     assert!(run.listener("l").shut && !run.listener("other").shut);
+    assert_eq!(
+        (run.listener("l").reason.as_str(), run.listener("other").reason.as_str()),
+        ("nobody serves", "")
+    );
     let taken = std::net::TcpListener::bind(at).expect("it is free now");
     run.ctl(&["ready", "p/s0"]).well();
     assert!(run.gate.logs(|line| line.contains("it is tried every 1s")));
@@ -295,6 +299,12 @@ fn a_port_that_is_shut_outlives_reloads_and_is_waited_for() {
         run.reload(&file.clone().add("pool.p", format!("close_rate = \"{rate}/s\"")));
     }
     assert!(run.listener("l").shut);
+    let mine = format!("{at}: in use by ");
+    let reason = run.listener("l").reason;
+    let is_named = reason.starts_with(&mine) && reason.ends_with(&format!("(pid {})", std::process::id()));
+    assert!(is_named, "{reason}");
+    let said = run.ctl(&["status"]).well();
+    assert!(said.contains(&format!("not listening: {reason}")), "{said}");
     let complaints = run.gate.log_lines().iter().filter(|line| line.contains("cannot listen on")).count();
     assert_eq!(complaints, 1);
     drop(taken);
@@ -302,7 +312,7 @@ fn a_port_that_is_shut_outlives_reloads_and_is_waited_for() {
     crate::echo::session(at).expect("it listens again");
     run.ctl(&["maint", "p/s0"]).well();
     run.reload(&file.clone().add("pool.p", "close_rate = \"7/s\""));
-    assert!(run.listener("l").shut, "the reload has not changed that");
+    assert_eq!(run.listener("l").reason, "nobody serves", "the reload has not changed that");
     let bound = |line: &String| line.contains("listener l: listening on");
     assert_eq!(run.gate.log_lines().iter().filter(|line| bound(line)).count(), 2, "nor for a moment");
     run.reload(&file.set("listener.l", "bind = [\"127.0.0.1:0\"]\npool = \"p\""));

@@ -19,14 +19,19 @@ pub(super) struct Shut(Vec<Closed>);
 
 struct Closed {
     place: Place,
-    /// It could not be had, and is tried again then.
+    /// Why it could not be had when somebody served again; none as long as nobody does.
+    why: Option<String>,
+    /// When it is tried again then.
     again: Option<Tick>,
 }
 
 impl Shut {
-    /// Whether that listener has such an address.
-    pub(super) fn has(&self, listener: &str) -> bool {
-        self.0.iter().any(|closed| closed.place.listener == listener)
+    /// Why that listener does not listen, as an operator reads it; `None` if it has no such address.
+    pub(super) fn why(&self, listener: &str) -> Option<String> {
+        let mut own = self.0.iter().filter(|closed| closed.place.listener == listener).peekable();
+        own.peek()?;
+        let failed: Vec<&str> = own.filter_map(|closed| closed.why.as_deref()).collect();
+        Some(if failed.is_empty() { "nobody serves".to_owned() } else { failed.join("; ") })
     }
 
     /// Whether there is none.
@@ -74,7 +79,9 @@ impl Live {
         let is_due = |closed: &Closed| !is_unserved(&closed.place) && closed.again.is_none_or(|at| at <= now);
         let (due, mut still): (Vec<Closed>, Vec<Closed>) = shut.into_iter().partition(is_due);
         // Nothing is due of who stays shut: a time in the past would be due for ever.
-        still.iter_mut().filter(|closed| is_unserved(&closed.place)).for_each(|closed| closed.again = None);
+        for closed in still.iter_mut().filter(|closed| is_unserved(&closed.place)) {
+            (closed.why, closed.again) = (None, None);
+        }
         state.shut.0 = still;
         if !closing.is_empty() {
             let gone: Vec<_> =
@@ -83,14 +90,14 @@ impl Live {
                 log::warn!("listener {}: stops listening, since nobody serves its pool", place.listener);
             }
             self.close(state, &gone).await;
-            state.shut.0.extend(closing.into_iter().map(|place| Closed { place, again: None }));
+            state.shut.0.extend(closing.into_iter().map(|place| Closed { place, why: None, again: None }));
         }
         for closed in due {
             self.listen_again(state, closed).await;
         }
     }
 
-    async fn listen_again(&self, state: &mut State, Closed { place, again }: Closed) {
+    async fn listen_again(&self, state: &mut State, Closed { place, why, .. }: Closed) {
         let Some(listener) = state.config.listeners.iter().find(|one| one.name == place.listener) else {
             return;
         };
@@ -105,15 +112,17 @@ impl Live {
             }
             Err(error) => {
                 // Who holds it is looked for once: that takes its time.
-                if again.is_none() {
+                let why = why.unwrap_or_else(|| {
                     let (cause, help) = sys::why_not_bound(local, &error);
                     log::error!(
                         "listener {}: cannot listen on {local} again: {cause}; it is tried every {AGAIN:?}\n  = help: \
                          {help}",
                         place.listener
                     );
-                }
-                state.shut.0.push(Closed { place, again: Some(self.clock.now().after(AGAIN)) });
+                    format!("{local}: {cause}")
+                });
+                let again = Some(self.clock.now().after(AGAIN));
+                state.shut.0.push(Closed { place, why: Some(why), again });
             }
         }
     }

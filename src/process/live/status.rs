@@ -100,6 +100,7 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
         let places = state.places.iter().filter(|place| !is_gone && *place.listener == *one.name);
         let most = one.connections.most();
         let closed_by_pool = closed_by_pool(one);
+        let why_shut = state.shut.why(&one.name).filter(|_| !is_gone);
         let listener = Listener {
             name: one.name.to_string(),
             addresses: places.flat_map(|place| place.locals.iter().map(ToString::to_string)).collect(),
@@ -120,7 +121,8 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
             routes: one.routes.as_ref().map_or_else(Vec::new, |routes| self::routes(routes, snapshot)),
             let_off: by_name(Cause::LET_OFF.into_iter().map(Cause::name).zip(&one.tally.let_off)),
             untracked: one.tally.untracked.get(),
-            shut: !is_gone && state.shut.has(&one.name),
+            shut: why_shut.is_some(),
+            reason: why_shut.unwrap_or_default(),
             removed: is_gone,
         };
         shown.push((index.unwrap_or(usize::MAX), listener));
