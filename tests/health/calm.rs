@@ -10,7 +10,7 @@ use crate::control::{File, Member, Run, goes_on, place};
 use crate::echo::{Echo, Load, session};
 use crate::fleet::{CHECK, members, wait_until};
 use crate::support::PATIENCE;
-use tidegate::control::model::Health;
+use tidegate::control::model::{Health, Status};
 
 /// What a server that thinks is asked.
 const ASK: &str = "kind = \"send_expect\"\nsteps = [{ send = \"PING\" }, { expect = \"PING\" }]\n\
@@ -141,6 +141,24 @@ fn a_reload_to_servers_that_are_dead_goes_on() {
     run.reload(&file.pool("p", &dead).set("pool.p.check", check));
     assert!((Duration::from_millis(500)..PATIENCE).contains(&began.elapsed()), "{:?}", began.elapsed());
     wait_until(&run, "dead", Health::Down);
+}
+
+/// A file that is watched brings a server whose first check takes long: workers are asked as ever meanwhile, and the reload is
+/// one.
+#[test]
+fn a_reload_of_a_watched_file_holds_up_nothing() {
+    let server = Echo::start();
+    let silent = TcpListener::bind(place()).expect("the address is free");
+    let file = File::serving("mio", &members(&[&server])).add("process", "watch = true");
+    let run = Run::start(&file);
+    let dead = [Member::new("dead", silent.local_addr().unwrap())];
+    run.write(&file.pool("p", &dead).set("pool.p.check", "kind = \"redis\"\ntimeout = \"45s\""));
+    let waits = "waiting for the first checks of new servers";
+    assert!(run.gate.logs(|line| line.contains(waits)), "{:?}", run.gate.log_lines());
+    let answers = |status: &Status| status.workers[0].answer_seconds.count;
+    let before = answers(&run.status());
+    run.wait_for("answers", |status| answers(status) >= before + 4);
+    assert_eq!((run.status().config.generation, logged(&run, waits)), (0, 1), "the reload waits still");
 }
 
 /// The second reload comes before the first check has ended: one check decides nevertheless.

@@ -123,11 +123,14 @@ impl Live {
     }
 
     /// Reloads when a file of the configuration has changed and has come to rest, and `process.watch` says so. One that is
-    /// being written may make sense in parts, and mean something else.
+    /// being written may make sense in parts, and mean something else. The reload is not waited for, since it may wait for
+    /// checks; what changes while one runs is found when it has ended.
     async fn watch(self: &Arc<Self>, changed: &mut Option<Vec<Stamp>>) {
         let read = {
             let state = self.state.lock().await;
-            let watches = state.config.process.watch && state.trial.is_none() && !self.crew.is_draining();
+            let may_reload =
+                state.trial.is_none() && !self.crew.is_draining() && self.reloading.try_lock().is_ok();
+            let watches = state.config.process.watch && may_reload;
             watches.then(|| state.history.files.clone())
         };
         let Some(read) = read else {
@@ -137,7 +140,8 @@ impl Live {
         let now = stamps::again(&read);
         let before = changed.take();
         if now != read && before.as_ref() == Some(&now) {
-            let _ = self.reload_file("the configuration has changed", None).await;
+            let live = Arc::clone(self);
+            tokio::spawn(async move { live.reload_file("the configuration has changed", None).await });
         } else if now != read {
             *changed = Some(now);
         }
