@@ -35,6 +35,7 @@ use crate::snapshot::{ListenerId, Published, Snapshot};
 use crate::sys::{self, Clock};
 use crate::table::{Key, Table};
 use crate::tick::Tick;
+use command::list_most;
 use gate::{Full, Gate};
 use obey::Review;
 use queue::{Held, Rows};
@@ -100,6 +101,8 @@ pub struct Worker<E: Engine> {
     /// Connections so far: the next one's number.
     accepted: u64,
     drain: Drain,
+    /// Those who are to leave are still being asked since when they are idle.
+    parting: Option<Parting>,
 }
 
 /// One slot, one key, both sockets.
@@ -113,6 +116,15 @@ struct Conn<Io> {
     place: Option<Place>,
     /// As [`Client::is_to_be_told`].
     is_to_be_told: bool,
+}
+
+/// Those who leave, by how long they are idle.
+#[derive(Debug)]
+struct Parting {
+    /// Those from this slot on are still to be asked.
+    from: u32,
+    /// Whether nothing is known of that, since when, and who.
+    idle: Vec<(bool, Option<Tick>, Key)>,
 }
 
 /// How far a worker's end has come.
@@ -164,6 +176,7 @@ impl<E: Engine> Worker<E> {
             yields: false,
             accepted: 0,
             drain: Drain::No,
+            parting: None,
         }
     }
 
@@ -613,6 +626,7 @@ impl<E: Engine> Worker<E> {
         {
             self.kill();
         }
+        self.part_some();
         // What was handed over before the last listener closed is in the mailbox by the time that is seen.
         if self.has_closed() && !self.setup.crew.is_listening() {
             self.receive();
@@ -621,21 +635,40 @@ impl<E: Engine> Worker<E> {
         false
     }
 
-    /// Accepts no more, and has the connections leave evenly over the time that is set for it, those first that are idle for the
-    /// longest time.
+    /// Accepts no more, and has the connections leave, those first that are idle for the longest time.
     fn close_listeners(&mut self, hard_stop: Option<Tick>) {
         self.close_those(&|_, _| true);
         self.setup.crew.stop_listening();
         self.drain = Drain::Leaving(hard_stop);
-        let mut leaving = self.table.keys();
         if self.snapshot.drain.idle_first {
-            let quiet_since = |row: Row| row.quiet_since;
-            // Who has no server yet comes last.
-            leaving.sort_by_cached_key(|key| {
-                let since = self.row(*key, Ask::Paths).and_then(quiet_since);
-                (since.is_none(), since)
-            });
+            self.parting = Some(Parting { from: 0, idle: Vec::with_capacity(self.table.len()) });
+        } else {
+            self.part(self.table.keys());
         }
+        self.settle();
+    }
+
+    /// Asks some of those who are to leave since when they are idle, which takes the kernel's time. When all were asked, they
+    /// leave in that order.
+    fn part_some(&mut self) {
+        let Some(Parting { from, mut idle }) = self.parting.take() else { return };
+        let (keys, next) = self.table.keys_from(from, list_most(Ask::Paths));
+        idle.extend(keys.into_iter().map(|key| {
+            let since = self.row(key, Ask::Paths).and_then(|row| row.quiet_since);
+            // Who has no server yet comes last.
+            (since.is_none(), since, key)
+        }));
+        if let Some(from) = next {
+            self.parting = Some(Parting { from, idle });
+            return;
+        }
+        idle.sort_unstable();
+        self.part(idle.into_iter().map(|(.., key)| key).collect());
+        self.settle();
+    }
+
+    /// Has connections leave in this order, evenly over the time that is set for it.
+    fn part(&mut self, leaving: Vec<Key>) {
         let count = leaving.len() as u64;
         let spread_ms = u64::try_from(self.snapshot.drain.spread.as_millis()).unwrap_or(u64::MAX);
         for (place, key) in (0..).zip(leaving) {
@@ -644,11 +677,11 @@ impl<E: Engine> Worker<E> {
             let wait_ms = spread_ms.saturating_mul(place * 1_000 + jitter) / (count * 1_000);
             self.input(key, Input::Leave(Cause::Drain, Tick(self.now.0.saturating_add(wait_ms))));
         }
-        self.settle();
     }
 
     fn kill(&mut self) {
         self.drain = Drain::Killed;
+        self.parting = None;
         while let Some(client) = self.gate.next(&self.snapshot) {
             self.turn_away(client, Cause::Drain);
         }

@@ -63,7 +63,7 @@ impl<E: Engine> Worker<E> {
 
     /// Whether there is something to be done for the control plane, whatever the kernel tells.
     pub(super) fn has_arrears(&self) -> bool {
-        self.behind || self.review.is_some()
+        self.behind || self.review.is_some() || self.parting.is_some()
     }
 
     /// Goes by the snapshot that is in effect.

@@ -38,6 +38,8 @@ struct Puppet {
     progress: Progress,
     listeners: Vec<(ListenerId, TcpListener)>,
     adopted: Option<Arc<Snapshot>>,
+    /// How often the kernel was asked about paths.
+    asked: std::cell::Cell<usize>,
 }
 
 impl Engine for Puppet {
@@ -73,6 +75,7 @@ impl Engine for Puppet {
     }
 
     fn paths(&self, _: &TcpStream) -> [Option<Path>; 2] {
+        self.asked.set(self.asked.get() + 1);
         [Some(Path { rtt_us: 5, retransmits: 1, quiet_ms: 3, ..Path::default() }), None]
     }
 
@@ -691,6 +694,27 @@ fn connections_end_when_they_are_asked_to_and_say_why() {
     assert_eq!(stage.orders(), [Order::Stop(End::Drained), Order::Close]);
     let closed = &stage.snapshot.listener(ListenerId(0)).tally.closed;
     assert_eq!((closed[Cause::Killed.index()].get(), closed[Cause::ServerRemoved.index()].get()), (2, 1));
+}
+
+#[test]
+fn a_drain_asks_the_kernel_about_a_crowd_in_small_pieces() {
+    let mut config = config(None, "wait");
+    config.process.drain.spread = Duration::from_secs(10);
+    let mut stage = crowd(&config, 100);
+    stage.worker.setup.crew.drain();
+    let told = |stage: &mut Stage| {
+        let table = &mut stage.worker.table;
+        let due = table.keys().into_iter().filter_map(|key| table.get_mut(key)?.session.deadline());
+        due.filter(|at| *at <= Tick(10_050)).count()
+    };
+    for asked in [32, 64, 96, 100] {
+        assert_eq!(told(&mut stage), 0, "the order is not known yet");
+        assert!(!stage.turn(50, []));
+        assert_eq!(stage.engine().asked.get(), asked);
+        let waits = stage.worker.wait(Tick(50)).is_none_or(|wait| !wait.is_zero());
+        assert_eq!(waits, asked == 100, "it must not sleep before");
+    }
+    assert_eq!(told(&mut stage), 100);
 }
 
 /// A stage with so many relays, at the time 40.
