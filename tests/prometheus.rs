@@ -136,6 +136,7 @@ fn moved(well: bool, mut status: Status, elapsed: Duration) -> Status {
         status.config.last_reload_successful = false;
         status.process.maxconn = status.process.connections;
         status.process.descriptor_limit = status.process.descriptors;
+        status.process.listen_overflows = Some(ms);
     }
     status
 }
@@ -279,8 +280,9 @@ fn assert_all_is_evaluated(target: SocketAddr, of_the_machine: &[&str]) {
             rules.iter().find(|(rule, ..)| rule == name).expect("it is one of the rules");
         // One answer of a few is late on a busy machine; half of them are not, and would be if the measure were wrong.
         let half = expression.replace("histogram_quantile(0.99,", "histogram_quantile(0.5,");
-        assert_ne!(half, *expression);
-        assert_eq!(prometheus.samples(&half), [Value::Null; 0], "{half}");
+        if half != *expression {
+            assert_eq!(prometheus.samples(&half), [Value::Null; 0], "{half}");
+        }
         let (measure, _) = half.rsplit_once(" > ").expect("it has a limit");
         assert!(!prometheus.samples(measure).is_empty(), "{measure} yields nothing");
     }
@@ -307,7 +309,7 @@ fn rules_are_rules_and_fire_when_they_should() {
         return;
     }
     let said = run(client("promtool").args(["check", "rules"]).arg(contrib("prometheus/tidegate.rules.yml")));
-    assert!(said.contains("SUCCESS: 23 rules found"), "{said}");
+    assert!(said.contains("SUCCESS: 24 rules found"), "{said}");
     run(client("promtool").args(["test", "rules"]).arg(contrib("prometheus/tidegate.rules.test.yml")));
 }
 
@@ -355,8 +357,9 @@ fn the_program_itself_fires_nothing_and_fills_the_dashboard() {
             }
         });
         // Also when something is wrong, which would be waited for otherwise.
-        let evaluated =
-            catch_unwind(|| assert_all_is_evaluated(http, &["TidegateWorkerSlow", "TidegateConnectSlow"]));
+        // Queues are counted for all programs, other tests among them.
+        let of_the_machine = ["TidegateWorkerSlow", "TidegateConnectSlow", "TidegateAcceptQueueOverflows"];
+        let evaluated = catch_unwind(|| assert_all_is_evaluated(http, &of_the_machine));
         busy.store(false, Ordering::Relaxed);
         if let Err(panic) = evaluated {
             resume_unwind(panic);

@@ -199,3 +199,28 @@ fn a_reload_sets_options_and_takes_them_back() {
     let after = client_leg();
     assert!(!has(&after, "reno") && !has(&after, "tos:0xb8") && !has(&after, "rb204800"), "{after}");
 }
+
+/// The kernel cuts a queue without a word: a start and `check` say so, once for each listener.
+#[test]
+fn a_backlog_that_the_kernel_cuts_is_told_of() {
+    let most: u32 = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    let longer = most + 1;
+    let said =
+        format!("listener l: `backlog` is {longer}, and the kernel cuts it to {most}: raise the sysctl");
+    let config = |backlog: &str| {
+        Config::new("mio").workers(2).server("127.0.0.1:9").listener(&format!("backlog = {backlog}"))
+    };
+    let tells =
+        |gate: &Gate| gate.log_lines().iter().filter(|line| line.contains("net.core.somaxconn")).count();
+    let gate = Gate::start(&config(&longer.to_string()));
+    assert!(gate.logs(|line| line.contains("level=warn") && line.contains(&said)));
+    assert_eq!(tells(&gate), 1, "{:?}", gate.log_lines());
+    let check =
+        Command::new(env!("CARGO_BIN_EXE_tidegate")).args(["check", "-c"]).arg(gate.file()).output().unwrap();
+    let warned = String::from_utf8(check.stderr).unwrap();
+    assert!(check.status.success() && warned.contains(&format!("warning: {said}")), "{warned}");
+    // It listens after it has said all that it has to say of its configuration.
+    for fits in ["\"auto\"", &most.to_string()] {
+        assert_eq!(tells(&Gate::start(&config(fits))), 0, "{fits}");
+    }
+}

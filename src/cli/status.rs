@@ -32,7 +32,7 @@ pub(super) fn tables(status: &Status) -> String {
 }
 
 fn summary(status: &Status) -> String {
-    let Process { connections, maxconn, descriptors, descriptor_limit } = status.process;
+    let Process { connections, maxconn, descriptors, descriptor_limit, .. } = status.process;
     let phase = match status.phase {
         Phase::Serving => "serving",
         Phase::Draining => "draining",

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use super::model::{
-    Bytes, Health, Histogram, List, Listener, Name, Paths, Phase, Pool, Route, Server, ServerState, Serving,
-    Status, Worker,
+    Bytes, Health, Histogram, List, Listener, Name, Paths, Phase, Pool, Process, Route, Server, ServerState,
+    Serving, Status, Worker,
 };
 use crate::cause::Cause;
 
@@ -101,6 +101,18 @@ fn process(page: &mut Page, status: &Status) {
     one(gauge("seconds"), "config_last_reload_timestamp_seconds", help, config.loaded_at.into());
     let help = "How often the configuration was changed since the start.";
     one(gauge(""), "config_generation", help, config.generation.into());
+    queues(page, process);
+}
+
+/// Where the system does not tell, there are none.
+fn queues(page: &mut Page, process: &Process) {
+    let mut count = |name: &str, help: &str, count: Option<u64>| {
+        page.family(counter(""), name, help, count.map(|count| (String::new(), count.into())));
+    };
+    let help = "Clients that found the queue of a listening socket full, of all programs in this network namespace (ListenOverflows).";
+    count("listen_overflows", help, process.listen_overflows);
+    let help = "Clients that were dropped before they were accepted, of all programs in this network namespace (ListenDrops).";
+    count("listen_drops", help, process.listen_drops);
 }
 
 fn listeners(page: &mut Page, all: &[Listener]) {

@@ -65,6 +65,13 @@ pub struct Process {
     pub descriptors: u64,
     /// The most that may be open.
     pub descriptor_limit: u64,
+    /// How often a client found the queue of a listening socket full (`ListenOverflows` of `/proc/net/netstat`): of all
+    /// programs in the network namespace, since it came into being; none where the system does not tell.
+    #[serde(default)]
+    pub listen_overflows: Option<u64>,
+    /// Likewise those, and whoever was dropped for another reason before it was accepted (`ListenDrops`).
+    #[serde(default)]
+    pub listen_drops: Option<u64>,
 }
 
 /// The configuration that is in effect.

@@ -8,14 +8,29 @@ use super::options;
 use crate::admission;
 use crate::config::{self, Config, LogOutput, Problem};
 use crate::control::serve;
+use crate::sys;
 use crate::sys::user::{self, User, UserError};
 
-/// What is no error in a configuration, and hardly meant, in words.
+/// What is no error in a configuration, and hardly meant, in words; and what this machine makes of it.
 #[must_use]
 pub fn oddities(config: &Config) -> Vec<String> {
     let mut all = config::oddities(config);
     all.extend(admission::oddities(config));
+    all.extend(sys::longest_backlog().map_or_else(Vec::new, |most| cut_backlogs(config, most)));
     all
+}
+
+/// Listeners whose queue the kernel cuts to `most`, which it does not tell whoever asks for more.
+fn cut_backlogs(config: &Config, most: u64) -> Vec<String> {
+    let longer = config.listeners.iter().filter_map(|listener| {
+        let backlog = listener.backlog.filter(|backlog| u64::from(backlog.get()) > most)?;
+        Some(format!(
+            "listener {}: `backlog` is {backlog}, and the kernel cuts it to {most}: raise the sysctl net.core.somaxconn, or \
+             write backlog = \"auto\", which is always the most that there is",
+            listener.name
+        ))
+    });
+    longer.collect()
 }
 
 /// What would hinder a start on this machine, as problems of `file`. Not looked at is what only the start can tell: addresses
@@ -71,4 +86,26 @@ fn problems(text: &str, file: &str) -> Vec<Problem> {
         all.push(Problem { file: file.to_owned(), place: None, message: line.to_owned(), help: None });
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_that_the_kernel_cuts_is_told_of() {
+        let with = |backlog: &str| {
+            let listener =
+                format!("[listener.l]\nbind = [\"127.0.0.1:1\"]\npool = \"p\"\nbacklog = {backlog}\n");
+            let pool = "[pool.p]\nserver = [{ name = \"a\", addr = \"127.0.0.1:2\" }]";
+            let config =
+                config::parse(&(listener + pool), "test").unwrap_or_else(|report| panic!("{report}"));
+            cut_backlogs(&config, 4096)
+        };
+        let said = "listener l: `backlog` is 4097, and the kernel cuts it to 4096: raise the sysctl net.core.somaxconn, or \
+            write backlog = \"auto\", which is always the most that there is";
+        assert_eq!(with("4097"), [said]);
+        assert_eq!(with("4096"), [""; 0]);
+        assert_eq!(with("\"auto\""), [""; 0]);
+    }
 }

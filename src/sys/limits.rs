@@ -80,6 +80,13 @@ pub fn mapping_limit() -> Option<u64> {
     setting("vm/max_map_count")
 }
 
+/// The longest queue that a listening socket may have (`net.core.somaxconn`, listen(2)), which a longer one is cut to; `None`
+/// where nothing says so.
+#[must_use]
+pub fn longest_backlog() -> Option<u64> {
+    setting("net/core/somaxconn")
+}
+
 /// How many operations all contexts of Linux AIO may hold together (`fs.aio-max-nr`, proc(5)); `None` where nothing says
 /// so.
 #[cfg(all(feature = "lab", target_os = "linux"))]

@@ -23,6 +23,7 @@ pub mod pipe;
 #[cfg(target_os = "linux")]
 pub mod poll;
 mod pool;
+mod queues;
 mod reason;
 #[cfg(target_os = "linux")]
 pub mod sigio;
@@ -47,14 +48,15 @@ pub use holder::holder_of;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub use limits::aio_limit;
 pub use limits::{
-    allowed_cpus, cpu_time_of, descriptor_limit, give_way, mapping_limit, open_descriptors, pin_to,
-    raise_descriptor_limit, source_ports, thread_number,
+    allowed_cpus, cpu_time_of, descriptor_limit, give_way, longest_backlog, mapping_limit, open_descriptors,
+    pin_to, raise_descriptor_limit, source_ports, thread_number,
 };
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub use namespace::enter_new_network;
 pub use net::{Net, Os, WouldBlock};
 pub use pipe::Pipe;
 pub use pool::{Lease, Pool};
+pub use queues::overflows;
 pub use reason::why_not_bound;
 pub use source::bind_source;
 #[cfg(unix)]

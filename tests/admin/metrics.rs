@@ -27,6 +27,8 @@ fn the_state_is_told_in_both_formats() {
         "tidegate_config_last_reload_successful 0",
         "tidegate_config_last_reload_timestamp_seconds 1700000100.5",
         "tidegate_config_generation 2",
+        "tidegate_listen_overflows_total 7",
+        "tidegate_listen_drops_total 9",
         "tidegate_listener_connections{listener=\"web\"} 6",
         "tidegate_listener_maxconn{listener=\"web\"} 100",
         "tidegate_listener_accepted_total{listener=\"web\"} 40",
@@ -85,6 +87,16 @@ fn without_per_server_no_sample_is_of_a_server() {
     ] {
         assert!(page.lines().any(|it| it == line), "{line}\n{page}");
     }
+}
+
+#[test]
+fn what_the_system_does_not_tell_is_no_metric() {
+    let fake = fake();
+    fake.world(|world| {
+        (world.status.process.listen_overflows, world.status.process.listen_drops) = (None, None);
+    });
+    let page = Served::new(fake).tcp().get("/metrics").body;
+    assert!(page.contains("tidegate_fds_used_ratio") && !page.contains("tidegate_listen_"), "{page}");
 }
 
 #[test]

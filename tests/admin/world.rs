@@ -114,6 +114,17 @@ fn routed() -> Listener {
     }
 }
 
+fn process() -> Process {
+    Process {
+        connections: 6,
+        maxconn: 1_000,
+        descriptors: 50,
+        descriptor_limit: 4_096,
+        listen_overflows: Some(7),
+        listen_drops: Some(9),
+    }
+}
+
 /// Everything in it that may be there. A server that was removed has the name of one that has come since.
 fn status() -> Status {
     let servers = vec![
@@ -127,7 +138,7 @@ fn status() -> Status {
         ready: true,
         started_at: 1_700_000_000.25,
         uptime_s: 3_661,
-        process: Process { connections: 6, maxconn: 1_000, descriptors: 50, descriptor_limit: 4_096 },
+        process: process(),
         config: Configuration {
             file: "/etc/tidegate/proxy.toml".to_owned(),
             generation: 2,

@@ -38,6 +38,7 @@ impl Live {
         };
         let history = &state.history;
         let now = Now { tick: self.clock.now(), wall_ms: self.clock.wall_ms() };
+        let queues = sys::overflows();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             phase,
@@ -49,6 +50,8 @@ impl Live {
                 maxconn: snapshot.connections.most(),
                 descriptors: sys::open_descriptors(),
                 descriptor_limit: sys::descriptor_limit(),
+                listen_overflows: queues.map(|queues| queues.overflows),
+                listen_drops: queues.map(|queues| queues.drops),
             },
             config: Configuration {
                 file: self
