@@ -33,7 +33,7 @@ pub fn explain(
     reason: impl Fn(&str, &str) -> Option<String>,
 ) -> Result<Explanation, Refusal> {
     let listener = listener(config, question.listener.as_deref())?;
-    let has_addresses = listener.bind.iter().any(|at| !matches!(at, config::Address::Unix(_)));
+    let has_addresses = listener.bind.iter().any(|at| !at.is_unix());
     if has_addresses && question.source.is_none() {
         let message = format!("who comes to listener {} has an address, which may decide", listener.name);
         let refusal = Refusal::new(RefusalKind::Invalid, message);

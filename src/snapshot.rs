@@ -94,6 +94,8 @@ pub struct Listener {
     pub reads_hello: Option<ReadsHello>,
     /// Which worker gets a new connection.
     pub accept_balance: AcceptBalance,
+    /// As [`config::Listener::accept_burst`].
+    pub accept_burst: u16,
     /// What a client meets at a limit.
     pub at_maxconn: AtMaxconn,
     /// What a client meets for which no server can be had.

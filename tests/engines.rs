@@ -143,7 +143,8 @@ macro_rules! table {
                 each_listener_says_whom_it_turns_away
                 dry_run_lets_in_and_tells
                 clients_over_the_listeners_rate_wait
-                client_over_the_listeners_rate_is_rejected;
+                client_over_the_listeners_rate_is_rejected
+                clients_of_both_families_at_one_address;
             queueing:
                 client_waits_until_a_server_has_room
                 another_server_with_room_is_used
@@ -237,7 +238,8 @@ macro_rules! table {
                 path_in_use_is_refused_with_its_holder
                 file_that_is_no_socket_is_left_alone
                 file_goes_when_the_program_ends
-                unix_clients_are_spread_over_two_workers;
+                unix_clients_are_spread_over_two_workers
+                names_without_a_file_in_front_and_behind;
             leaks:
                 closed_connections_leave_no_descriptor
                 broken_connections_leave_no_descriptor

@@ -43,7 +43,9 @@ macro_rules! table {
                     second_address_comes_and_goes
                     engine_changes_under_new_connections
                     unix_listener_comes_and_goes
-                    backlog_changes_under_new_connections;
+                    backlog_changes_under_new_connections
+                    range_of_ports_grows_and_shrinks
+                    name_without_a_file_comes_and_goes;
                 settings:
                     idle_timeout_holds_for_who_is_there
                     options_hold_for_new_connections
@@ -77,7 +79,9 @@ mod any {
             log_level_changes
             retries_and_connect_change;
         listeners:
-            each_route_is_counted;
+            each_route_is_counted
+            v6only_takes_another_socket
+            full_queue_is_counted;
         refusing:
             refused_reload_changes_nothing
             all_busy_addresses_are_named

@@ -95,6 +95,8 @@ fn listener(plan: &Plan, number: usize) -> Listener {
         engine: None,
         backlog: None,
         accept_balance: AcceptBalance::Reuseport,
+        accept_burst: 16,
+        v6only: true,
         maxconn: plan.listener_maxconn.filter(|_| number == 0).and_then(NonZeroU32::new),
         when_no_upstream: tidegate::config::WhenNoUpstream::Rst,
         accept_proxy: plan.heads.proxied.then(|| AcceptProxy {

@@ -164,7 +164,7 @@ pub fn oddities(config: &config::Config) -> Vec<String> {
 fn odd_rules(listener: &config::Listener) -> Vec<String> {
     let rules = Rules::new(&listener.access);
     let mut found = Vec::new();
-    let has_addresses = listener.bind.iter().any(|at| !matches!(at, config::Address::Unix(_)));
+    let has_addresses = listener.bind.iter().any(|at| !at.is_unix());
     let writes = listener.access != config::AccessRules::default();
     if writes && !has_addresses {
         found.push("its clients have no address, so [access] is about nobody".to_owned());

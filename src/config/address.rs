@@ -16,13 +16,19 @@ pub enum Address {
     Ip(SocketAddr),
     /// `"unix:/run/x.sock"`: the absolute path of a socket, at most 107 bytes.
     Unix(PathBuf),
+    /// `"unix:@x"`: the name of a unix socket without a file, unix(7), of 1 to 107 bytes. Linux alone has them.
+    Abstract(String),
     /// `"fd:pg"`: the sockets of that name which the supervisor has opened and hands over, sd_listen_fds(3). Only to
     /// listen on.
     Handed(String),
 }
 
-/// The longest path of a unix socket, in bytes: `sun_path` without the zero at its end, unix(7).
+/// The longest path of a unix socket, in bytes: `sun_path` without the zero at its end, unix(7). An abstract name has one in
+/// front of it instead.
 const LONGEST_PATH: usize = 107;
+
+/// The most ports of one range.
+const MOST_PORTS: u16 = 1024;
 
 /// The longest name of a socket that is handed over, systemd.socket(5).
 const LONGEST_NAME: usize = 255;
@@ -33,8 +39,20 @@ impl Address {
     pub fn ip(&self) -> Option<SocketAddr> {
         match self {
             Self::Ip(addr) => Some(*addr),
-            Self::Unix(_) | Self::Handed(_) => None,
+            Self::Unix(_) | Self::Abstract(_) | Self::Handed(_) => None,
         }
+    }
+
+    /// Whether it is that of a unix socket, whose clients have no address. What is handed over may be one, too.
+    #[must_use]
+    pub fn is_unix(&self) -> bool {
+        matches!(self, Self::Unix(_) | Self::Abstract(_))
+    }
+
+    /// Whether it may stand for all addresses of IPv4, too: `v6only` says whether it does.
+    #[must_use]
+    pub fn is_all_of_ipv6(&self) -> bool {
+        self.ip().is_some_and(|at| at.ip() == Ipv6Addr::UNSPECIFIED)
     }
 
     /// What two addresses that [`overlap`] have in common: the port, the path, or the name.
@@ -42,7 +60,7 @@ impl Address {
         match self {
             Self::Ip(addr) => (addr.port(), Path::new("")),
             Self::Unix(path) => (0, path),
-            Self::Handed(name) => (0, Path::new(name)),
+            Self::Abstract(name) | Self::Handed(name) => (0, Path::new(name)),
         }
     }
 }
@@ -52,6 +70,7 @@ impl fmt::Display for Address {
         match self {
             Self::Ip(addr) => addr.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Abstract(name) => write!(f, "unix:@{name}"),
             Self::Handed(name) => write!(f, "fd:{name}"),
         }
     }
@@ -63,6 +82,43 @@ impl<A: Into<SocketAddr>> From<A> for Address {
     }
 }
 
+/// Addresses to listen on: one, or one for each port of a range such as `"0.0.0.0:5000-5010"`.
+pub(super) fn binds(value: &DeValue<'_>) -> Parsed<Vec<Address>> {
+    let range = if value.is_str() { range(&text(value)?)? } else { None };
+    range.map_or_else(|| bind(value).map(|at| vec![at]), Ok)
+}
+
+/// The addresses of a range of ports; nothing where it is none, or none of an address.
+fn range(text: &str) -> Parsed<Option<Vec<Address>>> {
+    let parts = || {
+        let (host, ports) = text.rsplit_once(':')?;
+        let (first, last) = ports.split_once('-')?;
+        let at: SocketAddr = format!("{host}:{first}").parse().ok()?;
+        Some((host, at, last.parse::<u16>().ok()?))
+    };
+    let Some((host, at, last)) = parts() else { return Ok(None) };
+    let (at, first) = (of_its_family(at)?, at.port());
+    if first == 0 {
+        let fault = Fault::new(format!("the range of ports in {text:?} begins with 0"));
+        return Err(fault.help("the lowest port is 1; port 0 alone lets the kernel choose one"));
+    }
+    if first > last {
+        let fault = Fault::new(format!("the range of ports in {text:?} ends before it begins"));
+        return Err(fault.help(format!("write \"{host}:{last}-{first}\"")));
+    }
+    let count = last - first + 1;
+    if count > MOST_PORTS {
+        let fault = Fault::new(format!("{text:?} has {count} ports, and {MOST_PORTS} is the most"));
+        return Err(fault.help("each is a listening socket of its own: write a smaller range"));
+    }
+    let of_port = |port| {
+        let mut at = at;
+        at.set_port(port);
+        Address::Ip(at)
+    };
+    Ok(Some((first..=last).map(of_port).collect()))
+}
+
 /// An address to listen on; port 0 lets the kernel choose.
 pub(super) fn bind(value: &DeValue<'_>) -> Parsed<Address> {
     if let DeValue::Integer(port) = value {
@@ -71,7 +127,7 @@ pub(super) fn bind(value: &DeValue<'_>) -> Parsed<Address> {
     }
     let text = text(value)?;
     if let Ok(addr) = text.parse() {
-        return Ok(Address::Ip(addr));
+        return of_its_family(addr).map(Address::Ip);
     }
     if let Some(path) = text.strip_prefix("unix:") {
         return unix(path);
@@ -84,12 +140,12 @@ pub(super) fn bind(value: &DeValue<'_>) -> Parsed<Address> {
     if fault.help.is_some() {
         return Err(fault);
     }
-    let ports = || port.split_once(['-', ',']).filter(|(first, last)| is_port(first) && is_port(last));
-    if let Some((first, last)) = ports() {
-        let list = format!("each port stands alone: [\"{host}:{first}\", …, \"{host}:{last}\"]");
+    let both = |by| port.split_once(by).filter(|(first, last)| is_port(first) && is_port(last));
+    if let Some((first, last)) = both(',') {
+        let list = format!("each port stands alone: [\"{host}:{first}\", \"{host}:{last}\"]");
         return Err(fault.help(list));
     }
-    if !is_port(port) {
+    if !is_port(port) && both('-').is_none() {
         return Err(fault.help("write an address and a port: \"0.0.0.0:8080\" or \"[::]:8080\""));
     }
     Err(match host {
@@ -99,6 +155,17 @@ pub(super) fn bind(value: &DeValue<'_>) -> Parsed<Address> {
         "localhost" => fault.help(format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\"")),
         _ => fault.help("a listener binds an IP address: host names are not looked up"),
     })
+}
+
+/// Of an address of IPv4 inside of IPv6 no socket of IPv6 listens that is one of IPv6 only.
+fn of_its_family(addr: SocketAddr) -> Parsed<SocketAddr> {
+    match addr.ip().to_canonical() {
+        IpAddr::V4(v4) if addr.is_ipv6() => {
+            let fault = Fault::new(format!("\"{addr}\" is an address of IPv4, written as one of IPv6"));
+            Err(fault.help(format!("write {v4} in its place")))
+        }
+        _ => Ok(addr),
+    }
 }
 
 /// Where a server is: an address, or a name that stands for addresses.
@@ -144,9 +211,8 @@ pub(super) fn unix(path: &str) -> Parsed<Address> {
             Fault::new("there are no unix sockets on this system").help("write an IP address and port")
         );
     }
-    if path.starts_with('@') {
-        let fault = Fault::not_yet("a unix socket without a file (`unix:@`)");
-        return Err(fault.help("write the path of a file: \"unix:/run/NAME.sock\""));
+    if let Some(name) = path.strip_prefix('@') {
+        return without_file(name);
     }
     if path.is_empty() {
         return Err(Fault::new("there is no path after `unix:`").help("write \"unix:/run/NAME.sock\""));
@@ -163,6 +229,26 @@ pub(super) fn unix(path: &str) -> Parsed<Address> {
         return Err(fault.help(format!("the path of a unix socket has {LONGEST_PATH} at most")));
     }
     Ok(Address::Unix(path.into()))
+}
+
+/// What stands behind `unix:@`.
+fn without_file(name: &str) -> Parsed<Address> {
+    if !cfg!(target_os = "linux") {
+        let fault = Fault::new("on this system every unix socket has a file");
+        return Err(fault.help("write the path of a file: \"unix:/run/NAME.sock\""));
+    }
+    if name.is_empty() {
+        return Err(Fault::new("there is no name after `unix:@`").help("write \"unix:@NAME\""));
+    }
+    if name.contains('\0') {
+        let fault = Fault::new(format!("{name:?} has a zero byte in it"));
+        return Err(fault.help("write a name without it"));
+    }
+    if name.len() > LONGEST_PATH {
+        let fault = Fault::new(format!("the name {name:?} has {} bytes", name.len()));
+        return Err(fault.help(format!("the name of a unix socket has {LONGEST_PATH} at most")));
+    }
+    Ok(Address::Abstract(name.to_owned()))
 }
 
 /// What stands behind `fd:`. Names are as systemd.socket(5) has them in `FileDescriptorName=`.
@@ -210,14 +296,21 @@ fn not_an_address(text: &str) -> Fault {
 }
 
 /// Whether a socket bound to one of the addresses keeps the other from being bound: the same port, and the
-/// same address or one that stands for all of its family. IPv6 listeners take no IPv4 connections. Or the
-/// same path, or the same name.
+/// same address or one that stands for all of its family. Or the same path, or the same name. Whether
+/// `[::]` stands for IPv4 as well is not asked here: see [`meet`].
 pub(super) fn overlap(one: &Address, other: &Address) -> bool {
     let (Address::Ip(one), Address::Ip(other)) = (one, other) else { return one == other };
     one.port() != 0
         && one.port() == other.port()
         && one.is_ipv4() == other.is_ipv4()
         && (one == other || one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
+/// Whether the first, where it stands for all addresses of both families, keeps the other one from being bound: one of
+/// IPv4 with its port.
+pub(super) fn meet(both_families: &Address, other: &Address) -> bool {
+    let (Some(one), Some(other)) = (both_families.ip(), other.ip()) else { return false };
+    both_families.is_all_of_ipv6() && other.is_ipv4() && one.port() != 0 && one.port() == other.port()
 }
 
 #[cfg(test)]
@@ -258,7 +351,6 @@ mod tests {
         let cases = [
             ("unix:", "there is no path after `unix:`"),
             ("unix:run/x", "\"run/x\" depends on where this program is started / write the whole path"),
-            ("unix:@x", "a unix socket without a file (`unix:@`) is not supported yet by this version"),
             ("unix:/a\0b", "has a zero byte in it"),
             (&format!("{longest}x"), "has 108 bytes / the path of a unix socket has 107 at most"),
         ];
@@ -266,6 +358,53 @@ mod tests {
             for refusal in [refusal(bind(&string(text))), refusal(server(&string(text)))] {
                 assert!(refusal.contains(part), "{text}: {refusal}");
             }
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn unix_sockets_without_a_file_are_read_and_shown_as_they_are_written() {
+        let longest = format!("unix:@{}", "x".repeat(LONGEST_PATH));
+        for text in ["unix:@pg", "unix:@/a//b", "unix:@@ä b", &longest] {
+            let addr = bind(&string(text)).unwrap();
+            assert_eq!(addr, Address::Abstract(text[6..].to_owned()));
+            assert_eq!(addr.to_string(), text);
+            assert_eq!(server(&string(text)), Ok(Target::At(addr)));
+        }
+        let cases = [
+            ("unix:@", "there is no name after `unix:@` / write \"unix:@NAME\""),
+            ("unix:@a\0b", "has a zero byte in it / write a name without it"),
+            (&format!("{longest}x"), "has 108 bytes / the name of a unix socket has 107 at most"),
+        ];
+        for (text, part) in cases {
+            for refusal in [refusal(bind(&string(text))), refusal(server(&string(text)))] {
+                assert!(refusal.contains(part), "{text}: {refusal}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_of_ports_is_an_address_for_each() {
+        let all = |text: &str| binds(&string(text)).map(|all| all.iter().map(ToString::to_string).collect());
+        let read = |text: &str| -> Vec<String> { all(text).unwrap() };
+        assert_eq!(read("0.0.0.0:79-81"), ["0.0.0.0:79", "0.0.0.0:80", "0.0.0.0:81"]);
+        assert_eq!(read("[fe80::1%2]:80-80"), ["[fe80::1%2]:80"]);
+        assert_eq!(read("[::]:80"), ["[::]:80"]);
+        assert_eq!(read("unix:/run/a:1-2"), ["unix:/run/a:1-2"]);
+        assert_eq!(read("127.0.0.1:64512-65535").len(), 1024);
+        let cases = [
+            ("127.0.0.1:81-80", "ends before it begins / write \"127.0.0.1:80-81\""),
+            ("127.0.0.1:0-9", "begins with 0 / the lowest port is 1"),
+            ("[::]:1000-2024", "\"[::]:1000-2024\" has 1025 ports, and 1024 is the most / each is a"),
+            ("127.0.0.1:80-65536", "write an address and a port"),
+            ("127.0.0.1:80-", "write an address and a port"),
+            ("*:80-90", "write \"0.0.0.0:80-90\" for IPv4, \"[::]:80-90\" for IPv6, or both"),
+            ("localhost:80-90", "write \"127.0.0.1:80-90\" or \"[::1]:80-90\""),
+            ("[::ffff:10.0.0.1]:80-90", "is an address of IPv4, written as one of IPv6 / write 10.0.0.1"),
+        ];
+        for (text, part) in cases {
+            let refusal = refusal(all(text));
+            assert!(refusal.contains(part), "{text}: {refusal}");
         }
     }
 
@@ -296,8 +435,8 @@ mod tests {
             ("300.0.0.1:80", "is not an IP address and port"),
             ("", "is not an IP address and port / write an address and a port: \"0.0.0.0:8080\""),
             ("nowhere", "write an address and a port"),
-            ("0.0.0.0:8000-8010", "each port stands alone: [\"0.0.0.0:8000\", …, \"0.0.0.0:8010\"]"),
-            ("0.0.0.0:80,443", "each port stands alone: [\"0.0.0.0:80\", …, \"0.0.0.0:443\"]"),
+            ("0.0.0.0:80,443", "each port stands alone: [\"0.0.0.0:80\", \"0.0.0.0:443\"]"),
+            ("[::ffff:10.0.0.1]:80", "is an address of IPv4, written as one of IPv6 / write 10.0.0.1 in its"),
             ("tcp://0.0.0.0:80", "leave `tcp://` out: write \"0.0.0.0:80\""),
             ("udp://0.0.0.0:53", "only TCP is relayed, not UDP"),
             ("fd:", "\"\" is not the name of a socket / write \"fd:NAME\" with the FileDescriptorName="),
@@ -366,6 +505,12 @@ mod tests {
             ("unix:/a", "unix://a", true),
             ("unix:/a", "unix:/b", false),
             ("unix:/a", "127.0.0.1:80", false),
+            #[cfg(target_os = "linux")]
+            ("unix:@/a//b", "unix:@/a/b", false),
+            #[cfg(target_os = "linux")]
+            ("unix:@a", "unix:@a", true),
+            #[cfg(target_os = "linux")]
+            ("unix:@a", "fd:a", false),
             ("fd:a", "fd:a", true),
             ("fd:a", "fd:b", false),
             ("fd:/a", "unix:/a", false),
@@ -374,6 +519,24 @@ mod tests {
             let [one, other] = [one, other].map(|text| bind(&string(text)).unwrap());
             assert_eq!(overlap(&one, &other), expected, "{one} {other}");
             assert!(!expected || one.place() == other.place(), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn all_of_both_families_meets_what_is_of_ipv4() {
+        let cases = [
+            ("[::]:80", "0.0.0.0:80", true),
+            ("[::]:80", "127.0.0.1:80", true),
+            ("[::]:80", "127.0.0.1:81", false),
+            ("[::]:80", "[::1]:80", false),
+            ("[::]:0", "0.0.0.0:0", false),
+            ("[::1]:80", "127.0.0.1:80", false),
+            ("0.0.0.0:80", "[::]:80", false),
+            ("[::]:80", "unix:/a", false),
+        ];
+        for (one, other, expected) in cases {
+            let [one, other] = [one, other].map(|text| bind(&string(text)).unwrap());
+            assert_eq!(meet(&one, &other), expected, "{one} {other}");
         }
     }
 }

@@ -124,6 +124,10 @@ fn socket(value: &DeValue<'_>) -> Parsed<Option<PathBuf>> {
     let path = text.strip_prefix("unix:").unwrap_or(&text);
     match address::unix(path) {
         Ok(Address::Unix(path)) => Ok(Some(path)),
+        Ok(Address::Abstract(_)) => {
+            let fault = Fault::new(format!("{text:?} has no file, whose permissions say who may use it"));
+            Err(fault.help("write the path of a file: \"/run/tidegate/admin.sock\""))
+        }
         Ok(Address::Ip(_) | Address::Handed(_)) => Ok(None),
         Err(fault) if !cfg!(unix) => Err(fault.help("write \"off\", or leave it out; there is `http`")),
         Err(fault) => Err(fault),
@@ -156,6 +160,9 @@ fn http(value: &DeValue<'_>) -> Parsed<Option<SocketAddr>> {
         Address::Unix(path) => {
             let fault = Fault::new(format!("`http` is an IP address and port, not {}", path.display()));
             Err(fault.help(format!("write socket = \"{}\"; it speaks HTTP, too", path.display())))
+        }
+        Address::Abstract(_) => {
+            Err(Fault::new("`http` cannot be a unix socket").help("write an IP address and port"))
         }
         Address::Handed(_) => {
             Err(Fault::new("`http` cannot be a socket that is handed over")

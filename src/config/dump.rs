@@ -204,12 +204,14 @@ impl Lines {
     fn listener(&mut self, listener: &Listener, pool: &Pool) {
         self.header(&format!("[listener.{}]", bare(&listener.name)));
         self.key("bind", array(&listener.bind));
+        self.key("v6only", listener.v6only);
         if listener.routes.is_empty() {
             self.key("pool", quoted(&pool.name));
         }
         self.key("engine", quoted(listener.engine.map_or("inherit", EngineKind::name)));
         self.key("backlog", number_or("auto", listener.backlog));
         self.key("accept_balance", quoted(name_in(&AcceptBalance::NAMES, &listener.accept_balance)));
+        self.key("accept_burst", listener.accept_burst);
         self.key("maxconn", number_or("off", listener.maxconn));
         self.key("at_maxconn", quoted(name_in(&AtMaxconn::NAMES, &listener.at_maxconn)));
         let word = name_in(&WhenNoUpstream::NAMES, &listener.when_no_upstream);

@@ -201,11 +201,8 @@ pub(super) const TABLES: &[Table] = &[
 ];
 
 /// Keys of the reference that this version does not have yet: they are not offered to who has written another one.
-pub(super) const LATER: &[(&str, &[&str])] = &[
-    ("process.drain", &["handover"]),
-    ("listener.NAME", &["v6only", "accept_burst", "tls"]),
-    ("pool.NAME", &["tls"]),
-];
+pub(super) const LATER: &[(&str, &[&str])] =
+    &[("process.drain", &["handover"]), ("listener.NAME", &["tls"]), ("pool.NAME", &["tls"])];
 
 /// What is not there, or has another name, in one kind of table only.
 const OF_TABLES: &[(&str, &[&str], &str)] = &[
@@ -415,6 +412,16 @@ const OTHERS: &[(&[&str], &str, &str)] = &[
         "[[pool.NAME.server]] with `name` and `addr`",
     ),
     (&["tcp_backlog_size", "tune_listen_backlog"], "Envoy and HAProxy", "`backlog` in [listener.NAME]"),
+    (
+        &["v4v6", "ipv6only", "ipv4_compat"],
+        "HAProxy, nginx and Envoy",
+        "`v6only = false` in [listener.NAME], for clients of IPv4 at \"[::]:80\"",
+    ),
+    (
+        &["maxaccept", "tune_maxaccept", "max_connections_to_accept_per_socket_event"],
+        "HAProxy and Envoy",
+        "`accept_burst` in [listener.NAME]",
+    ),
     (
         &["max_connect_duration", "max_downstream_connection_duration"],
         "Envoy",

@@ -9,8 +9,10 @@ use super::{AcceptProxy, AccessRules, Address, EngineKind, Limits, OwnTimeouts, 
 pub struct Listener {
     /// NAME
     pub name: String,
-    /// `bind`: at least one address.
+    /// `bind`: at least one address; of a range of ports each.
     pub bind: Vec<Address>,
+    /// `v6only`: `[::]` stands for addresses of IPv6 alone; else for those of IPv4, too (`IPV6_V6ONLY`, ipv6(7)).
+    pub v6only: bool,
     /// `pool`: an index into [`pools`](super::Config::pools). With routes, where the last of them leads that has a pool.
     pub pool: usize,
     /// `route`: the first that takes a client decides; none: every client gets `pool`.
@@ -25,6 +27,9 @@ pub struct Listener {
     pub backlog: Option<NonZeroU32>,
     /// `accept_balance`
     pub accept_balance: AcceptBalance,
+    /// `accept_burst`: clients of its that a worker takes in one turn at most, before it sees to those who are there; 1 to 1024.
+    /// The engine `io_uring` does not go by it.
+    pub accept_burst: u16,
     /// `maxconn`: its connections at a time; `None` is `"off"`.
     pub maxconn: Option<NonZeroU32>,
     /// `at_maxconn`
@@ -49,6 +54,7 @@ impl Listener {
         Self {
             name,
             bind: Vec::new(),
+            v6only: true,
             pool: 0,
             routes: Vec::new(),
             server_speaks_first: false,
@@ -56,6 +62,7 @@ impl Listener {
             engine: None,
             backlog: None,
             accept_balance: AcceptBalance::LeastLoaded,
+            accept_burst: ACCEPT_BURST,
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
             when_no_upstream: WhenNoUpstream::Rst,
@@ -102,6 +109,9 @@ pub fn head_share(bytes: u32) -> u64 {
 
 /// `max_client_hello` that is not set: of today's clients hardly one has 2 KiB.
 const MAX_CLIENT_HELLO: u32 = 16 << 10;
+
+/// `accept_burst` that is not set: some 100 us of work, so that a storm of new clients starves nobody.
+pub(super) const ACCEPT_BURST: u16 = 16;
 
 /// `accept_balance`: which worker gets a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
+use super::listener::ACCEPT_BURST;
 use super::{
-    Address, Check, Config, DnsName, Kind, Listener, OnDown, Pool, Probe, RouteTo, Starttls, Timeouts,
-    address, duration_text,
+    Address, Check, Config, DnsName, EngineKind, Kind, Listener, OnDown, Pool, Probe, RouteTo, Starttls,
+    Timeouts, address, duration_text,
 };
 
 /// Warnings about a configuration, in words: those for which nothing but itself is looked at.
@@ -77,6 +78,25 @@ fn of_listener(config: &Config, listener: &Listener) -> Vec<String> {
         );
     }
     found.extend(of_who_speaks_first(config, listener));
+    found.extend(of_sockets(config, listener));
+    found
+}
+
+/// Keys about a listener's sockets that say nothing.
+fn of_sockets(config: &Config, listener: &Listener) -> Vec<String> {
+    let mut found = Vec::new();
+    if !listener.v6only && !listener.bind.iter().any(Address::is_all_of_ipv6) {
+        found.push(
+            "`v6only` = false does nothing: only an address such as \"[::]:80\" can stand for IPv4, too"
+                .to_owned(),
+        );
+    }
+    let engine = listener.engine.unwrap_or(config.process.engine).resolved();
+    if listener.accept_burst != ACCEPT_BURST && engine == EngineKind::IoUring {
+        found.push(
+            "`accept_burst` does nothing with the engine io_uring: the kernel accepts by itself".to_owned(),
+        );
+    }
     found
 }
 
@@ -158,14 +178,25 @@ fn of_pool(pool: &Pool) -> Vec<String> {
 }
 
 /// Which listeners have an address.
-struct Owners<'c>(HashMap<(u16, &'c Path), Vec<(&'c Address, usize)>>);
+struct Owners<'c>(HashMap<(u16, &'c Path), Vec<Owner<'c>>>);
+
+/// A listener, by its place in the configuration, that has an address.
+struct Owner<'c> {
+    addr: &'c Address,
+    listener: usize,
+    v6only: bool,
+}
 
 impl<'c> Owners<'c> {
     fn new(config: &'c Config) -> Self {
-        let mut owners: HashMap<_, Vec<_>> = HashMap::new();
+        let mut owners: HashMap<_, Vec<Owner<'_>>> = HashMap::new();
         for (index, listener) in config.listeners.iter().enumerate() {
             for addr in &listener.bind {
-                owners.entry(addr.place()).or_default().push((addr, index));
+                owners.entry(addr.place()).or_default().push(Owner {
+                    addr,
+                    listener: index,
+                    v6only: listener.v6only,
+                });
             }
         }
         Self(owners)
@@ -174,13 +205,12 @@ impl<'c> Owners<'c> {
     /// The listeners that a connection to this server comes to. One that listens on all addresses surely has those of
     /// loopback; which others this host has is not known here.
     fn of<'s>(&'s self, server: &'s Address) -> impl Iterator<Item = usize> {
-        let is_it = move |addr: &Address| {
-            addr == server
-                || address::overlap(addr, server)
-                    && server.ip().is_some_and(|server| server.ip().is_loopback())
+        let is_it = move |Owner { addr, v6only, .. }: &&Owner<'_>| {
+            let comes_to = address::overlap(addr, server) || !*v6only && address::meet(addr, server);
+            *addr == server || comes_to && server.ip().is_some_and(|server| server.ip().is_loopback())
         };
         let all = self.0.get(&server.place()).into_iter().flatten();
-        all.filter(move |(addr, _)| is_it(addr)).map(|(_, listener)| *listener)
+        all.filter(is_it).map(|owner| owner.listener)
     }
 
     /// Servers of a pool that are listeners which lead to it, at once or by other pools.

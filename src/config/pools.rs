@@ -10,7 +10,7 @@ use toml::de::DeValue;
 use super::address::Target;
 use super::admin::DraftAdmin;
 use super::health::DraftCheck;
-use super::read::{At, Draft, Reader, Section, Value};
+use super::read::{At, Draft, Key, Reader, Section, Value};
 use super::route::DraftRoute;
 use super::sockets::Edits;
 use super::tables::count_or;
@@ -121,12 +121,12 @@ impl Reader {
             match key.get_ref().as_ref() {
                 "bind" => {
                     for item in self.list(value, "an array of addresses such as [\"0.0.0.0:8080\"]") {
-                        if let Some(addr) = self.take(item, address::bind) {
-                            listener.bind.push(addr);
-                            bind_at.push(self.at(item.span().start));
-                        }
+                        let addresses = self.take(item, address::binds).unwrap_or_default();
+                        bind_at.extend(addresses.iter().map(|_| self.at(item.span().start)));
+                        listener.bind.extend(addresses);
                     }
                 }
+                "v6only" => self.set(&mut listener.v6only, value, value::boolean),
                 "pool" => {
                     let at = self.at(value.span().start);
                     pool = self.take(value, value::text).map(|name| (name, at));
@@ -137,6 +137,9 @@ impl Reader {
                     self.set(&mut listener.accept_balance, value, |v| {
                         value::choice(v, &AcceptBalance::NAMES, &[]).and_then(only_where_ports_are_shared)
                     });
+                }
+                "accept_burst" => {
+                    self.set(&mut listener.accept_burst, value, |v| value::integer(v, 1..=1024));
                 }
                 "maxconn" => self.set(&mut listener.maxconn, value, |v| count_or("off", v)),
                 "at_maxconn" => {
@@ -157,6 +160,7 @@ impl Reader {
                 "limits" => self.with(section, key, value, "listener.NAME.limits", |reader, section| {
                     listener.limits = reader.limits(section);
                 }),
+                "protocol" => self.protocol(section, key, value),
                 _ => self.unread(section, key, value),
             }
         }
@@ -165,6 +169,19 @@ impl Reader {
             self.require(section, "pool", "write pool = \"NAME\", the NAME of a [pool.NAME]");
         }
         draft.listeners.push(DraftListener { at: section.at, listener, bind_at, pool, routes, tcp });
+    }
+
+    /// There is no choice of protocols, and who makes one is told so.
+    fn protocol(&mut self, section: &Section<'_>, key: &Key<'_>, value: &Value<'_>) {
+        let is = |name: &str| value.get_ref().as_str().is_some_and(|text| text.eq_ignore_ascii_case(name));
+        let fault = if is("udp") {
+            let help = "leave `protocol` out for TCP; nginx (`listen … udp` in `stream`) and Envoy (`udp_proxy`) relay UDP";
+            Fault::new("UDP is not supported: every listener relays TCP only").help(help)
+        } else {
+            let message = format!("`protocol` in [{}] is no key: every listener relays TCP", section.path);
+            Fault::new(message).help("leave it out")
+        };
+        self.problem(self.at(key.span().start), fault);
     }
 
     /// Notes that a key without a default is not there.
@@ -514,23 +531,51 @@ impl Reader {
     /// Every address may be listened on once.
     fn check_overlaps(&mut self, draft: &Draft) {
         let admin = draft.admin.as_ref().map(DraftAdmin::places).unwrap_or_default();
-        let bound = draft.listeners.iter().flat_map(|draft| draft.listener.bind.iter().zip(&draft.bind_at));
-        let mut taken: HashMap<(u16, &Path), Vec<(&Address, At)>> = HashMap::new();
-        for (addr, at) in admin.iter().map(|(addr, at)| (addr, at)).chain(bound) {
-            let others = taken.entry(addr.place()).or_default();
-            if let Some((other, first)) = others.iter().find(|(other, _)| address::overlap(addr, other)) {
-                let message = format!("{addr} is taken by {other} at {}", self.describe(*first));
-                let help = match addr {
-                    Address::Ip(_) => "use another port, or addresses that differ",
-                    Address::Unix(_) => "use another path",
-                    Address::Handed(_) => {
-                        "give one of the sockets another FileDescriptorName= in its .socket unit"
-                    }
-                };
-                self.problem(*at, Fault::new(message).help(help));
+        let admin = admin.iter().map(|(addr, at)| Claim { addr, at: *at, v6only: true });
+        let bound = draft.listeners.iter().flat_map(|draft| {
+            let v6only = draft.listener.v6only;
+            let bound = draft.listener.bind.iter().zip(&draft.bind_at);
+            bound.map(move |(addr, at)| Claim { addr, at: *at, v6only })
+        });
+        let mut taken: HashMap<(u16, &Path), Vec<Claim<'_>>> = HashMap::new();
+        for claim in admin.chain(bound) {
+            let others = taken.entry(claim.addr.place()).or_default();
+            if let Some((other, help)) = others.iter().find_map(|other| Some((other, claim.against(other)?)))
+            {
+                let (addr, other, first) = (claim.addr, other.addr, self.describe(other.at));
+                let message = format!("{addr} is taken by {other} at {first}");
+                self.problem(claim.at, Fault::new(message).help(help));
             }
-            others.push((addr, *at));
+            others.push(claim);
         }
+    }
+}
+
+/// An address that is to be listened on.
+struct Claim<'a> {
+    addr: &'a Address,
+    at: At,
+    v6only: bool,
+}
+
+impl Claim<'_> {
+    /// What to do about it, if not both can be had.
+    fn against(&self, other: &Self) -> Option<&'static str> {
+        if address::overlap(self.addr, other.addr) {
+            return Some(match self.addr {
+                Address::Ip(_) => "use another port, or addresses that differ",
+                Address::Unix(_) => "use another path",
+                Address::Abstract(_) => "use another name",
+                Address::Handed(_) => {
+                    "give one of the sockets another FileDescriptorName= in its .socket unit"
+                }
+            });
+        }
+        let takes = |one: &Self, other: &Self| !one.v6only && address::meet(one.addr, other.addr);
+        (takes(self, other) || takes(other, self)).then_some(
+            "with v6only = false \"[::]\" stands for all addresses of IPv4, too: leave those of IPv4 out, or write \
+             v6only = true",
+        )
     }
 }
 

@@ -14,6 +14,7 @@ mod admission;
 mod etcd;
 mod every_key;
 mod health;
+mod listening;
 mod lists;
 mod names;
 mod oddities;
@@ -195,6 +196,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
         listeners: vec![Listener {
             name: "web".to_owned(),
             bind: vec![ip("127.0.0.1:8080")],
+            v6only: true,
             pool: 0,
             routes: Vec::new(),
             server_speaks_first: false,
@@ -202,6 +204,7 @@ fn what_is_not_written_has_the_default_of_the_reference() {
             engine: None,
             backlog: None,
             accept_balance: AcceptBalance::LeastLoaded,
+            accept_burst: 16,
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
             when_no_upstream: WhenNoUpstream::Rst,
@@ -326,10 +329,12 @@ fn every_key_of_listeners_and_pools_is_read() {
         r#"
 [listener.a]
 bind = ["0.0.0.0:80", "[::]:80", "fd:a"]
+v6only = true
 pool = "two"
 engine = "completion"
 backlog = 128
 accept_balance = "reuseport"
+accept_burst = 7
 maxconn = 20
 at_maxconn = "reject"
 when_no_upstream = "close"
@@ -353,6 +358,7 @@ server = [{ name = "x", addr = "10.0.0.1:9001" }]
     let listener = Listener {
         name: "a".to_owned(),
         bind: vec![ip("0.0.0.0:80"), ip("[::]:80"), Address::Handed("a".to_owned())],
+        v6only: true,
         pool: 1,
         routes: Vec::new(),
         server_speaks_first: false,
@@ -360,6 +366,7 @@ server = [{ name = "x", addr = "10.0.0.1:9001" }]
         engine: Some(EngineKind::IoUring),
         backlog: NonZeroU32::new(128),
         accept_balance: AcceptBalance::Reuseport,
+        accept_burst: 7,
         maxconn: NonZeroU32::new(20),
         at_maxconn: AtMaxconn::Reject,
         when_no_upstream: WhenNoUpstream::Close,
@@ -622,11 +629,6 @@ fn errors_in_listeners() {
         (
             "pool = \"web\"\nbind = [\"[::1]:1\"]\nat_maxconn = \"drop\"",
             "4:14 expected \"wait\" or \"reject\"",
-            "",
-        ),
-        (
-            "pool = \"web\"\nbind = [\"[::1]:1\"]\nv6only = true",
-            "4:1 `v6only` in [listener.x] is not supported yet",
             "",
         ),
         (

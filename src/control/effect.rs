@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::model::Effect;
-use crate::config::{Config, Listener, OnRemoved, Pool, Route, RouteTo, Server, Tcp, duration_text};
+use crate::config::{Address, Config, Listener, OnRemoved, Pool, Route, RouteTo, Server, Tcp, duration_text};
 
 /// How many connections there are.
 pub trait Counts {
@@ -42,8 +42,19 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         let before = old.listeners.iter().find(|other| other.name == listener.name);
         let same = before.is_none_or(|before| before.limits.table_size == listener.limits.table_size);
         compare(&format!("listener.{}.limits.table_size", listener.name), same);
+        for at in listener.bind.iter().filter(|at| at.is_all_of_ipv6()) {
+            compare(&format!("listener.{}.v6only of {at}", listener.name), keeps_v6only(old, listener, at));
+        }
     }
     differ
+}
+
+/// Whether an address that stays open for this listener, whichever had it, stands for what it stood for: no socket changes
+/// that once it is bound (ipv6(7)).
+fn keeps_v6only(old: &Config, listener: &Listener, at: &Address) -> bool {
+    let is_any_port = at.ip().is_some_and(|at| at.port() == 0);
+    let has = |one: &&Listener| one.bind.contains(at) && (!is_any_port || one.name == listener.name);
+    old.listeners.iter().find(has).is_none_or(|before| before.v6only == listener.v6only)
 }
 
 /// What a reload from `old` to `new` does.
@@ -245,6 +256,9 @@ fn changed_listener(old: &Listener, new: &Listener) -> Vec<String> {
     }
     if old.when_no_upstream != new.when_no_upstream {
         changes.push("when_no_upstream changed".to_owned());
+    }
+    if old.accept_burst != new.accept_burst {
+        changes.push(format!("accept_burst {} -> {}", old.accept_burst, new.accept_burst));
     }
     let rest = |listener: &Listener| (listener.backlog, listener.accept_balance, listener.at_maxconn);
     if rest(old) != rest(new) {
@@ -481,6 +495,12 @@ mod tests {
     }
 
     #[test]
+    fn another_burst_is_named() {
+        let with = "pool = \"web\"\naccept_burst = 9";
+        assert_told(("pool = \"web\"", with, "listener web: accept_burst 16 -> 9; 0 of"));
+    }
+
+    #[test]
     fn lists_of_servers_are_named() {
         let with = "[pool.web]\nservers_file = \"/x\"\nservers_poll = \"1s\"";
         let parts = "pool web: has the servers of servers_file /x, too|pool web: servers_poll changed";
@@ -523,6 +543,17 @@ mod tests {
         let differ =
             needs_restart(&read(""), &read("[process]\nworkers = 3\nbuffer_size = \"64KiB\"\nmaxconn = 9"));
         assert_eq!(differ, ["process.workers", "process.buffer_size"]);
+        let named = |name: &str, v6only: bool| {
+            let listener = format!("[listener.{name}]\nbind = [\"[::]:7\", \"[::1]:8\"]\npool = \"web\"");
+            read(&format!("{listener}\nv6only = {v6only}"))
+        };
+        // Whichever listener has it now, the socket is the same.
+        for name in ["x", "y"] {
+            let differ = needs_restart(&named("x", true), &named(name, false));
+            assert_eq!(differ, [format!("listener.{name}.v6only of [::]:7")]);
+            assert_eq!(needs_restart(&named("x", false), &named(name, false)), [""; 0]);
+        }
+        assert_eq!(needs_restart(&read(""), &named("x", false)), [""; 0], "it is bound anew");
         let table = read("[listener.web.limits]\ntable_size = 16");
         assert_eq!(needs_restart(&read(""), &table), ["listener.web.limits.table_size"]);
     }

@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use super::uring::{Kernel, Uring};
 use super::*;
+use crate::config::Tcp;
 use crate::sys::Os;
-use crate::sys::net::Stream;
+use crate::sys::net::{self, Binding, Listener, Stream};
 
 /// One connection, as a table would have it.
 struct One<Io>(Key, Io);
@@ -95,8 +96,52 @@ fn answers_a_client_before_a_server_is_picked<E: Engine<Socket = Stream>>(mut en
     assert_eq!(rest, b"no name");
 }
 
+/// Nobody is connected.
+struct Nobody;
+
+impl<Io> Slots<Io> for Nobody {
+    fn io(&mut self, _: Key) -> Option<&mut Io> {
+        None
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        Vec::new()
+    }
+}
+
+/// Three sockets of two listeners with eight clients each: a turn takes no more of a listener than its burst, from both of its
+/// sockets together, and no more of all than the larger burst; and in the end everybody.
+fn takes_a_burst_a_turn<E: Engine<Socket = Stream, Listener = Listener>>(mut engine: E) {
+    let [l, m] = [ListenerId(0), ListenerId(1)];
+    let mut clients = Vec::new();
+    for id in [l, l, m] {
+        let with = Binding { v6only: true, tcp: &Tcp::default() };
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into();
+        let listener = net::listen(&at, 128, false, with).expect("a port");
+        let at = listener.address().ok().and_then(|at| at.ip()).expect("bound");
+        clients.extend((0..8).map(|_| TcpStream::connect(at).expect("it is in the backlog")));
+        engine.listen(id, listener).expect("it is watched");
+    }
+    let (mut taken, mut events) = ([0, 0], VecDeque::new());
+    for _ in 0..500 {
+        engine.turn(&mut Nobody, Some(Duration::from_millis(10)), &mut events).expect("it waits");
+        let mut now = [0, 0];
+        for event in events.drain(..) {
+            let Event::Accepted { listener, .. } = event else { panic!("{event:?}") };
+            now[usize::from(listener.0)] += 1;
+        }
+        assert!(now[0] <= 3 && now[1] <= 5 && now[0] + now[1] <= 5, "{now:?} in one turn");
+        taken = [taken[0] + now[0], taken[1] + now[1]];
+        if taken == [16, 8] {
+            return;
+        }
+    }
+    panic!("only {taken:?} were taken");
+}
+
 fn snapshot() -> Arc<Snapshot> {
-    let text = "[listener.l]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\n\
+    let text = "[listener.l]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\naccept_burst = 3\n\
+                [listener.m]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\naccept_burst = 5\n\
                 [pool.p]\nserver = [{ name = \"s\", addr = \"127.0.0.1:1\" }]\n";
     let config = config::parse(text, "test").unwrap_or_else(|report| panic!("{report}"));
     Arc::new(Snapshot::new(&config, 1))
@@ -117,6 +162,23 @@ fn a_client_is_answered_before_a_server_is_picked_by_readiness() {
     reacts(BySelect::new());
     reacts(ByAio::new());
     reacts(BySigio::new());
+}
+
+fn reacts_in_bursts<S: Selector<Os>, W>(selector: io::Result<(S, Arc<W>)>) {
+    let (selector, _waker) = selector.expect("it can be had");
+    takes_a_burst_a_turn(Reactor::new(selector, Os, snapshot(), BOUNDS));
+}
+
+#[test]
+fn accept_burst_bounds_the_accepts_of_a_turn() {
+    reacts_in_bursts(ByMio::new());
+    reacts_in_bursts(ByEpoll::new());
+    reacts_in_bursts(ByPoll::new());
+    reacts_in_bursts(BySelect::new());
+    reacts_in_bursts(ByAio::new());
+    reacts_in_bursts(BySigio::new());
+    let (engine, _waker) = Threads::new(snapshot(), BOUNDS).expect("it can be had");
+    takes_a_burst_a_turn(engine);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::handed::{Handed, Lacking};
 use crate::config::{self, Address};
 use crate::sys;
-use crate::sys::net::{self, Listener};
+use crate::sys::net::{self, Binding, Listener};
 
 /// How often an address is looked at again that is in use by nobody who can be seen: when the process starts, since the one
 /// before it may just have been killed, and in a reload, which others would have to wait for.
@@ -76,7 +76,7 @@ pub(super) fn all(
 
 /// Binds an address again that was given back, for each of the `each` workers.
 pub(super) fn anew(listener: &config::Listener, at: &Address, each: u16) -> io::Result<Bound> {
-    net::probe(at, &listener.tcp)?;
+    net::probe(at, binding(listener))?;
     let sockets = (0..).zip(share(listener, at, each)?).collect();
     Ok(Bound { listener: listener.name.clone(), at: at.clone(), locals: vec![at.clone()], sockets })
 }
@@ -86,7 +86,7 @@ pub(super) fn anew(listener: &config::Listener, at: &Address, each: u16) -> io::
 fn probe(listener: &config::Listener, at: &Address, looks: u32) -> io::Result<()> {
     let is_in_use =
         |result: &io::Result<()>| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
-    let mut result = net::probe(at, &listener.tcp);
+    let mut result = net::probe(at, binding(listener));
     // Looked for once: that takes its time where there are many sockets.
     if !cfg!(target_os = "linux") || looks == 0 || !is_in_use(&result) || sys::holder_of(at).is_some() {
         return result;
@@ -96,7 +96,7 @@ fn probe(listener: &config::Listener, at: &Address, looks: u32) -> io::Result<()
             break;
         }
         thread::sleep(LOOK);
-        result = net::probe(at, &listener.tcp);
+        result = net::probe(at, binding(listener));
     }
     result
 }
@@ -105,18 +105,22 @@ fn probe(listener: &config::Listener, at: &Address, looks: u32) -> io::Result<()
 /// some systems a port, can have one socket only: the first worker's, which hands connections over if `accept_balance`
 /// says so.
 fn share(listener: &config::Listener, at: &Address, workers: u16) -> io::Result<Vec<Listener>> {
-    let (backlog, tcp) = (backlog(listener), &listener.tcp);
+    let (backlog, with) = (backlog(listener), binding(listener));
     let shared = workers > 1 && net::SHARES_PORTS;
-    let first = net::listen(at, backlog, shared, tcp)?;
+    let first = net::listen(at, backlog, shared, with)?;
     let at = first.address()?;
     let mut sockets = vec![first];
     if at.ip().is_none() || !shared {
         return Ok(sockets);
     }
     for _ in 1..workers {
-        sockets.push(net::listen(&at, backlog, shared, tcp)?);
+        sockets.push(net::listen(&at, backlog, shared, with)?);
     }
     Ok(sockets)
+}
+
+fn binding(listener: &config::Listener) -> Binding<'_> {
+    Binding { v6only: listener.v6only, tcp: &listener.tcp }
 }
 
 /// `auto` asks for as much as there is: the kernel cuts it to `net.core.somaxconn` (listen(2)).

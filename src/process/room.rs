@@ -8,7 +8,7 @@ use crate::control::discovery;
 use crate::sys;
 
 /// Descriptors for everything but connections: logs, selectors, listeners, and for each worker those
-/// clients that wait for admission.
+/// clients that wait for admission, which are as many as it accepts in a turn (`accept_burst`).
 const RESERVE: u64 = 128;
 const RESERVE_PER_WORKER: u64 = 16;
 /// The most checks of servers that are under way at a time, each with a descriptor. As many as there are servers in the
@@ -195,15 +195,16 @@ pub(super) fn pipes_per_worker(process: &Process, workers: u16) -> u16 {
     }
 }
 
-/// `128 + 16 a worker`, which covers the usual number of listening sockets and of servers that are checked; each one more
-/// counts. A pipe has two. Who is asked for servers comes on top.
+/// `128 + 16 a worker`, which covers the usual number of listening sockets, of clients that are accepted in a turn and of
+/// servers that are checked; each one more counts. A pipe has two. Who is asked for servers comes on top.
 fn reserve(config: &Config, sets: &Sets) -> u64 {
     let addresses: usize = config.listeners.iter().map(|listener| listener.bind.len()).sum();
     let listening = addresses as u64 * u64::from(sets.each());
     let workers = u64::from(sets.workers());
     let pipes = workers * u64::from(pipes_per_worker(&config.process, sets.workers()));
+    let burst = config.listeners.iter().map(|listener| u64::from(listener.accept_burst)).max();
     RESERVE
-        + RESERVE_PER_WORKER * workers
+        + RESERVE_PER_WORKER.max(burst.unwrap_or_default()) * workers
         + listening.saturating_sub(RESERVE / 2)
         + checks(config).saturating_sub(CHECKS_INCLUDED) as u64
         + 2 * pipes

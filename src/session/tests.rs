@@ -47,6 +47,8 @@ fn config(weights: &[u16]) -> Config {
             engine: None,
             backlog: None,
             accept_balance: config::AcceptBalance::Reuseport,
+            accept_burst: 16,
+            v6only: true,
             maxconn: None,
             at_maxconn: AtMaxconn::Wait,
             when_no_upstream: WhenNoUpstream::Rst,

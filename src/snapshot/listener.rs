@@ -31,6 +31,7 @@ pub(super) fn put_listener(
         routes,
         reads_hello,
         accept_balance: listener.accept_balance,
+        accept_burst: listener.accept_burst,
         at_maxconn: listener.at_maxconn,
         when_no_upstream: listener.when_no_upstream,
         accept_proxy: listener.accept_proxy.clone().map(Arc::new),

@@ -1,7 +1,6 @@
 //! Who listens on an address: for the message when it is not free.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 
 use crate::config::Address;
 
@@ -11,7 +10,9 @@ use crate::config::Address;
 pub fn holder_of(at: &Address) -> Option<String> {
     let inodes = match at {
         Address::Ip(at) => inodes_of_port(*at),
-        Address::Unix(path) => inodes_of_path(path),
+        Address::Unix(path) => inodes_of_path(&path.display().to_string()),
+        // As unix(7) has it in that table, with `@` for the zero byte in front.
+        Address::Abstract(name) => inodes_of_path(&format!("@{name}")),
         Address::Handed(_) => return None,
     };
     // All descriptors of the host are many.
@@ -72,11 +73,11 @@ fn address(text: &str) -> Option<(IpAddr, u16)> {
     Some((ip, u16::from_str_radix(port, 16).ok()?))
 }
 
-/// The inodes of sockets on that path that take connections: proc_pid_net(5), `unix`; of the flags,
+/// The inodes of sockets on that path, or of that name, that take connections: proc_pid_net(5), `unix`; of the flags,
 /// 00010000 is `__SO_ACCEPTCON`.
-fn inodes_of_path(path: &Path) -> Vec<String> {
+fn inodes_of_path(path: &str) -> Vec<String> {
     let text = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    let end = format!(" {}", path.display());
+    let end = format!(" {path}");
     text.lines()
         .filter(|line| line.ends_with(&end))
         .filter_map(|line| {

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use rustix::io::Errno;
+#[cfg(unix)]
+use socket2::SockAddr;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::calls::{self, Call};
@@ -336,9 +338,15 @@ impl Net for Os {
         let to = match to {
             Address::Ip(to) => *to,
             #[cfg(unix)]
-            Address::Unix(path) => return super::unix::dial(path).map(|stream| (stream, true)),
+            Address::Unix(path) => {
+                return super::unix::dial(SockAddr::unix(path)).map(|stream| (stream, true));
+            }
+            #[cfg(unix)]
+            Address::Abstract(name) => {
+                return super::unix::dial(super::unix::abstract_name(name)).map(|stream| (stream, true));
+            }
             #[cfg(not(unix))]
-            Address::Unix(_) => return Err(fault(&ErrorKind::Unsupported.into())),
+            Address::Unix(_) | Address::Abstract(_) => return Err(fault(&ErrorKind::Unsupported.into())),
             // The configuration has none for a server.
             Address::Handed(_) => return Err(fault(&ErrorKind::Unsupported.into())),
         };
@@ -432,23 +440,34 @@ impl Net for Os {
     }
 }
 
+/// What a listening socket is bound with.
+#[derive(Clone, Copy, Debug)]
+pub struct Binding<'a> {
+    /// As [`config::Listener::v6only`](crate::config::Listener::v6only).
+    pub v6only: bool,
+    /// The options of the socket.
+    pub tcp: &'a Tcp,
+}
+
 /// Binds and listens. With `shared`, other sockets of this process may listen on the same port, and the
-/// kernel spreads connections over them (`SO_REUSEPORT`, socket(7)), if [`SHARES_PORTS`]; a path has one socket
+/// kernel spreads connections over them (`SO_REUSEPORT`, socket(7)), if [`SHARES_PORTS`]; a path and a name have one socket
 /// always. A socket's file that is left from a process that is gone is replaced.
 ///
 /// # Errors
 /// The operating system's, or as [`probe`] has them.
-pub fn listen(at: &Address, backlog: i32, shared: bool, tcp: &Tcp) -> io::Result<Listener> {
+pub fn listen(at: &Address, backlog: i32, shared: bool, with: Binding<'_>) -> io::Result<Listener> {
     let at = match at {
         Address::Ip(at) => *at,
         #[cfg(unix)]
         Address::Unix(path) => return super::unix::listen(path, backlog),
+        #[cfg(unix)]
+        Address::Abstract(name) => return super::unix::listen_without_file(name, backlog),
         #[cfg(not(unix))]
-        Address::Unix(_) => return Err(ErrorKind::Unsupported.into()),
+        Address::Unix(_) | Address::Abstract(_) => return Err(ErrorKind::Unsupported.into()),
         // There is nothing to bind: [`listen_on`] takes it.
         Address::Handed(_) => return Err(ErrorKind::Unsupported.into()),
     };
-    let socket = bind(at, shared, tcp)?;
+    let socket = bind(at, shared, with)?;
     socket.listen(backlog)?;
     Ok(Listener::Tcp(TcpListener::from_std(socket.into())))
 }
@@ -507,20 +526,22 @@ pub(super) fn reset_options(fd: &std::os::fd::OwnedFd, had: &Tcp) -> io::Result<
 /// # Errors
 /// The operating system's, when it is not free. For a path AddrInUse means that somebody listens there, and
 /// AlreadyExists that it is not a socket's.
-pub fn probe(at: &Address, tcp: &Tcp) -> io::Result<()> {
+pub fn probe(at: &Address, with: Binding<'_>) -> io::Result<()> {
     match at {
-        Address::Ip(at) => bind(*at, false, tcp).map(drop),
+        Address::Ip(at) => bind(*at, false, with).map(drop),
         #[cfg(unix)]
         Address::Unix(path) => super::unix::probe(path),
+        #[cfg(unix)]
+        Address::Abstract(name) => super::unix::probe_name(name),
         #[cfg(not(unix))]
-        Address::Unix(_) => Err(ErrorKind::Unsupported.into()),
+        Address::Unix(_) | Address::Abstract(_) => Err(ErrorKind::Unsupported.into()),
         // It is bound already.
         Address::Handed(_) => Ok(()),
     }
 }
 
-fn bind(at: SocketAddr, shared: bool, tcp: &Tcp) -> io::Result<Socket> {
-    let socket = socket(at, tcp)?;
+fn bind(at: SocketAddr, shared: bool, with: Binding<'_>) -> io::Result<Socket> {
+    let socket = socket(at, with.tcp)?;
     // Connections of a former life in TIME_WAIT must not keep a restart waiting. On Windows the option
     // means that two programs may share a port: never there.
     #[cfg(unix)]
@@ -529,7 +550,7 @@ fn bind(at: SocketAddr, shared: bool, tcp: &Tcp) -> io::Result<Socket> {
         share_port(&socket)?;
     }
     if at.is_ipv6() {
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(with.v6only)?;
     }
     socket.bind(&at.into())?;
     Ok(socket)

@@ -10,7 +10,7 @@ use crate::config::Address;
 pub fn why_not_bound(at: &Address, error: &io::Error) -> (String, &'static str) {
     match at {
         Address::Ip(_) => reason_of_port(at, error),
-        Address::Unix(_) | Address::Handed(_) => reason_of_path(at, error),
+        Address::Unix(_) | Address::Abstract(_) | Address::Handed(_) => reason_of_path(at, error),
     }
 }
 
@@ -42,7 +42,10 @@ fn reason_of_path(at: &Address, error: &io::Error) -> (String, &'static str) {
     match error.kind() {
         ErrorKind::AddrInUse => {
             let holder = holder_of(at).unwrap_or_else(|| "another process".to_string());
-            (format!("in use by {holder}"), "stop it, or choose another path")
+            let is_name = matches!(at, Address::Abstract(_));
+            let help =
+                if is_name { "stop it, or choose another name" } else { "stop it, or choose another path" };
+            (format!("in use by {holder}"), help)
         }
         ErrorKind::AlreadyExists => (
             "there is a file that is no socket".to_string(),

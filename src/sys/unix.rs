@@ -1,4 +1,4 @@
-//! What is particular to unix sockets: their files, and how they connect.
+//! What is particular to unix sockets: their files, those that have none, and how they connect.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
@@ -49,14 +49,19 @@ fn id_of(path: &Path) -> io::Result<(u64, u64)> {
     Ok((file.dev(), file.ino()))
 }
 
+/// The system's own form of an abstract name: a zero byte, and the name without any behind it (unix(7)).
+pub(super) fn abstract_name(name: &str) -> io::Result<SockAddr> {
+    SockAddr::unix(format!("\0{name}"))
+}
+
 /// Begins to connect, which on a unix socket also ends it, one way or the other.
-pub(super) fn dial(path: &Path) -> Result<Stream, Fault> {
-    let connect = || -> io::Result<Socket> {
+pub(super) fn dial(to: io::Result<SockAddr>) -> Result<Stream, Fault> {
+    let connect = |to: SockAddr| -> io::Result<Socket> {
         let socket = socket()?;
-        socket.connect(&SockAddr::unix(path)?)?;
+        socket.connect(&to)?;
         Ok(socket)
     };
-    match connect() {
+    match to.and_then(connect) {
         Ok(socket) => Ok(Stream::Unix(UnixStream::from_std(socket.into()))),
         Err(error) => Err(match error.kind() {
             // A full queue. TCP would go on trying; here nothing is under way, and no event will come.
@@ -66,14 +71,16 @@ pub(super) fn dial(path: &Path) -> Result<Stream, Fault> {
     }
 }
 
-/// Where it listens. One that has no file is shown as systemd.socket(5) has it: `@` and its abstract name.
+/// Where it listens.
 pub(super) fn address(listener: &UnixListener) -> io::Result<Address> {
     let socket = SockRef::from(listener).local_addr()?;
-    let path = socket.as_pathname().map(Path::to_owned);
-    Ok(Address::Unix(path.unwrap_or_else(|| {
-        let name = socket.as_abstract_namespace().unwrap_or_default();
-        PathBuf::from(format!("@{}", String::from_utf8_lossy(name)))
-    })))
+    Ok(match socket.as_pathname() {
+        Some(path) => Address::Unix(path.to_owned()),
+        None => {
+            let name = socket.as_abstract_namespace().unwrap_or_default();
+            Address::Abstract(String::from_utf8_lossy(name).into_owned())
+        }
+    })
 }
 
 /// Takes one connection. Unlike those of TCP, it inherits no option of its listener.
@@ -89,6 +96,30 @@ pub(super) fn listen(path: &Path, backlog: i32) -> io::Result<Listener> {
     let (file, socket) = bind(path)?;
     socket.listen(backlog)?;
     Ok(Listener::Unix(Some(file), UnixListener::from_std(socket.into())))
+}
+
+/// Binds an abstract name and listens. There is no file, so none is left behind and nobody's permissions are asked for.
+///
+/// # Errors
+/// AddrInUse when somebody has the name; or the operating system's.
+pub(super) fn listen_without_file(name: &str, backlog: i32) -> io::Result<Listener> {
+    let socket = bind_name(name)?;
+    socket.listen(backlog)?;
+    Ok(Listener::Unix(None, UnixListener::from_std(socket.into())))
+}
+
+/// Whether an abstract name is free: it is bound and let go.
+///
+/// # Errors
+/// AddrInUse when somebody has it; or the operating system's.
+pub(super) fn probe_name(name: &str) -> io::Result<()> {
+    bind_name(name).map(drop)
+}
+
+fn bind_name(name: &str) -> io::Result<Socket> {
+    let socket = socket()?;
+    socket.bind(&abstract_name(name)?)?;
+    Ok(socket)
 }
 
 /// Binds and listens, for clients whom the permissions `mode` let in. The file that a process left behind which listens
@@ -201,6 +232,25 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn a_name_without_a_file_is_had_once_and_is_free_when_its_socket_is_closed() {
+        let name = format!("tidegate-test-{}-ä/b", std::process::id());
+        let listener = listen_without_file(&name, 1).unwrap();
+        assert_eq!(listener.address().unwrap(), Address::Abstract(name.clone()));
+        let in_use = Some(ErrorKind::AddrInUse);
+        assert_eq!(probe_name(&name).err().map(|error| error.kind()), in_use);
+        assert_eq!(listen_without_file(&name, 1).err().map(|error| error.kind()), in_use);
+        assert!(dial(abstract_name(&name)).is_ok());
+        drop(listener);
+        assert_eq!(dial(abstract_name(&name)).unwrap_err(), Fault::Refused, "nobody listens");
+        assert!(probe_name(&name).is_ok());
+        // The longest is whole: a zero byte and 107 more.
+        let longest = "x".repeat(107);
+        let listener = listen_without_file(&longest, 1).unwrap();
+        assert_eq!(listener.address().unwrap(), Address::Abstract(longest));
+    }
+
+    #[test]
     fn permissions_are_those_that_were_asked_for() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
@@ -217,15 +267,15 @@ mod tests {
     fn a_full_queue_is_not_a_refusal() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
-        assert_eq!(dial(&path).unwrap_err(), Fault::Absent, "no file");
+        assert_eq!(dial(SockAddr::unix(&path)).unwrap_err(), Fault::Absent, "no file");
         let listener = socket().unwrap();
         listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
-        assert_eq!(dial(&path).unwrap_err(), Fault::Refused, "nobody listens");
+        assert_eq!(dial(SockAddr::unix(&path)).unwrap_err(), Fault::Refused, "nobody listens");
         listener.listen(0).unwrap();
-        let _first = dial(&path).unwrap();
-        assert_eq!(dial(&path).unwrap_err(), Fault::Busy);
+        let _first = dial(SockAddr::unix(&path)).unwrap();
+        assert_eq!(dial(SockAddr::unix(&path)).unwrap_err(), Fault::Busy);
         assert_eq!(probe(&path).unwrap_err().kind(), ErrorKind::AddrInUse);
         drop(listener.accept().unwrap());
-        assert!(dial(&path).is_ok());
+        assert!(dial(SockAddr::unix(&path)).is_ok());
     }
 }

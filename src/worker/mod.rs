@@ -18,7 +18,7 @@ pub use timers::Timers;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -150,6 +150,14 @@ impl<Io> Slots<Io> for Table<Conn<Io>> {
     }
 }
 
+/// An address of IPv4 inside of IPv6 as one of IPv4.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    match peer.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, peer.port()),
+        IpAddr::V6(_) => peer,
+    }
+}
+
 impl<E: Engine> Worker<E> {
     /// A worker that has an engine with its listeners in place, and no connection yet.
     #[must_use]
@@ -266,6 +274,8 @@ impl<E: Engine> Worker<E> {
         while let Some(event) = self.events.pop_front() {
             match event {
                 Event::Accepted { listener, socket, peer } => {
+                    // A client of IPv4 that has come to a socket of both families is one of IPv4 from here on.
+                    let peer = peer.map(canonical);
                     let (counted, place, is_to_be_told) = (false, None, false);
                     self.screen(Client { listener, socket, peer, counted, place, is_to_be_told });
                 }

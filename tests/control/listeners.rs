@@ -2,17 +2,20 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
 use crate::control::knocking::Knocking;
 use crate::control::servers::Pair;
 use crate::control::{File, Member, Run, goes_on, place};
 use crate::support::PATIENCE;
 use crate::support::peer::{End, Peer, got};
-use crate::support::servers::Server;
+use crate::support::servers::{Server, listen};
 
 fn refuses(at: SocketAddr) -> bool {
     let began = Instant::now();
@@ -185,7 +188,7 @@ pub(crate) fn unix_listener_comes_and_goes(engine: &str) {
     let run = Run::start(&file);
     let unix = file.clone().listen("u", format!("unix:{}", path.display()), "p");
     run.reload(&unix);
-    let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let stream = UnixStream::connect(&path).unwrap();
     let mut client = Peer::unix_client(stream);
     client.expect_echo();
     goes_on(&mut client);
@@ -193,7 +196,7 @@ pub(crate) fn unix_listener_comes_and_goes(engine: &str) {
     assert!(!path.exists(), "its file was left behind");
     goes_on(&mut client);
     run.reload(&unix);
-    assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+    assert!(UnixStream::connect(&path).is_ok());
 }
 
 /// Who goes where is counted for each route and each pool, told by `ctl status` and metrics, and goes on over a reload.
@@ -245,4 +248,97 @@ pub(crate) fn each_route_is_counted(engine: &str) {
     ] {
         assert!(metrics.lines().any(|it| it == line), "{line}\n{metrics}");
     }
+}
+
+/// Ports that stay in the range are not touched, and each is an address of its own.
+pub(crate) fn range_of_ports_grows_and_shrinks(engine: &str) {
+    let pair = Pair::start();
+    let first = place();
+    let at = |more: u16| SocketAddr::new(first.ip(), first.port() + more);
+    let range = |from: u16, to: u16| format!("{}-{}", at(from), at(to).port());
+    let file = pair.both(engine).listen("l", range(0, 2), "p");
+    let run = Run::start(&file);
+    let shown = |run: &Run| run.listener("l").addresses;
+    assert_eq!(shown(&run), [at(0), at(1), at(2)].map(|at| at.to_string()));
+    let mut sessions = [0, 1, 2].map(|more| run.session_at(at(more)));
+    let knocking = Knocking::start(at(1), 2, Duration::from_millis(1));
+    knocking.wait_for(10);
+    let said = run.reload(&file.listen("l", range(1, 4), "p"));
+    assert!(said.contains(&format!("no longer on {}; also on {}, {}", at(0), at(3), at(4))), "{said}");
+    assert_eq!(shown(&run), [at(1), at(2), at(3), at(4)].map(|at| at.to_string()));
+    assert!(refuses(at(0)));
+    knocking.wait_for(10);
+    knocking.all_were_served();
+    sessions.iter_mut().for_each(goes_on);
+    run.session_at(at(4));
+}
+
+pub(crate) fn name_without_a_file_comes_and_goes(engine: &str) {
+    let pair = Pair::start();
+    let file = pair.both(engine);
+    let name = file.socket().with_file_name("front").display().to_string();
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let run = Run::start(&file);
+    let with = file.clone().listen("u", format!("unix:@{name}"), "p");
+    for _ in 0..2 {
+        run.reload(&with);
+        assert_eq!(run.listener("u").addresses, [format!("unix:@{name}")]);
+        let mut client = Peer::unix_client(UnixStream::connect_addr(&address).unwrap()).echoed();
+        run.reload(&file);
+        assert!(UnixStream::connect_addr(&address).is_err(), "somebody listens there still");
+        goes_on(&mut client);
+    }
+}
+
+/// A socket that is bound keeps its `v6only`: a reload that would change it is refused, and two do it.
+pub(crate) fn v6only_takes_another_socket(engine: &str) {
+    if listen("::1").is_err() {
+        println!("skipped: this machine has no ::1");
+        return;
+    }
+    let pair = Pair::start();
+    let file = pair.both(engine).listen("m", "[::]:0", "p");
+    let run = Run::start(&file);
+    run.write(&file.clone().add("listener.m", "v6only = false"));
+    let said = run.ctl(&["reload"]).refused();
+    assert!(said.contains("listener.m.v6only of [::]:0 cannot be changed while the process runs"), "{said}");
+    run.reload(&file.clone().without("listener.m"));
+    run.reload(&file.add("listener.m", "v6only = false"));
+    let at: SocketAddr = run.listener("m").addresses[0].parse().expect("an address");
+    run.session_at(SocketAddr::from(([127, 0, 0, 1], at.port())));
+}
+
+/// Who finds the queue of a listening socket full is counted by the kernel, and told by metrics.
+pub(crate) fn full_queue_is_counted(engine: &str) {
+    let pair = Pair::start();
+    let at = place();
+    let run = Run::start(&pair.both(engine).listen("l", at, "p").add("listener.l", "backlog = 1"));
+    let count = |name: &str| -> u64 {
+        let metrics = run.get("/metrics").1;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        line.trim().parse().expect("a number")
+    };
+    let names = ["tidegate_listen_overflows_total", "tidegate_listen_drops_total"];
+    let before = names.map(count);
+    run.gate.signal(Signal::STOP);
+    let clients: Vec<Socket> = (0..10)
+        .map(|_| {
+            let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            client.set_nonblocking(true).unwrap();
+            let _ = client.connect(&at.into());
+            client
+        })
+        .collect();
+    run.gate.signal(Signal::CONT);
+    // Metrics are given out again for a second.
+    let began = Instant::now();
+    loop {
+        let after = names.map(count);
+        if after[0] > before[0] && after[1] > before[1] {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{before:?} {after:?}");
+        thread::sleep(Duration::from_millis(100));
+    }
+    drop(clients);
 }

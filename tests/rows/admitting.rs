@@ -1,15 +1,17 @@
 //! Who is let in: rules about addresses, and limits on what one source, and all together, may have.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
+use crate::support::PATIENCE;
 use crate::support::gate::{Config, Gate};
-use crate::support::peer::Peer;
+use crate::support::peer::{End, Peer};
 use crate::support::process::cpu_ticks_over;
-use crate::support::servers::Server;
+use crate::support::servers::{Server, listen};
 
 /// Another source than where clients usually are.
 const OTHER: &str = "127.0.0.2:0";
@@ -180,10 +182,56 @@ pub(crate) fn each_listener_says_whom_it_turns_away(engine: &'static str) {
     let places = ["l", "m"].map(|listener| gate.address_of(listener));
     // One after the other, within the second for which one of them would be silent.
     for place in places {
-        drop(std::net::TcpStream::connect(place));
+        drop(TcpStream::connect(place));
     }
     for listener in ["l", "m"] {
         let line = format!("listener {listener}: turned 127.0.0.1 away: access_denied");
         assert!(gate.logs(|said| said.contains(&line)), "{:#?}", gate.log_lines());
     }
+}
+
+/// With `v6only = false` a client of IPv4 is one wherever its address counts: for rules, limits, the log and the server.
+pub(crate) fn clients_of_both_families_at_one_address(engine: &'static str) {
+    if listen("::1").is_err() {
+        println!("skipped: this machine has no ::1");
+        return;
+    }
+    let behind = listen("127.0.0.1").unwrap();
+    let config = Config::new(engine)
+        .bind("[::]:0")
+        .listener("v6only = false")
+        .table("listener.l.access", "default = \"deny\"\nrules = [\"allow 127.0.0.0/8\", \"allow ::1\"]")
+        .table("listener.l.limits", "per_source_conns = 1")
+        .pool("send_proxy = \"v1\"");
+    let gate = Gate::start(&config.server(behind.local_addr().unwrap()));
+    let port = gate.address().port();
+    for (ip, family) in [("127.0.0.1", "TCP4"), ("::1", "TCP6")] {
+        let at = SocketAddr::new(ip.parse().unwrap(), port);
+        let stream = TcpStream::connect_timeout(&at, PATIENCE).expect("the listener takes connections");
+        let mut client = Peer::client(stream);
+        let address = client.address();
+        let mut server = Peer::server(behind.accept().expect("it is led on").0);
+        server.receive_text(format!("PROXY {family} {ip} {ip} {} {port}\r\n", address.port()).as_bytes());
+        // One more of this source is one too many. Its reset can meet it in its connect.
+        let more = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
+        more.bind(&SocketAddr::new(at.ip(), 0).into()).unwrap();
+        let more_address = more.local_addr().unwrap().as_socket().unwrap();
+        match more.connect(&at.into()) {
+            Ok(()) => assert_eq!(Peer::client(more.into()).receive_to_end(), End::Reset),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+        assert_eq!(gate.access(more_address).cause, "source_conns");
+        client.finish();
+        server.receive_to_end();
+        server.finish();
+        client.receive_to_end();
+        assert_eq!(gate.access(address).cause, "done");
+        assert_eq!([client.leave().end, server.leave().end], [End::Fin; 2]);
+    }
+    assert!(gate.logs(|line| line.contains("turned 127.0.0.1 away: source_conns")), "its own form");
+    // Without it IPv4 finds nobody there.
+    let only = Gate::start(&Config::new(engine).bind("[::]:0").server("127.0.0.1:1"));
+    let at = SocketAddr::from(([127, 0, 0, 1], only.address().port()));
+    let refused = TcpStream::connect_timeout(&at, PATIENCE).map_err(|error| error.kind());
+    assert_eq!(refused.err(), Some(ErrorKind::ConnectionRefused));
 }

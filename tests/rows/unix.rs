@@ -6,7 +6,8 @@ use std::io::{ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -375,4 +376,38 @@ pub(crate) fn unix_clients_are_spread_over_two_workers(engine: &'static str) {
     }
     let on_the_first = gate.first_accesses(8).iter().filter(|access| access.worker == 0).count();
     assert_eq!(on_the_first, 4, "of 8 connections");
+}
+
+/// A socket without a file in front, one behind, which is checked as well: the same bytes, and nothing is left of either.
+pub(crate) fn names_without_a_file_in_front_and_behind(engine: &'static str) {
+    let directory = tempfile::tempdir().unwrap();
+    let [front, back] = ["front", "back"].map(|name| directory.path().join(name).display().to_string());
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&back).unwrap()).unwrap();
+    let server = thread::spawn(move || {
+        // Checks come and leave without a word.
+        loop {
+            let mut peer = Peer::unix_server(listener.accept().unwrap().0);
+            if peer.echo() == End::Fin && peer.leave().bytes > 0 {
+                return;
+            }
+        }
+    });
+    let config = Config::new(engine).bind(format!("unix:@{front}")).server(format!("unix:@{back}"));
+    let config = config.workers(2).table("pool.p.check", "initial = \"down\"\nrise = 1");
+    let mut gate = Gate::start(&config);
+    let (status, said) = refusal("true", &config);
+    assert_eq!(status.expect("it ends").code(), Some(1), "{said}");
+    let holder = format!("cannot listen on unix:@{front}: in use by tidegate (pid {})", gate.pid());
+    assert!(said.contains(&holder) && said.contains("choose another name"), "{said}");
+    assert!(gate.logs(|line| line.contains("is served by its servers again")), "the check has not passed");
+    gate.echo(100_000);
+    let access = gate.access("unix");
+    assert_eq!(access.server_addr, Some(format!("unix:@{back}")));
+    assert_eq!((access.cause.as_str(), access.bytes_in, access.bytes_out), ("done", 100_000, 100_000));
+    server.join().expect("it has had its client");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "there is a file");
+    gate.signal(Signal::TERM);
+    assert!(gate.wait_exit(PATIENCE).expect("it ends").success());
+    let again = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&front).unwrap());
+    assert!(again.is_ok(), "{again:?}");
 }

@@ -3,6 +3,7 @@
 use std::fmt::{Display, Write as _};
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -265,6 +266,12 @@ impl Gate {
 
     /// A client's connection to it.
     pub(crate) fn connect(&self) -> Peer {
+        if let Some(name) = self.address.strip_prefix("unix:@") {
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(name).expect("a short name");
+            return Peer::unix_client(
+                UnixStream::connect_addr(&address).expect("the listener takes connections"),
+            );
+        }
         if let Some(path) = self.address.strip_prefix("unix:") {
             return Peer::unix_client(UnixStream::connect(path).expect("the listener takes connections"));
         }

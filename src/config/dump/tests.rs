@@ -90,6 +90,7 @@ fn some_admin() -> impl Strategy<Value = Option<Admin>> {
         if http_token_file.is_none() {
             http.set_ip([127, 0, 0, 1].into());
         }
+        http.set_ip(http.ip().to_canonical());
         let http_write = write && http_token_file.is_some();
         Admin { socket, socket_mode: 0o600 | mode, http: Some(http), http_token_file, http_write }
     }))
@@ -200,7 +201,9 @@ fn some_own_timeouts() -> impl Strategy<Value = OwnTimeouts> {
 }
 
 fn some_path() -> impl Strategy<Value = Address> {
-    "/[ -~]{0,50}".prop_map(|path| Address::Unix(path.into()))
+    let path = "/[ -~]{0,50}".prop_map(|path| Address::Unix(path.into()));
+    let name = "[ -~é]{1,50}".prop_map(Address::Abstract);
+    prop_oneof![path, name]
 }
 
 /// Servers that have a name as their address, and the rest of these.
@@ -492,7 +495,7 @@ fn some_config() -> impl Strategy<Value = Config> {
     let limit = any::<Option<NonZeroU32>>;
     let handed = "[ -9;-~]{1,20}".prop_map(Address::Handed);
     let listener = (
-        any::<std::net::IpAddr>(),
+        any::<std::net::IpAddr>().prop_map(|ip| ip.to_canonical()),
         some_path(),
         handed,
         option::of(some_engine()),
@@ -532,6 +535,7 @@ fn some_config() -> impl Strategy<Value = Config> {
         let listener = Listener {
             name: other.name.clone(),
             bind: vec![(ip, 80).into(), path, (ip, 0).into(), handed],
+            v6only: wait,
             pool: if matches!(routes.last(), Some(route) if route.to != RouteTo::Pool(1)) { 0 } else { 1 },
             server_speaks_first: speaks_first && routes.is_empty(),
             routes,
@@ -539,6 +543,7 @@ fn some_config() -> impl Strategy<Value = Config> {
             engine,
             backlog,
             accept_balance: if wait { AcceptBalance::LeastLoaded } else { AcceptBalance::Reuseport },
+            accept_burst: if wait { 1 } else { 1024 },
             maxconn,
             at_maxconn: if wait { AtMaxconn::Wait } else { AtMaxconn::Reject },
             when_no_upstream: if wait { WhenNoUpstream::Close } else { WhenNoUpstream::Rst },
@@ -680,10 +685,12 @@ same_server_delay = "1s"
 
 [listener."a.b"]
 bind = ["[::1]:80"]
+v6only = true
 pool = "p"
 engine = "inherit"
 backlog = "auto"
 accept_balance = "least_loaded"
+accept_burst = 16
 maxconn = "off"
 at_maxconn = "wait"
 when_no_upstream = "rst"

@@ -40,8 +40,8 @@ fn every_key_of_the_reference_is_read_or_refused_as_not_supported_yet() {
         defaults.tcp.rcvbuf defaults.tcp.sndbuf defaults.tcp.dscp defaults.tcp.mark defaults.tcp.interface \
         defaults.tcp.keepalive.idle \
         defaults.tcp.keepalive.interval defaults.tcp.keepalive.count defaults.retry.tries \
-        defaults.retry.same_server_delay listener.NAME.bind listener.NAME.pool listener.NAME.engine listener.NAME.backlog listener.NAME.accept_balance \
-        listener.NAME.maxconn listener.NAME.at_maxconn listener.NAME.when_no_upstream listener.NAME.server_speaks_first listener.NAME.accept_proxy listener.NAME.max_client_hello listener.NAME.access listener.NAME.limits listener.NAME.route listener.NAME.timeouts listener.NAME.tcp \
+        defaults.retry.same_server_delay listener.NAME.bind listener.NAME.v6only listener.NAME.pool listener.NAME.engine listener.NAME.backlog listener.NAME.accept_balance \
+        listener.NAME.accept_burst listener.NAME.maxconn listener.NAME.at_maxconn listener.NAME.when_no_upstream listener.NAME.server_speaks_first listener.NAME.accept_proxy listener.NAME.max_client_hello listener.NAME.access listener.NAME.limits listener.NAME.route listener.NAME.timeouts listener.NAME.tcp \
         listener.NAME.timeouts.idle listener.NAME.timeouts.half_close listener.NAME.timeouts.preread listener.NAME.timeouts.max_lifetime listener.NAME.accept_proxy.from listener.NAME.accept_proxy.versions \
         listener.NAME.accept_proxy.untrusted listener.NAME.access.default \
         listener.NAME.access.rules listener.NAME.access.match_on listener.NAME.limits.per_source_conns \

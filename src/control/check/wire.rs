@@ -48,6 +48,9 @@ impl Wire {
             }
             #[cfg(unix)]
             Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+            // A zero byte in front is what makes it one.
+            #[cfg(target_os = "linux")]
+            Address::Abstract(name) => Socket::Unix(UnixStream::connect(format!("\0{name}")).await?),
             _ => return Err(io::ErrorKind::Unsupported.into()),
         };
         let kept = VecDeque::with_capacity(KEPT);

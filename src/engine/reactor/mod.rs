@@ -19,6 +19,7 @@ mod by_select;
 mod by_sigio;
 mod heading;
 mod latch;
+mod listening;
 mod selector;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
@@ -50,16 +51,12 @@ use crate::config::Keepalive;
 use crate::path::Path;
 use crate::relay::{Dir, End, Fault, Op, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
-use crate::sys::net::{Accepted, Peeked};
+use crate::sys::net::Peeked;
 use crate::sys::{Net, Os, Pool};
 use crate::table::Key;
-use latch::Latch;
+pub(super) use listening::{Bursts, Listening};
 use wire::{Socket, Transit, Wire, Workshop};
 
-/// Connections accepted in a turn: a storm of new ones must not starve the old.
-const ACCEPTS_PER_TURN: usize = 16;
-/// Connections that died in a backlog and are met at a time.
-const GONE_MAX: usize = 64;
 /// Reads for one connection in a turn: 2 MiB with the default buffer.
 const FILLS_PER_TURN: u32 = 8;
 
@@ -84,25 +81,13 @@ pub struct Reactor<S, N: Net = Os> {
     snapshot: Arc<Snapshot>,
     /// Each at the place that its token names.
     listeners: Vec<Option<Listening<N>>>,
-    /// The listener that is asked first in this turn.
-    first_listener: usize,
+    bursts: Bursts,
     /// Connections that ran out of budget with more to do.
     ready: VecDeque<Key>,
     /// Connections that wait for a buffer.
     starved: Vec<Key>,
     /// Reports of the running turn; kept for its memory only.
     reports: Vec<Readiness>,
-}
-
-/// One listening socket.
-#[derive(Debug)]
-pub(super) struct Listening<N: Net> {
-    id: ListenerId,
-    socket: N::Listener,
-    waiting: Latch,
-    paused: bool,
-    /// As [`Socket::asked`].
-    asked: Option<Want>,
 }
 
 /// What a reactor keeps for a connection.
@@ -158,7 +143,7 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
             },
             snapshot,
             listeners: Vec::new(),
-            first_listener: 0,
+            bursts: Bursts::default(),
             ready: VecDeque::new(),
             starved: Vec::new(),
             reports: Vec::new(),
@@ -431,18 +416,6 @@ impl<S: Selector<N>, N: Net> Reactor<S, N> {
         self.pump(key, io, out);
     }
 
-    fn accept(&mut self, out: &mut VecDeque<Event<N::Stream>>) {
-        let mut left = ACCEPTS_PER_TURN;
-        // Each turn begins with another one, so that a busy listener does not starve the next.
-        let count = self.listeners.len();
-        self.first_listener = (self.first_listener + 1) % count.max(1);
-        for index in 0..count {
-            if let Some(listening) = &mut self.listeners[(self.first_listener + index) % count] {
-                left -= listening.accept(left, out);
-            }
-        }
-    }
-
     fn has_work(&self) -> bool {
         !self.ready.is_empty() || self.listeners.iter().flatten().any(Listening::has_work)
     }
@@ -459,75 +432,6 @@ pub(super) fn vacant<T>(places: &mut Vec<Option<T>>) -> usize {
 /// Takes those out that `which` names, and leaves their places empty.
 pub(super) fn take<T>(places: &mut [Option<T>], which: impl Fn(&T) -> bool) -> Vec<T> {
     places.iter_mut().filter_map(|place| place.take_if(|one| which(one))).collect()
-}
-
-impl<N: Net> Listening<N> {
-    pub(super) fn new(id: ListenerId, socket: N::Listener) -> Self {
-        Self { id, socket, waiting: Latch::new(), paused: false, asked: Some(Want::default()) }
-    }
-
-    /// Whose it is.
-    pub(super) fn id(&self) -> ListenerId {
-        self.id
-    }
-
-    /// The socket.
-    pub(super) fn socket(&self) -> &N::Listener {
-        &self.socket
-    }
-
-    /// The socket alone.
-    pub(super) fn into_socket(self) -> N::Listener {
-        self.socket
-    }
-
-    /// A client may wait.
-    pub(super) fn raise(&mut self) {
-        self.waiting.raise();
-    }
-
-    /// Stops accepting for a while, or goes on, if it is a socket of that listener.
-    pub(super) fn pause(&mut self, id: ListenerId, paused: bool) {
-        if self.id == id {
-            self.paused = paused;
-        }
-    }
-
-    /// Whether a client may wait that may be taken.
-    pub(super) fn has_work(&self) -> bool {
-        (!self.paused || mutant!(PausedListenerSpins)) && self.waiting.is_ready()
-    }
-
-    /// Takes whoever waits, `most` at most, although it may be paused.
-    pub(super) fn accept_all(&mut self, most: usize, out: &mut VecDeque<Event<N::Stream>>) -> usize {
-        self.paused = false;
-        self.waiting.raise();
-        self.accept(most, out)
-    }
-
-    /// Accepts at most `most`, and says how many. Meets no more than so many that are gone already, which
-    /// count for nothing but time.
-    pub(super) fn accept(&mut self, most: usize, out: &mut VecDeque<Event<N::Stream>>) -> usize {
-        let (mut accepted, mut gone) = (0, 0);
-        while accepted < most && gone < GONE_MAX && self.has_work() {
-            match N::accept(&self.socket) {
-                Accepted::Client(socket, peer) => {
-                    accepted += 1;
-                    out.push_back(Event::Accepted { listener: self.id, socket, peer });
-                }
-                Accepted::Nothing(proof) => self.waiting.clear(proof),
-                Accepted::Gone => gone += 1,
-                Accepted::Failed(fault) => {
-                    // The backlog may still hold connections of which no new event will tell: the latch
-                    // stays ready, and the worker says when to try again.
-                    self.paused = true;
-                    out.push_back(Event::AcceptFailed { listener: self.id, fault });
-                    break;
-                }
-            }
-        }
-        accepted
-    }
 }
 
 /// Offers every parked operation again whose latch is ready.
@@ -711,7 +615,7 @@ impl<S: Selector<N>, N: Net> Engine for Reactor<S, N> {
                 self.ask(key, io, out);
             }
         }
-        self.accept(out);
+        self.bursts.accept(&mut self.listeners, &self.snapshot, out);
         Ok(())
     }
 

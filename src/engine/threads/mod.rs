@@ -22,7 +22,7 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::head::Wanted;
-use super::reactor::{Listening, take, vacant};
+use super::reactor::{Bursts, Listening, take, vacant};
 use super::{Bounds, Engine, Event, Order, Sight, Slots, leg};
 use crate::config::{Address, Keepalive};
 use crate::path::Path;
@@ -37,8 +37,6 @@ use carrier::Shared;
 
 /// Events taken from the kernel at a time.
 const EVENTS: usize = 1024;
-/// Connections accepted in a turn: a storm of new ones must not starve the old.
-const ACCEPTS_PER_TURN: usize = 16;
 
 /// A connect that nobody waits for any more keeps its thread for so long at most, where no limit is set.
 const CONNECT_MAX: Duration = Duration::from_mins(2);
@@ -88,8 +86,7 @@ pub struct Threads {
     budget: Arc<Budget>,
     /// Each at the place that its token names.
     listeners: Vec<Option<Listening<Os>>>,
-    /// The listener that is asked first in this turn.
-    first_listener: usize,
+    bursts: Bursts,
     /// Connections whose heads wait for memory.
     starved: Vec<Key>,
 }
@@ -154,7 +151,7 @@ impl Threads {
             snapshot,
             buffer_size: bounds.buffer_size,
             listeners: Vec::new(),
-            first_listener: 0,
+            bursts: Bursts::default(),
             starved: Vec::new(),
         };
         Ok((engine, waker))
@@ -247,7 +244,7 @@ impl Threads {
         let (mut stream, to) = match to {
             Address::Ip(to) => (Os.socket(*to, leg)?, Some(*to)),
             // A unix socket is connected at once or not at all.
-            Address::Unix(_) | Address::Handed(_) => (Os.dial(to, leg)?.0, None),
+            Address::Unix(_) | Address::Abstract(_) | Address::Handed(_) => (Os.dial(to, leg)?.0, None),
         };
         self.watch(&mut stream, key.token(true)).map_err(|_| Fault::NoMemory)?;
         net::set_blocking(&stream)?;
@@ -452,17 +449,6 @@ impl Threads {
         let _ = self.poll.registry().deregister(&mut socket);
         socket
     }
-
-    fn accept(&mut self, out: &mut VecDeque<Event<Stream>>) {
-        let mut left = ACCEPTS_PER_TURN;
-        let count = self.listeners.len();
-        self.first_listener = (self.first_listener + 1) % count.max(1);
-        for index in 0..count {
-            if let Some(listening) = &mut self.listeners[(self.first_listener + index) % count] {
-                left -= listening.accept(left, out);
-            }
-        }
-    }
 }
 
 impl Engine for Threads {
@@ -599,7 +585,7 @@ impl Engine for Threads {
         while let Ok(message) = self.messages.try_recv() {
             self.receive(message, slots, out);
         }
-        self.accept(out);
+        self.bursts.accept(&mut self.listeners, &self.snapshot, out);
         Ok(())
     }
 

@@ -209,7 +209,7 @@ impl<R: Ring> Uring<R> {
                 Ok(false)
             }
             // A unix socket is connected at once or not at all.
-            Address::Unix(_) | Address::Handed(_) => {
+            Address::Unix(_) | Address::Abstract(_) | Address::Handed(_) => {
                 let (stream, connected) = self.net.dial(to, leg)?;
                 io.server = Some(stream);
                 Ok(connected)
