@@ -264,7 +264,7 @@ fn play<S: Selector<SimNet>>(net: &SimNet, selector: S, plan: &Plan, config: &Co
         none: engine.pool().room(plan.buffer_size) == 0,
         none_for_heads: engine.pool().head_room(None, 1) == 0,
         none_for_large_heads: engine.pool().head_room(None, 16 << 10) < 16 << 10,
-        leased: engine.pool().out(),
+        leased: engine.pool().lent().all,
         pipes: engine.pipes_out(),
         left: (0, 0),
     };
@@ -280,7 +280,7 @@ fn complete(net: &SimNet, ring: SimRing, plan: &Plan, config: &Config, at: At) {
         none: engine.ring().spare() == 0,
         none_for_heads: engine.pool().head_room(None, 1) == 0,
         none_for_large_heads: engine.pool().head_room(None, 16 << 10) < 16 << 10,
-        leased: engine.pool().out(),
+        leased: engine.pool().lent().all,
         pipes: 0,
         left: engine.ring().left(),
     };

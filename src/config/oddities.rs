@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::listener::ACCEPT_BURST;
 use super::{
-    Address, Check, Config, DnsName, EngineKind, Kind, Listener, OnDown, Pool, Probe, RouteTo, Starttls,
-    Timeouts, address, duration_text,
+    Address, Check, Config, DnsName, EngineKind, Kind, Listener, OnDown, Pool, Probe, Starttls, Timeouts,
+    address, duration_text,
 };
 
 /// Warnings about a configuration, in words: those for which nothing but itself is looked at.
@@ -135,20 +135,12 @@ fn of_who_speaks_first(config: &Config, listener: &Listener) -> Option<String> {
 
 /// The pools that a listener leads to, or whose checks another pool goes by.
 fn used(config: &Config) -> HashSet<usize> {
-    let of_listeners = config.listeners.iter().flat_map(pools_of);
+    let of_listeners = config.listeners.iter().flat_map(Listener::pools);
     let tracked = config.pools.iter().filter_map(|pool| match pool.check {
         Check::Track { pool, .. } => Some(pool),
         Check::Off | Check::Own(_) => None,
     });
     of_listeners.chain(tracked).collect()
-}
-
-fn pools_of(listener: &Listener) -> impl Iterator<Item = usize> {
-    let routed = listener.routes.iter().filter_map(|route| match route.to {
-        RouteTo::Pool(pool) => Some(pool),
-        RouteTo::Reject | RouteTo::Close => None,
-    });
-    routed.chain([listener.pool])
 }
 
 fn of_pool(pool: &Pool) -> Vec<String> {
@@ -222,14 +214,14 @@ impl<'c> Owners<'c> {
             let mut next = 0;
             while let Some(listener) = way.get(next).map(|index| &config.listeners[*index]) {
                 next += 1;
-                if pools_of(listener).any(|led_to| led_to == pool) {
+                if listener.pools().any(|led_to| led_to == pool) {
                     found.push(format!(
                         "the server {} ({}) is this process itself: its connections come back by listener {}",
                         server.name, server.addr, listener.name
                     ));
                     break;
                 }
-                let servers = pools_of(listener).flat_map(of_pool);
+                let servers = listener.pools().flat_map(of_pool);
                 for further in servers.flat_map(|server| self.of(&server.addr)) {
                     if !way.contains(&further) {
                         way.push(further);

@@ -153,12 +153,6 @@ impl Pool {
     pub fn lent(&self) -> Lent {
         Lent { all: self.out, heads: self.heads }
     }
-
-    /// Bytes of all buffers that are given out now.
-    #[must_use]
-    pub fn out(&self) -> usize {
-        self.out
-    }
 }
 
 /// The smallest class that holds `len` bytes.
@@ -183,13 +177,13 @@ mod tests {
     fn the_smallest_fitting_size_is_given_and_counted() {
         let mut pool = Pool::new(1 << 20);
         let small = pool.keep(&[1; 4096]);
-        assert_eq!(pool.out(), 4096);
+        assert_eq!(pool.lent().all, 4096);
         let large = pool.keep(&[2; 4097]);
-        assert_eq!(pool.out(), 4096 + 16 * 1024);
+        assert_eq!(pool.lent().all, 4096 + 16 * 1024);
         assert_eq!((small.bytes().len(), large.bytes()[4096]), (4096, 2));
         pool.give(small);
         pool.give(large);
-        assert_eq!(pool.out(), 0);
+        assert_eq!(pool.lent().all, 0);
     }
 
     #[test]
@@ -230,15 +224,15 @@ mod tests {
             head = Some(pool.keep_head(head.take(), &piece));
         }
         let mut head = head.expect("it has grown");
-        assert_eq!((head.bytes(), pool.out(), pool.heads), (&*bytes, 16 << 10, 16 << 10));
+        assert_eq!((head.bytes(), pool.lent().all, pool.heads), (&*bytes, 16 << 10, 16 << 10));
         // What is taken off its front is room that is won back only by copying.
         head.advance(9_000);
         let more = [7; 16_000];
         assert_eq!(pool.head_room(Some(&head), 16_000), (16 << 10) - (bytes.len() - 9_000));
         let head = pool.keep_head(Some(head), &more[..10_000]);
-        assert_eq!((head.bytes().len(), pool.out()), (bytes.len() - 9_000 + 10_000, 16 << 10));
+        assert_eq!((head.bytes().len(), pool.lent().all), (bytes.len() - 9_000 + 10_000, 16 << 10));
         pool.give(head);
-        assert_eq!((pool.out(), pool.heads), (0, 0));
+        assert_eq!((pool.lent().all, pool.heads), (0, 0));
     }
 
     #[test]
@@ -277,7 +271,7 @@ mod tests {
         small.into_iter().for_each(|lease| pool.give(lease));
         assert_eq!((pool.spare, pool.free[0].len()), (64 << 10, 16));
         let large = pool.keep(&[1; 5000]);
-        assert_eq!((pool.out(), pool.spare), (16 << 10, 0));
+        assert_eq!((pool.lent().all, pool.spare), (16 << 10, 0));
         pool.give(large);
         let mut pool = Pool::new(64 << 20);
         let leases: Vec<Lease> = (0..20).map(|_| pool.keep(&vec![1; 1 << 20])).collect();
