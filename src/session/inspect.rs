@@ -299,7 +299,7 @@ impl Session {
             Verdict::Done => {
                 let connect_total = self.timeouts(cx.snapshot).connect_total;
                 self.state = State::Dialing(Dial::new(cx.now, connect_total));
-                self.dial(cx, false)
+                Some(self.dial(cx, false).unwrap_or(Order::Queue))
             }
             Verdict::Nothing => {
                 // What came before may have had its answer: then it is no mere look.

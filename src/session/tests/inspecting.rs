@@ -113,6 +113,21 @@ fn what_a_proxy_in_front_tells_is_told_as_plain_text_that_is_not_long() {
     assert_eq!(told(&[(2, &[&[b'a'; 382], b"\0".as_slice()].concat())]), expected([&cut, "-", "-"]));
 }
 
+/// No server has a port just now, and it is tried again in a second: who leaves meanwhile is not waited for.
+#[test]
+fn who_has_said_everything_and_waits_for_a_port_is_told_of_if_it_leaves() {
+    let (mut life, header) = (inspected(), header(Version::V2));
+    let no_port = Input::Dialed(Err(Fault::NoPorts));
+    assert_eq!(life.head(1, &header, false), (header.len(), dial(0)));
+    assert_eq!((life.at(2, no_port), life.at(3, no_port)), (dial(1), None));
+    let at = |now| Context { now: Tick(now), snapshot: &life.snapshot };
+    let (mut other, _) = Session::new(8, ListenerId(0), Some((Ipv4Addr::LOCALHOST, 40_001).into()), at(4));
+    let seen = other.inspect(&header, false, &life.snapshot).expect("it looks at what comes first");
+    assert_eq!(other.handle(Input::Inspected(seen.verdict), at(5)), Some(Order::Queue));
+    assert_eq!(other.handle(Input::ClientLeft, at(6)), Some(Order::Reset { spare: None }));
+    assert_eq!(other.record(0, Tick(6)).cause, Some(Cause::ClientLeft));
+}
+
 #[test]
 fn wrong_first_bytes_end_a_life_each_with_its_cause() {
     let reset = Some(Order::Reset { spare: None });
