@@ -143,7 +143,7 @@ fn route(
     source: Option<IpAddr>,
     server_name: Option<ServerName>,
 ) -> (Option<usize>, RouteTo) {
-    let Some(routes) = &listener.routes else { return (None, RouteTo::Pool(listener.pool)) };
+    let Some(routes) = &listener.routes else { return (None, RouteTo::Pool(listener.leads.own.pool)) };
     let list = protocol_list(question.alpn.iter().map(String::as_str));
     let reads = listener.reads_hello;
     let hello = (reads.is_some() && says(question, server_name))

@@ -5,6 +5,7 @@
 //! same id. What was removed keeps its id, too, as long as connections belong to it and a while longer.
 
 mod choice;
+mod leads;
 mod listener;
 mod overrides;
 mod queue;
@@ -30,10 +31,11 @@ use crate::health;
 use crate::tally::{ListenerTally, ServerTally};
 use crate::tick::Tick;
 pub use choice::{Choice, Serving};
+pub use leads::{Leads, Led};
 use listener::put_listener;
 pub use overrides::{Override, Overrides, override_of};
 pub use queue::Queue;
-pub use routes::{Ends, ReadsHello, Route, RouteTo, Routes};
+pub use routes::{ReadsHello, Route, RouteTo, Routes};
 pub use sources::{DrySources, Local};
 
 /// How long the id of something that was removed is not given to anything else once its last connection has ended: log
@@ -86,9 +88,9 @@ pub struct Snapshot {
 pub struct Listener {
     /// NAME of `[listener.NAME]`
     pub name: Arc<str>,
-    /// Where its connections go, if it has no routes.
-    pub pool: PoolId,
-    /// Where they go, if it has.
+    /// The pools that its connections go to.
+    pub leads: Leads,
+    /// Who goes to which, if it has any; without them all go to its own pool.
     pub routes: Option<Arc<Routes>>,
     /// What it reads of a client's hello.
     pub reads_hello: Option<ReadsHello>,
@@ -102,9 +104,6 @@ pub struct Listener {
     pub when_no_upstream: WhenNoUpstream,
     /// Whose headers of the PROXY protocol it reads.
     pub accept_proxy: Option<Arc<config::AcceptProxy>>,
-    /// Limits of its connections' lives: those of `pool`, else its own, else those that hold for all; see
-    /// [`Listener::timeouts_to`].
-    pub timeouts: config::Timeouts,
     /// As [`config::Tcp::dead_peer`], for its clients.
     pub dead_peer: Option<Duration>,
     /// As [`config::Tcp::rst_on_error`], for its clients.
@@ -433,13 +432,8 @@ impl Snapshot {
             ids.push(id);
         }
         for listener in &config.listeners {
-            let timeouts = config.timeouts.but(&listener.timeouts).but(&config.pools[listener.pool].timeouts);
             let index = places.listener(&listener.name, listeners.len())?;
-            let own = listeners.get(index).filter(|one| *one.name == *listener.name);
-            let before = own.and_then(|own| own.routes.as_deref());
-            let routes = Routes::new(listener, config, (&ids, &pools), before);
-            let routing = (routes, ReadsHello::new(listener, config));
-            put_listener(&mut listeners, index, (ids[listener.pool], routing), listener, timeouts);
+            put_listener(&mut listeners, index, listener, config, (&ids, &pools));
         }
         Ok(Self {
             listeners,
@@ -628,7 +622,7 @@ impl<'a> Places<'a> {
         let is_free = |server: &Server| is_free(server.removed, now);
         let mut is_used: Vec<bool> = before.pools.iter().map(|pool| !pool.removed).collect();
         let holders = servers.iter().filter(|server| !is_free(server)).map(|server| server.pool);
-        for pool in holders.chain(kept.iter().flat_map(|index| listeners[*index].pools())) {
+        for pool in holders.chain(kept.iter().flat_map(|index| listeners[*index].leads.pools())) {
             is_used[usize::from(pool.0)] = true;
         }
         let mut named: HashMap<_, Vec<usize>> = HashMap::new();

@@ -118,6 +118,18 @@ impl Default for PerCause {
     }
 }
 
+impl PerCause {
+    /// These and those, as they are now.
+    #[must_use]
+    pub fn and(&self, those: &Self) -> Self {
+        let sum = Self::default();
+        for (sum, count) in sum.iter().zip(self.iter()).chain(sum.iter().zip(those.iter())) {
+            sum.add(count.get());
+        }
+        sum
+    }
+}
+
 impl std::ops::Deref for PerCause {
     type Target = [Count];
 
@@ -136,7 +148,8 @@ pub struct ListenerTally {
     pub bytes: [Count; 2],
     /// Its clients' paths.
     pub paths: Paths,
-    /// Connections that have ended, and clients that were turned away, by [`Cause::index`]; with routes those that have no pool.
+    /// Connections that have ended and had no pool, and clients that were turned away where there are routes, by
+    /// [`Cause::index`]; [`crate::snapshot::Led`] has all others.
     pub closed: PerCause,
     /// Those among all that were there only to see that somebody listens.
     pub probes: Count,

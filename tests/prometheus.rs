@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::iter;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -97,9 +98,12 @@ fn moved(well: bool, mut status: Status, elapsed: Duration) -> Status {
     for listener in &mut status.listeners {
         listener.accepted += ms;
         listener.bytes.up += 100 * ms;
-        *listener.closed.get_mut("done").unwrap() += ms;
         listener.let_off.entry("source_rate".to_owned()).or_default();
-        *listener.closed.entry("connect_refused".to_owned()).or_default() += if well { 0 } else { ms };
+        for closed in iter::once(&mut listener.closed).chain(listener.closed_by_pool.get_mut(&listener.pool))
+        {
+            *closed.get_mut("done").unwrap() += ms;
+            *closed.entry("connect_refused".to_owned()).or_default() += if well { 0 } else { ms };
+        }
     }
     for server in status.pools.iter_mut().flat_map(|pool| &mut pool.servers) {
         *server.attempts.get_mut(if well { "ok" } else { "timeout" }).unwrap() += ms;

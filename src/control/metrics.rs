@@ -161,10 +161,9 @@ fn listeners(page: &mut Page, all: &[Listener]) {
     );
     let help = "Connections that were there only to see that somebody listens: checks of a proxy in front.";
     page.family(counter(""), "listener_probes", help, each(|it| it.probes.into()));
-    let help = "Connections that have ended, by cause as in the access log; with routes the pool is that of each, or empty.";
+    let help = "Connections that have ended, by cause as in the access log; the pool is that of each, or empty if a route led it to none.";
     let ended = all.iter().flat_map(|it| {
-        let own = it.routes.is_empty().then_some((&it.pool, &it.closed));
-        own.into_iter().chain(&it.closed_by_pool).flat_map(move |(pool, closed)| {
+        it.closed_by_pool.iter().flat_map(move |(pool, closed)| {
             closed.iter().map(move |(cause, count)| {
                 (labels(&[("listener", &it.name), ("pool", pool), ("cause", cause)]), (*count).into())
             })

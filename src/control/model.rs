@@ -114,9 +114,10 @@ pub struct Listener {
     /// What the system told of its clients' paths.
     #[serde(default)]
     pub paths: Paths,
-    /// Connections that have ended, by cause; those that were rejected too.
+    /// Connections that have ended, by cause; those that were rejected too, and those at pools that are no more.
     pub closed: BTreeMap<String, u64>,
-    /// The same by pool, where it has routes; under an empty name those that went to none.
+    /// The same by pool, those included that it has led to before a reload; under an empty name those that went to none, where
+    /// it has routes or has had some.
     #[serde(default)]
     pub closed_by_pool: BTreeMap<String, BTreeMap<String, u64>>,
     /// Those among them that were there only to see that somebody listens: checks of a proxy in front.

@@ -84,7 +84,7 @@ pub(super) struct Fields {
     /// What stands for a value that is not there.
     absent: &'static [u8],
     /// Listener as it is written, and the pool of who went to none by a route, by listener.
-    listeners: Vec<(String, String)>,
+    listeners: Vec<(String, Option<PoolId>)>,
     /// As they are written, by pool.
     pools: Vec<String>,
     /// Server, its address and its pool as they are written, by server.
@@ -117,12 +117,7 @@ impl Fields {
             if is_json { serde_json::Value::from(name).to_string() } else { name.to_owned() }
         };
         let pool = |id: PoolId| shown(&names.pool(id).name);
-        let absent = String::from_utf8_lossy(self.absent);
-        // Where there are routes, who was led nowhere has no pool.
-        let listener = |it: &Listener| {
-            let pool = it.routes.as_ref().map_or_else(|| pool(it.pool), |_| absent.to_string());
-            (shown(&it.name), pool)
-        };
+        let listener = |it: &Listener| (shown(&it.name), it.only_pool());
         let server = |it: &Server| (shown(&it.name), shown(&it.addr.to_string()), pool(it.pool));
         self.listeners = names.listeners.iter().map(listener).collect();
         self.servers = names.servers.iter().map(server).collect();
@@ -171,10 +166,10 @@ impl Fields {
             },
             Field::Pool => {
                 let by_route = record.heard.as_ref().and_then(|heard| heard.pool);
-                let by_route = by_route.map(|id| &self.pools[usize::from(id.0)]);
+                let led_to = by_route.or(names.1).map(|id| &self.pools[usize::from(id.0)]);
                 // That of the listener may be another one since a reload.
-                let pool = server.map(|it| &it.2).or(by_route).unwrap_or(&names.1);
-                out.extend_from_slice(pool.as_bytes());
+                let pool = server.map(|it| &it.2).or(led_to);
+                out.extend_from_slice(pool.map_or(self.absent, |pool| pool.as_bytes()));
             }
             Field::Server => out.extend_from_slice(server.map_or(self.absent, |it| it.0.as_bytes())),
             Field::ServerAddr => out.extend_from_slice(server.map_or(self.absent, |it| it.1.as_bytes())),

@@ -139,7 +139,7 @@ impl Inspector {
         let (header, hello) =
             (accept.map(|accept| accept.versions), listener.reads_hello.map(HelloReader::new));
         let looks = header.is_some() || hello.is_some();
-        let limit = listener.timeouts.preread.filter(|_| !mutant!(PrereadForgotten));
+        let limit = listener.leads.own.timeouts.preread.filter(|_| !mutant!(PrereadForgotten));
         looks.then(|| Self { header, hello, is_silent: true, ends: limit.map(|limit| now.after(limit)) })
     }
 

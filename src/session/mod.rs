@@ -240,6 +240,7 @@ impl Session {
     /// A connection that was just accepted, and what to do first. A client of a unix socket has no address.
     #[must_use]
     pub fn new(id: u64, listener: ListenerId, client: Option<SocketAddr>, cx: Context<'_>) -> (Self, Order) {
+        let own = &cx.snapshot.listener(listener).leads.own;
         let mut session = Self {
             id,
             client,
@@ -261,7 +262,7 @@ impl Session {
             queue_of: PoolId(0),
             counted_bytes: [0; 2],
             counted_paths: [[0; 2]; 2],
-            state: State::Dialing(Dial::new(cx.now, cx.snapshot.listener(listener).timeouts.connect_total)),
+            state: State::Dialing(Dial::new(cx.now, own.timeouts.connect_total)),
         };
         if let Some(order) = session.begin_inspecting(cx) {
             return (session, order);
@@ -369,7 +370,7 @@ impl Session {
     #[must_use]
     pub fn pool(&self, snapshot: &Snapshot) -> PoolId {
         let by_route = self.heard.as_ref().and_then(|heard| heard.pool);
-        by_route.unwrap_or_else(|| snapshot.listener(self.listener).pool)
+        by_route.unwrap_or_else(|| snapshot.listener(self.listener).leads.own.pool)
     }
 
     /// What its client has said first, or a proxy in front of it, and where that leads.
@@ -746,9 +747,10 @@ impl Session {
 /// When the connection with this number has been there for as long as it may; `None` is never. That many which began
 /// together do not end together, each has a share of its own of the jitter.
 fn lives_until(id: u64, began: Tick, listener: &Listener) -> Option<Tick> {
-    let limit = listener.timeouts.max_lifetime?;
+    let timeouts = &listener.leads.own.timeouts;
+    let limit = timeouts.max_lifetime?;
     let share = f64::from((balance::random(id) >> 32) as u32) / f64::from(u32::MAX);
-    Some(began.after(limit.mul_f64(1.0 - listener.timeouts.max_lifetime_jitter * share)))
+    Some(began.after(limit.mul_f64(1.0 - timeouts.max_lifetime_jitter * share)))
 }
 
 fn failure(by: Side, fault: Fault) -> Cause {

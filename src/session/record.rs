@@ -55,9 +55,10 @@ impl Record {
     #[must_use]
     pub fn pool(&self, snapshot: &Snapshot) -> Option<PoolId> {
         let listener = snapshot.listener(self.listener);
-        let own = || listener.routes.is_none().then_some(listener.pool);
         let of_server = self.server.map(|server| snapshot.server(server).pool);
-        of_server.or_else(|| self.heard.as_ref().and_then(|heard| heard.pool)).or_else(own)
+        of_server
+            .or_else(|| self.heard.as_ref().and_then(|heard| heard.pool))
+            .or_else(|| listener.only_pool())
     }
 
     /// Whether it was there only to see that somebody listens: it has ended by itself, without a byte, and the proxy in front had

@@ -37,7 +37,7 @@ impl Limits {
     /// Those of a connection of `listener` to `server`.
     pub(super) fn new(listener: ListenerId, server: Option<ServerId>, snapshot: &Snapshot) -> Self {
         let listener = snapshot.listener(listener);
-        let pool = server.map_or(listener.pool, |server| snapshot.server(server).pool);
+        let pool = server.map_or(listener.leads.own.pool, |server| snapshot.server(server).pool);
         let timeouts = listener.timeouts_to(pool);
         Self {
             idle: timeouts.idle,

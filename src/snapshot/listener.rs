@@ -3,17 +3,18 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::{Limit, Listener, PoolId, ReadsHello, Routes, put};
+use super::{Leads, Limit, Listener, Pool, PoolId, ReadsHello, Routes, put};
 use crate::admission::Admission;
 use crate::config;
 
-/// Puts a listener of the configuration in its place, with the counts of the one that is there if it has its name.
+/// Puts a listener of `config`, whose pools have these ids among `pools`, in its place, with the counts of the one that is there
+/// if it has its name.
 pub(super) fn put_listener(
     all: &mut Vec<Listener>,
     index: usize,
-    (pool, (routes, reads_hello)): (PoolId, (Option<Arc<Routes>>, Option<ReadsHello>)),
     listener: &config::Listener,
-    timeouts: config::Timeouts,
+    config: &config::Config,
+    (ids, pools): (&[PoolId], &[Pool]),
 ) {
     let own = all.get(index).filter(|one| *one.name == *listener.name);
     let most = listener.maxconn.map_or(u32::MAX, NonZeroU32::get);
@@ -27,15 +28,14 @@ pub(super) fn put_listener(
     };
     let listener = Listener {
         name: listener.name.as_str().into(),
-        pool,
-        routes,
-        reads_hello,
+        leads: Leads::new(listener, config, (ids, pools), own.map(|own| &own.leads)),
+        routes: Routes::new(listener, ids, own.and_then(|own| own.routes.as_deref())),
+        reads_hello: ReadsHello::new(listener, config),
         accept_balance: listener.accept_balance,
         accept_burst: listener.accept_burst,
         at_maxconn: listener.at_maxconn,
         when_no_upstream: listener.when_no_upstream,
         accept_proxy: listener.accept_proxy.clone().map(Arc::new),
-        timeouts,
         dead_peer: listener.tcp.dead_peer,
         rst_on_error: listener.tcp.rst_on_error,
         keepalive: listener.tcp.keepalive,

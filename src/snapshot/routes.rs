@@ -4,20 +4,16 @@ use std::collections::HashMap;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use super::{Listener, Pool, PoolId};
+use super::PoolId;
 use crate::config::{self, Asked, Starttls};
-use crate::tally::{Count, PerCause};
+use crate::tally::Count;
 
 /// The routes of a listener; the first that takes a client decides.
 #[derive(Debug)]
 pub struct Routes {
     all: Box<[Route]>,
-    /// Limits of connections to the pools that are not the listener's own.
-    timeouts: Box<[(PoolId, config::Timeouts)]>,
     /// Clients that no route has taken.
     untaken: Arc<Count>,
-    /// Connections that have ended, for each pool that they go to, or went to before a reload.
-    closed: Box<[Ends]>,
 }
 
 /// One of them.
@@ -30,16 +26,6 @@ pub struct Route {
     pub to: RouteTo,
     /// Clients that it has taken: the same count as long as it takes the same ones to the same place, whatever its number.
     pub taken: Arc<Count>,
-}
-
-/// Connections of a listener to a pool that have ended.
-#[derive(Clone, Debug)]
-pub struct Ends {
-    id: PoolId,
-    /// The pool's name; its id may become another one's.
-    pub pool: Arc<str>,
-    /// By [`crate::cause::Cause::index`].
-    pub closed: Arc<PerCause>,
 }
 
 /// What becomes of a client.
@@ -63,12 +49,11 @@ pub struct ReadsHello {
 }
 
 impl Routes {
-    /// Those of a listener of `config`, whose pools have these ids among `pools`; none, if it has no routes. What was counted
-    /// `before` for what is the same still counts.
+    /// Those of a listener of a configuration whose pools have these ids; none, if it has no routes. What was counted `before`
+    /// for what is the same still counts.
     pub(super) fn new(
         listener: &config::Listener,
-        config: &config::Config,
-        (ids, pools): (&[PoolId], &[Pool]),
+        ids: &[PoolId],
         before: Option<&Self>,
     ) -> Option<Arc<Self>> {
         if listener.routes.is_empty() {
@@ -91,23 +76,8 @@ impl Routes {
             Route { takes: takes.clone(), matches, to, taken }
         });
         let all = all.collect();
-        let timeouts = listener.pools().filter(|pool| *pool != listener.pool).map(|pool| {
-            let own = &config.pools[pool].timeouts;
-            (ids[pool], config.timeouts.but(&listener.timeouts).but(own))
-        });
-        let timeouts = timeouts.collect();
         let untaken = before.map(|before| Arc::clone(&before.untaken)).unwrap_or_default();
-        // Connections may go on to where no route leads any more.
-        let is_there = |ends: &&Ends| pools[usize::from(ends.id.0)].name == ends.pool;
-        let before = before.iter().flat_map(|before| &before.closed).filter(is_there);
-        let mut closed: Vec<Ends> = before.cloned().collect();
-        for id in listener.pools().map(|pool| ids[pool]) {
-            if !closed.iter().any(|ends| ends.id == id) {
-                let pool = Arc::clone(&pools[usize::from(id.0)].name);
-                closed.push(Ends { id, pool, closed: Arc::default() });
-            }
-        }
-        Some(Arc::new(Self { all, timeouts, untaken, closed: closed.into() }))
+        Some(Arc::new(Self { all, untaken }))
     }
 
     /// The number of the route that decides about this client, from 1, and what becomes of it; `None`: no route takes it.
@@ -133,12 +103,6 @@ impl Routes {
     pub fn untaken(&self) -> u64 {
         self.untaken.get()
     }
-
-    /// Connections that have ended, by pool.
-    #[must_use]
-    pub fn closed(&self) -> &[Ends] {
-        &self.closed
-    }
 }
 
 impl ReadsHello {
@@ -147,33 +111,5 @@ impl ReadsHello {
         let postgres = listener.routes.iter().any(|route| route.starttls == Starttls::Postgres);
         let most = u16::try_from(listener.max_client_hello).unwrap_or(u16::MAX);
         listener.reads_hello(&config.pools).then_some(Self { most, postgres })
-    }
-}
-
-impl Listener {
-    /// Where connections to that pool are counted when they end, by [`crate::cause::Cause::index`]. Those of a listener with routes
-    /// are counted for each pool, and here for those that have none.
-    #[must_use]
-    pub fn closed(&self, pool: Option<PoolId>) -> &PerCause {
-        let mut of_pools = self.routes.iter().flat_map(|routes| &routes.closed);
-        of_pools.find(|ends| Some(ends.id) == pool).map_or(&self.tally.closed, |ends| &ends.closed)
-    }
-
-    /// Limits of its connections to a pool: those of the pool, else its own, else those that hold for all.
-    #[must_use]
-    pub fn timeouts_to(&self, pool: PoolId) -> &config::Timeouts {
-        match &self.routes {
-            Some(routes) if pool != self.pool => {
-                let of_pool = routes.timeouts.iter().find(|(other, _)| *other == pool);
-                of_pool.map_or(&self.timeouts, |(_, timeouts)| timeouts)
-            }
-            _ => &self.timeouts,
-        }
-    }
-
-    /// The pools that its connections may go to.
-    pub fn pools(&self) -> impl Iterator<Item = PoolId> + '_ {
-        let others = self.routes.iter().flat_map(|routes| &routes.timeouts).map(|(pool, _)| *pool);
-        std::iter::once(self.pool).chain(others)
     }
 }

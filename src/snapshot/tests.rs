@@ -203,7 +203,7 @@ fn of_two_limits_the_pools_holds() {
         let text = format!("{LEAST}\n{tables}");
         let config = parse(&text, "test").unwrap_or_else(|report| panic!("{report}"));
         let snapshot = Snapshot::new(&config, 10);
-        let timeouts = snapshot.listeners[0].timeouts;
+        let timeouts = snapshot.listeners[0].leads.own.timeouts;
         let found = (timeouts.idle, timeouts.half_close, timeouts.connect);
         assert_eq!(found, (idle, half_close, connect), "{tables}");
         assert_eq!(snapshot.pools[0].connect, connect, "{tables}");
@@ -455,14 +455,26 @@ fn no_ring_is_lost_between_threads() {
     });
 }
 
-/// A listener with these routes, and pools of one server.
-fn routed(routes: &str, pools: &[&str]) -> config::Config {
+/// A listener with this key, and pools of one server.
+fn leading(key: &str, pools: &[&str]) -> config::Config {
     let pools = pools
         .iter()
         .map(|name| format!("[pool.{name}]\nserver = [{{ name = \"s\", addr = \"127.0.0.1:1\" }}]\n"));
-    let text =
-        format!("[listener.l]\nbind = [\"127.0.0.1:2\"]\nroute = [{routes}]\n{}", pools.collect::<String>());
+    let text = format!("[listener.l]\nbind = [\"127.0.0.1:2\"]\n{key}\n{}", pools.collect::<String>());
     parse(&text, "test").unwrap_or_else(|report| panic!("{report}"))
+}
+
+/// One with these routes.
+fn routed(routes: &str, pools: &[&str]) -> config::Config {
+    leading(&format!("route = [{routes}]"), pools)
+}
+
+/// How many connections of the only listener have ended at each pool.
+fn ends_of(snapshot: &Snapshot) -> String {
+    let led = snapshot.listeners[0].leads.all();
+    let mut ends: Vec<String> = led.map(|led| format!("{} {}", led.name, led.closed[0].get())).collect();
+    ends.sort_unstable();
+    ends.join("; ")
 }
 
 #[test]
@@ -485,8 +497,7 @@ fn counts_of_routes_follow_them_and_those_of_pools_stay() {
         let routes = snapshot.listeners[0].routes.as_ref().expect("it has some");
         let taken = |route: &Route| format!("{} {}", route.matches, route.taken.get());
         let all: Vec<String> = routes.numbered().map(|(_, route)| taken(route)).collect();
-        let ends = routes.closed().iter().map(|ends| format!("{} {}", ends.pool, ends.closed[0].get()));
-        (all.join("; "), routes.untaken(), ends.collect::<Vec<_>>().join("; "))
+        (all.join("; "), routes.untaken(), ends_of(snapshot))
     };
     let told = |routes: &str, untaken, ends: &str| (routes.to_owned(), untaken, ends.to_owned());
     assert_eq!(shown(&first), told("sni=a.test,... 1; sni=b.test 2", 1, "p 3; q 4"));
@@ -505,4 +516,63 @@ fn counts_of_routes_follow_them_and_those_of_pools_stay() {
     let fifth = next(&fourth, &format!("{a}, {}", b.replace("\"q\"", "\"r\"")), &["p", "r"], 200_000);
     assert_eq!(fifth.pool_named("r"), Some(PoolId(1)));
     assert_eq!(shown(&fifth), told("sni=a.test,... 1; sni=b.test 0", 1, "p 3; r 0"));
+}
+
+/// By the pools' names, as metrics have them: none falls, and none is another one's later.
+#[test]
+fn counts_of_a_listener_stay_with_its_pools_when_routes_come_and_go() {
+    let next = |before: &Snapshot, config: &config::Config, now| {
+        before.next(config, 100, &Overrides::new(), &Conditions::new(), Tick(now)).expect("few names")
+    };
+    let shown = |snapshot: &Snapshot| {
+        let listener = &snapshot.listeners[0];
+        let in_all: u64 = listener.leads.closed().chain([&listener.tally.closed]).map(|it| it[0].get()).sum();
+        (ends_of(snapshot), listener.tally.closed[0].get(), in_all)
+    };
+    let told = |ends: &str, nowhere, in_all| (ends.to_owned(), nowhere, in_all);
+    let (p, q) = (Some(PoolId(0)), Some(PoolId(1)));
+    let count = |snapshot: &Snapshot, pool, count| snapshot.listeners[0].closed(pool)[0].add(count);
+    let plain = leading("pool = \"p\"", &["p", "q"]);
+    let first = Snapshot::new(&plain, 100);
+    count(&first, p, 3);
+    // Who is turned away is one of its only pool.
+    count(&first, None, 2);
+    assert_eq!(shown(&first), told("p 5", 0, 5));
+    let second = next(&first, &routed("{ source = [\"10.0.0.0/8\"], pool = \"q\" }", &["p", "q"]), 1);
+    count(&second, p, 1);
+    count(&second, q, 4);
+    count(&second, None, 7);
+    assert_eq!(shown(&second), told("p 6; q 4", 7, 17));
+    let third = next(&second, &plain, 2);
+    assert_eq!(shown(&third), told("p 6; q 4", 7, 17));
+    // A pool that has the id of one that is gone has none of its counts, and the listener has them still.
+    let alone = leading("pool = \"p\"", &["p"]);
+    let later = next(&next(&third, &alone, 3), &alone, 100_000);
+    let last = next(&later, &leading("pool = \"r\"", &["p", "r"]), 200_000);
+    assert_eq!(last.pool_named("r"), q);
+    assert_eq!(shown(&last), told("p 6; r 0", 7, 17));
+}
+
+/// Its own, as long as there is a table of it, and then those that it had.
+#[test]
+fn who_stays_at_a_pool_that_nobody_is_led_to_any_more_has_that_pools_limits() {
+    let config = |listener: &str, pools: &[&str], limits: &str| {
+        leading(&format!("pool = \"{listener}\"\n{limits}"), pools)
+    };
+    let idle = |limit: &str| format!("[pool.p.timeouts]\nidle = \"{limit}\"");
+    let next = |before: &Snapshot, config: &config::Config| {
+        before.next(config, 100, &Overrides::new(), &Conditions::new(), Tick(1)).expect("few names")
+    };
+    let shown = |snapshot: &Snapshot| {
+        let listener = &snapshot.listeners[0];
+        (listener.leads.pools().collect::<Vec<_>>(), listener.timeouts_to(PoolId(0)).idle)
+    };
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let first = Snapshot::new(&config("p", &["p", "q"], &idle("10s")), 100);
+    assert_eq!(shown(&first), (vec![PoolId(0)], seconds(10)));
+    let second = next(&first, &config("q", &["p", "q"], &idle("20s")));
+    assert_eq!(shown(&second), (vec![PoolId(1)], seconds(20)));
+    assert_eq!(second.listeners[0].timeouts_to(PoolId(1)).idle, seconds(3_600));
+    let third = next(&second, &config("q", &["q"], ""));
+    assert_eq!(shown(&third), (vec![PoolId(1)], seconds(20)));
 }

@@ -213,7 +213,7 @@ impl<E: Engine> Worker<E> {
 /// Whether connections that are there may have to end at another time.
 fn have_other_limits(before: &Snapshot, now: &Snapshot) -> bool {
     let of_listener = |one: &Listener| {
-        let of_pools: Vec<_> = one.pools().map(|pool| *one.timeouts_to(pool)).collect();
+        let of_pools: Vec<_> = one.leads.all().map(|led| (led.pool, led.timeouts)).collect();
         (of_pools, one.dead_peer)
     };
     let of_pool = |pool: &Pool| pool.tcp.dead_peer;

@@ -14,7 +14,7 @@ use crate::config::{self, Config};
 use crate::path::Path;
 use crate::relay::{End, Progress, Side};
 use crate::session::{Doing, Order, Sight};
-use crate::snapshot::{Conditions, Overrides};
+use crate::snapshot::{Conditions, Overrides, PoolId};
 
 /// Far more orders than any test needs: a worker that turns in circles is found out.
 const ORDERS_MAX: usize = 100_000;
@@ -692,7 +692,7 @@ fn connections_end_when_they_are_asked_to_and_say_why() {
     assert_eq!(stage.orders(), [], "two are gone, and the other one is not quiet yet");
     stage.turn(1_000, []);
     assert_eq!(stage.orders(), [Order::Stop(End::Drained), Order::Close]);
-    let closed = &stage.snapshot.listener(ListenerId(0)).tally.closed;
+    let closed = stage.snapshot.listener(ListenerId(0)).closed(Some(PoolId(0)));
     assert_eq!((closed[Cause::Killed.index()].get(), closed[Cause::ServerRemoved.index()].get()), (2, 1));
 }
 

@@ -66,6 +66,7 @@ fn server(name: &str, state: ServerState, removed: bool) -> Server {
 }
 
 fn listener() -> Listener {
+    let closed = BTreeMap::from([("done".to_owned(), 30), ("maxconn".to_owned(), 4)]);
     Listener {
         name: "web".to_owned(),
         addresses: vec!["127.0.0.1:8080".to_owned()],
@@ -76,8 +77,8 @@ fn listener() -> Listener {
         accepted: 40,
         bytes: bytes(),
         paths: Paths { rtt_seconds: times(), retransmits: 7, segments: 900 },
-        closed: BTreeMap::from([("done".to_owned(), 30), ("maxconn".to_owned(), 4)]),
-        closed_by_pool: BTreeMap::new(),
+        closed_by_pool: BTreeMap::from([("web".to_owned(), closed.clone())]),
+        closed,
         probes: 11,
         routes: Vec::new(),
         let_off: BTreeMap::from([("source_conns".to_owned(), 3)]),

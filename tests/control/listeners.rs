@@ -199,13 +199,13 @@ pub(crate) fn unix_listener_comes_and_goes(engine: &str) {
     assert!(UnixStream::connect(&path).is_ok());
 }
 
-/// Who goes where is counted for each route and each pool, told by `ctl status` and metrics, and goes on over a reload.
+/// Who goes where is counted for each route and each pool, told by `ctl status` and metrics, and goes on over reloads, also over
+/// one that brings the first routes and one that takes them away.
 pub(crate) fn each_route_is_counted(engine: &str) {
     let [a, b] = [(); 2].map(|()| Server::echo());
     let at = place();
-    let file = |routes: &str| {
-        let listener = format!("bind = [\"{at}\"]\nroute = [{routes}]");
-        let file = File::new(engine).set("listener.l", listener);
+    let file = |leads: &str| {
+        let file = File::new(engine).set("listener.l", format!("bind = [\"{at}\"]\n{leads}"));
         file.pool("p", &[Member::new("a", a.address())]).pool("q", &[Member::new("b", b.address())])
     };
     let taken = |run: &Run| {
@@ -214,19 +214,26 @@ pub(crate) fn each_route_is_counted(engine: &str) {
     };
     let (p, q) = (Some("p".to_owned()), Some("q".to_owned()));
     let routes = "{ source = [\"10.0.0.0/8\"], pool = \"p\" }, { source = [\"127.0.0.0/8\"], pool = \"q\" }";
-    let first = file(routes);
-    let run = Run::start(&first);
-    for _ in 0..2 {
+    let plain = file("pool = \"p\"");
+    let run = Run::start(&plain);
+    let ends_at = |route: Option<u16>, pool: &str| {
         let client = run.session();
         let address = client.address();
         drop(client);
         let access = run.gate.access(address);
-        assert_eq!((access.route, access.pool.as_deref()), (Some(2), Some("q")));
+        assert_eq!((access.route, access.pool.as_deref()), (route, Some(pool)));
+    };
+    ends_at(None, "p");
+    // The same folder: the control socket stays where it is.
+    let with_routes =
+        |routes: &str| plain.clone().set("listener.l", format!("bind = [\"{at}\"]\nroute = [{routes}]"));
+    run.reload(&with_routes(routes));
+    for _ in 0..2 {
+        ends_at(Some(2), "q");
     }
     assert_eq!(taken(&run), [(Some(1), p.clone(), 0), (Some(2), q.clone(), 2), (None, None, 0)]);
-    // The same folder: the control socket stays where it is.
     let before = "{ source = [\"127.0.0.1/32\"], action = \"close\" }";
-    run.reload(&first.set("listener.l", format!("bind = [\"{at}\"]\nroute = [{before}, {routes}]")));
+    run.reload(&with_routes(&format!("{before}, {routes}")));
     let mut refused = run.gate.connect();
     let address = refused.address();
     assert_eq!(refused.receive_to_end(), End::Fin);
@@ -235,8 +242,9 @@ pub(crate) fn each_route_is_counted(engine: &str) {
     assert_eq!((access.cause.as_str(), access.route, access.pool), ("no_route", Some(1), None));
     assert_eq!(taken(&run), [(Some(1), None, 1), (Some(2), p, 0), (Some(3), q, 2), (None, None, 0)]);
     let listener = run.listener("l");
-    assert_eq!((listener.closed["done"], listener.closed["no_route"]), (2, 1));
+    assert_eq!((listener.closed["done"], listener.closed["no_route"]), (3, 1));
     assert_eq!((listener.closed_by_pool["q"]["done"], listener.closed_by_pool[""]["no_route"]), (2, 1));
+    assert_eq!((listener.closed_by_pool["p"]["done"], listener.closed_by_pool[""]["done"]), (1, 0));
     let told = run.ctl(&["status"]).well();
     assert!(told.lines().any(|line| line.contains("source=127.0.0.0/8") && line.ends_with('2')), "{told}");
     let metrics = run.get("/metrics").1;
@@ -248,6 +256,12 @@ pub(crate) fn each_route_is_counted(engine: &str) {
     ] {
         assert!(metrics.lines().any(|it| it == line), "{line}\n{metrics}");
     }
+    run.reload(&plain);
+    ends_at(None, "p");
+    let without = run.listener("l");
+    assert_eq!((without.closed["done"], without.closed["no_route"]), (4, 1));
+    assert_eq!((without.closed_by_pool["p"]["done"], without.closed_by_pool["q"]["done"]), (2, 2));
+    assert_eq!((without.pool.as_str(), without.closed_by_pool[""]["no_route"]), ("p", 1));
 }
 
 /// Ports that stay in the range are not touched, and each is an address of its own.

@@ -133,5 +133,5 @@ fn is_unserved(config: &Config, snapshot: &Snapshot, name: &str) -> bool {
     let stops = |one: &&Listener| one.name == name && one.when_no_upstream == WhenNoUpstream::StopListening;
     let id = config.listeners.iter().find(stops).and_then(|one| snapshot.listener_id(&one.name));
     let is_unserved = |pool| snapshot.pool(pool).choice.serving == Serving::Nobody;
-    id.is_some_and(|id| snapshot.listener(id).pools().all(is_unserved))
+    id.is_some_and(|id| snapshot.listener(id).leads.pools().all(is_unserved))
 }

@@ -102,24 +102,19 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
         let engine = index.map_or("", |index| state.sets.engine_for(index).name());
         let places = state.places.iter().filter(|place| !is_gone && *place.listener == *one.name);
         let most = one.connections.most();
-        let closed_by_pool = closed_by_pool(one);
         let why_shut = state.shut.why(&one.name).filter(|_| !is_gone);
         let listener = Listener {
             name: one.name.to_string(),
             addresses: places.flat_map(|place| place.locals.iter().map(ToString::to_string)).collect(),
-            pool: one.pools().map(|pool| &*snapshot.pool(pool).name).collect::<Vec<_>>().join(","),
+            pool: one.leads.pools().map(|pool| &*snapshot.pool(pool).name).collect::<Vec<_>>().join(","),
             engine: engine.to_owned(),
             connections: one.connections.count(),
             maxconn: (most != u32::MAX).then_some(most),
             accepted: one.tally.accepted.get(),
             bytes: bytes(&one.tally.bytes),
             paths: paths(&one.tally.paths),
-            closed: if one.routes.is_some() {
-                all_closed(&closed_by_pool)
-            } else {
-                by_cause(&one.tally.closed)
-            },
-            closed_by_pool,
+            closed: by_cause(one.leads.closed().chain([&one.tally.closed])),
+            closed_by_pool: closed_by_pool(one),
             probes: one.tally.probes.get(),
             routes: one.routes.as_ref().map_or_else(Vec::new, |routes| self::routes(routes, snapshot)),
             let_off: by_name(Cause::LET_OFF.into_iter().map(Cause::name).zip(&one.tally.let_off)),
@@ -134,24 +129,19 @@ fn listeners(state: &State, snapshot: &Snapshot) -> Vec<Listener> {
     shown.into_iter().map(|(_, listener)| listener).collect()
 }
 
-fn by_cause(closed: &PerCause) -> BTreeMap<String, u64> {
-    by_name(Cause::ALL.into_iter().map(Cause::name).zip(closed.iter()))
+fn by_cause<'a>(closed: impl IntoIterator<Item = &'a PerCause>) -> BTreeMap<String, u64> {
+    by_name(closed.into_iter().flat_map(|closed| Cause::ALL.into_iter().map(Cause::name).zip(closed.iter())))
 }
 
-/// Connections of a listener with routes that have ended.
+/// Those that had no pool are told of where there may be some, or have been.
 fn closed_by_pool(listener: &snapshot::Listener) -> BTreeMap<String, BTreeMap<String, u64>> {
-    let Some(routes) = &listener.routes else { return BTreeMap::new() };
-    let mut by_pool = BTreeMap::from([(String::new(), by_cause(&listener.tally.closed))]);
-    by_pool.extend(routes.closed().iter().map(|ends| (ends.pool.to_string(), by_cause(&ends.closed))));
-    by_pool
-}
-
-fn all_closed(by_pool: &BTreeMap<String, BTreeMap<String, u64>>) -> BTreeMap<String, u64> {
-    let mut all = BTreeMap::new();
-    for (cause, count) in by_pool.values().flatten() {
-        *all.entry(cause.clone()).or_default() += count;
+    let of_pools = listener.leads.all().map(|led| (led.name.to_string(), by_cause([&*led.closed])));
+    let mut by_pool: BTreeMap<_, _> = of_pools.collect();
+    let nowhere = by_cause([&listener.tally.closed]);
+    if listener.routes.is_some() || nowhere.values().any(|count| *count > 0) {
+        by_pool.insert(String::new(), nowhere);
     }
-    all
+    by_pool
 }
 
 fn routes(routes: &Routes, snapshot: &Snapshot) -> Vec<Route> {

@@ -124,7 +124,7 @@ fn who_waits_follows_its_listener_to_another_pool() {
     config.pools.push(other);
     config.listeners[0].pool = 1;
     life.snapshot = next_snapshot(&life.snapshot, &config);
-    let of_other = life.snapshot.listener(ListenerId(0)).pool;
+    let of_other = life.snapshot.listener(ListenerId(0)).leads.own.pool;
     let Some(Order::Dial { to, .. }) = life.at(50, Input::Turn) else { panic!("the other pool has room") };
     assert_eq!(life.snapshot.server(to).pool, of_other);
     assert_eq!((life.queued(), life.session.queue_ms()), (0, 50));
