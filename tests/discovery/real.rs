@@ -405,6 +405,25 @@ fn a_reload_brings_names_without_a_gap() {
     assert_none_failed(load);
 }
 
+/// Also where the new name is not looked up again for minutes: the servers of the old one leave once the others are checked.
+#[test]
+fn a_checked_name_gives_way_to_another_one_in_a_reload() {
+    let echoes = [Echo::start(), Echo::start()];
+    let [one, other] = echoes.each_ref().map(Echo::address);
+    let Some(dns) = Dns::start(&format!("{}{} new.test\n", host(one), other.ip()), &[]) else { return };
+    let file = dns.file(SERVER).add("pool.p", "on_removed = \"keep\"");
+    let rare = file.table("dns").replace("ttl_min = \"100ms\"", "ttl_min = \"5m\"");
+    let file = file.set("dns", rare).set("pool.p.check", "interval = \"200ms\"\ntimeout = \"500ms\"");
+    let new = file.clone().set("pool.p", file.table("pool.p").replace("db.test", "new.test"));
+    let run = start(&file, &[one]);
+    let load = Load::start(run.gate.address_of("l"), 4);
+    for (file, at) in [(&new, other), (&file, one)] {
+        run.reload(file);
+        wait_for_servers(&run, &[at]);
+    }
+    assert_none_failed(load);
+}
+
 /// What resolv.conf and hosts say.
 #[test]
 fn the_system_knows_this_host() {

@@ -29,6 +29,7 @@ pub(super) const FIRST_MOST: Duration = Duration::from_secs(2);
 pub(super) struct Sources {
     pub(super) names: Inquiries<Lookup>,
     pub(super) lists: Inquiries<Watch>,
+    told: UnboundedSender<News>,
     /// Servers that are to go stay until others were checked, or until then; what is in effect without them.
     settling: Option<(Instant, Config)>,
 }
@@ -40,16 +41,19 @@ pub(super) struct Known {
     lists: Memory<Watch>,
 }
 
-/// Somebody was asked.
+/// What is to be looked at.
 pub(super) enum News {
     Name(Heard<Lookup>),
     List(Heard<Watch>),
+    /// Servers that are to go wait for others to be checked.
+    Settles,
 }
 
 impl Sources {
     /// Nothing is known yet; `told` hears of everything.
     pub(super) fn new(told: UnboundedSender<News>) -> Self {
-        Self { names: Inquiries::new(told.clone()), lists: Inquiries::new(told), settling: None }
+        let (names, lists) = (Inquiries::new(told.clone()), Inquiries::new(told.clone()));
+        Self { names, lists, told, settling: None }
     }
 
     /// What is known now.
@@ -71,6 +75,8 @@ impl Sources {
     /// Servers that are to go stay until the first checks of others have ended; `wanted` is in effect then.
     pub(super) fn settle(&mut self, wanted: Config, patience: Option<Duration>) {
         self.settling = Some((Instant::now() + patience.unwrap_or_default(), wanted));
+        // Whoever looks waits for news, of which there may be none for minutes.
+        let _ = self.told.send(News::Settles);
     }
 
     /// Whether servers that are to go wait for others to be checked.
@@ -98,6 +104,7 @@ impl Sources {
                 }
                 is_news
             }
+            News::Settles => false,
         }
     }
 }
@@ -112,7 +119,7 @@ impl Live {
     /// Hears of names and lists, for ever.
     pub(super) async fn mind_sources(self: Arc<Self>, mut told: UnboundedReceiver<News>) {
         loop {
-            let is_settling = self.state.lock().await.sources.settling.is_some();
+            let is_settling = self.state.lock().await.sources.is_settling();
             let first =
                 if is_settling { timeout(SETTLE_BEAT, told.recv()).await } else { Ok(told.recv().await) };
             let mut state = self.state.lock().await;
@@ -121,7 +128,7 @@ impl Live {
             for one in first.into_iter().flatten().chain(std::iter::from_fn(|| told.try_recv().ok())) {
                 is_news |= sources.note(one, file);
             }
-            if is_news || sources.settling.is_some() {
+            if is_news || sources.is_settling() {
                 self.go_by_sources(&mut state).await;
             }
             drop(state);
