@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use data_encoding::BASE64;
 use tidegate::control::model::Status;
@@ -16,10 +17,24 @@ use crate::real::wait_for_servers;
 #[derive(Clone)]
 struct Tale {
     whole: Vec<u8>,
+    /// How long it takes to say that.
+    whole_after: Duration,
     watch: Vec<u8>,
-    /// The watch goes on, with nothing more to say.
-    watch_stays: bool,
+    then: Then,
 }
+
+/// What a watch does that has said all.
+#[derive(Clone, Copy, PartialEq)]
+enum Then {
+    Ends,
+    /// It stays, with nothing more to say.
+    Stays,
+    /// It says again and again that a registration is as it was.
+    Repeats,
+}
+
+/// Between two lines of a watch that repeats.
+const BEAT: Duration = Duration::from_millis(20);
 
 /// Answers every request as the tale has it; connections that are there when it becomes another one end.
 struct Liar {
@@ -76,9 +91,21 @@ fn answer(mut stream: &TcpStream, tale: &Tale) {
     }
     let _ = reader.by_ref().take(length).read_to_end(&mut Vec::new());
     let is_watch = path.contains("/watch");
-    let _ = stream.write_all(if is_watch { &tale.watch } else { &tale.whole });
-    if is_watch && tale.watch_stays {
-        let _ = reader.read_to_end(&mut Vec::new());
+    if is_watch {
+        let _ = stream.write_all(&tale.watch);
+        match tale.then {
+            Then::Ends => {}
+            Then::Stays => drop(reader.read_to_end(&mut Vec::new())),
+            Then::Repeats => {
+                let last = tale.watch.split_inclusive(|byte| *byte == b'\n').next_back().unwrap();
+                while stream.write_all(last).is_ok() {
+                    thread::sleep(BEAT);
+                }
+            }
+        }
+    } else {
+        thread::sleep(tale.whole_after);
+        let _ = stream.write_all(&tale.whole);
     }
     let _ = stream.shutdown(std::net::Shutdown::Both);
 }
@@ -104,7 +131,12 @@ fn whole(key: &str, value: &str) -> String {
 const CREATED: &str = "{\"result\":{\"header\":{\"revision\":\"7\"},\"created\":true}}\n";
 
 fn truth(at: SocketAddr) -> Tale {
-    Tale { whole: http(whole("/s/x", &at.to_string())), watch: open(CREATED), watch_stays: true }
+    Tale {
+        whole: http(whole("/s/x", &at.to_string())),
+        whole_after: Duration::ZERO,
+        watch: open(CREATED),
+        then: Then::Stays,
+    }
 }
 
 /// Lies about the whole, and about what happens.
@@ -112,7 +144,7 @@ fn lies(at: SocketAddr) -> Vec<(&'static str, Tale)> {
     let plain = truth(at);
     let of_whole = |what, whole: Vec<u8>| (what, Tale { whole, ..plain.clone() });
     let of_watch =
-        |what, watch: String| (what, Tale { watch: open(watch), watch_stays: false, ..plain.clone() });
+        |what, watch: String| (what, Tale { watch: open(watch), then: Then::Ends, ..plain.clone() });
     let then = |line: &str| format!("{CREATED}{line}\n");
     let event = |events: &str| {
         then(&format!("{{\"result\":{{\"header\":{{\"revision\":\"8\"}},\"events\":[{events}]}}}}"))
@@ -194,4 +226,26 @@ fn a_watch_that_is_dead_is_noticed() {
     liar.tale.lock().unwrap().0 = truth(b);
     wait_for_servers(&run, &[b]);
     assert!(run.gate.logs(|line| line.contains("its watch does not tell what has changed 1s ago")));
+}
+
+/// Registrars that say again and again what they have said do not keep the list from being confirmed.
+#[test]
+fn a_watch_that_repeats_itself_hinders_no_confirmation() {
+    let echo = Echo::start();
+    let at = echo.address();
+    let same = whole("/s/x", &at.to_string());
+    let pair = same.split_once("\"kvs\":[").unwrap().1.split_once("],").unwrap().0;
+    let event =
+        format!("{{\"result\":{{\"header\":{{\"revision\":\"8\"}},\"events\":[{{\"kv\":{pair}}}]}}}}\n");
+    let busy = Tale {
+        whole_after: 10 * BEAT,
+        watch: open(CREATED.to_owned() + &event),
+        then: Then::Repeats,
+        ..truth(at)
+    };
+    let liar = Liar::start(busy);
+    let run = Run::start(&liar.file(""));
+    wait_for_servers(&run, &[at]);
+    run.wait_for("confirmations", |status| status.lists[0].looks["same"] >= 3);
+    assert_eq!(failures(&run.status()), 0);
 }

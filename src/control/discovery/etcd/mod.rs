@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -204,33 +205,37 @@ impl Session {
 
     /// Waits until something has changed (`true`), or it is confirmed that nothing has.
     async fn next(&mut self, poll: Duration) -> Result<bool, String> {
+        let Self { member, registry, watch, due, behind_at } = self;
+        // Lines with nothing new, however many, do not begin it anew.
+        let mut reading = pin!(read_at(member, *due));
         loop {
             let whole = tokio::select! {
-                line = self.watch.line() => {
-                    if !self.registry.apply(&line?)? {
+                line = watch.line() => {
+                    if !registry.apply(&line?)? {
                         continue;
                     }
                     let until = Instant::now() + GATHER;
-                    while let Ok(line) = timeout_at(until, self.watch.line()).await {
-                        self.registry.apply(&line?)?;
+                    while let Ok(line) = timeout_at(until, watch.line()).await {
+                        registry.apply(&line?)?;
                     }
                     return Ok(true);
                 }
-                whole = read_at(&self.member, self.due) => whole?,
+                whole = &mut reading => whole?,
             };
-            let come_to = self.registry.revision();
-            if whole.is_like(&self.registry) {
-                self.behind_at = None;
-                self.due = Instant::now() + poll;
+            let come_to = registry.revision();
+            if whole.is_like(registry) {
+                *behind_at = None;
+                *due = Instant::now() + poll;
                 return Ok(false);
             }
             // The watch tells everything, and in order. So one that goes on is alive.
-            if self.behind_at == Some(come_to) {
+            if *behind_at == Some(come_to) {
                 return Err(format!("its watch does not tell what has changed {LATE:?} ago"));
             }
             let is_newer = whole.revision() >= come_to;
-            self.behind_at = is_newer.then_some(come_to);
-            self.due = Instant::now() + if is_newer { LATE } else { poll };
+            *behind_at = is_newer.then_some(come_to);
+            *due = Instant::now() + if is_newer { LATE } else { poll };
+            reading.set(read_at(member, *due));
         }
     }
 }
