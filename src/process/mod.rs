@@ -171,7 +171,7 @@ fn work(
     let updates = recorders.pop();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Control)?;
-    runtime.block_on(async move {
+    let result = runtime.block_on(async move {
         let live = Live::start(beginning, bound, recorders).await?;
         if let (Some(recorder), Some(every)) = (updates, update_every) {
             let live = Arc::clone(&live);
@@ -200,7 +200,10 @@ fn work(
             result = live.hear(Ears { requests, ended }) => result,
             () = answer => Ok(()),
         }
-    })
+    });
+    // Threads that read files may hang for ever.
+    runtime.shutdown_background();
+    result
 }
 
 /// Turns signals into requests, by a thread of its own.

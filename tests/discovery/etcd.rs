@@ -13,6 +13,7 @@ use tidegate::control::model::{List, Status};
 use crate::control::{File, Run, goes_on};
 use crate::echo::{Echo, Load, session};
 use crate::real::{assert_none_failed, wait_for_servers};
+use crate::support::PATIENCE;
 use crate::support::http::Wire;
 use crate::support::service::{Home, Place, Service, installed};
 use crate::web::certificates;
@@ -348,5 +349,31 @@ fn etcd_may_have_tls() {
         run.wait_for(said, |status| status.lists[0].last_result.as_deref() == Some("failed"));
         assert!(list(&run).reason.contains(said), "{:?}", list(&run));
         run.gate.resets_a_client();
+    }
+}
+
+/// What is read for each connection may be something whose reading has no end: that is told, and the process ends all the same.
+#[test]
+fn files_that_cannot_be_read_to_their_end_are_told_of() {
+    let echo = Echo::start();
+    let home = Home::new();
+    let fifo = home.path("fifo");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
+    let (at, fifo) = (echo.address(), fifo.display());
+    let etcd = |endpoint: &str, keys: &str| {
+        format!("servers_etcd = {{ endpoints = [\"{endpoint}://{at}\"], prefix = \"/s/\", {keys} }}")
+    };
+    for source in [
+        etcd("http", &format!("username = \"u\", password_file = \"{fifo}\"")),
+        etcd("https", &format!("ca = \"{fifo}\"")),
+        format!("servers_url = {{ url = \"https://{at}/\", ca = \"{fifo}\" }}"),
+    ] {
+        let pool = format!("servers_poll = \"200ms\"\n{source}");
+        let mut run = Run::start(&File::new("mio").listen("l", "127.0.0.1:0", "p").set("pool.p", pool));
+        run.wait_for(&source, |status| status.lists[0].reason.contains("it is a FIFO"));
+        wait_for_failures(&run, 2);
+        run.gate.signal(Signal::TERM);
+        assert!(run.gate.wait_exit(PATIENCE).is_some_and(|status| status.success()), "{source}: it stays");
     }
 }

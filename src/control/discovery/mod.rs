@@ -10,6 +10,7 @@ pub mod etcd;
 mod list;
 mod name;
 mod parse;
+mod reading;
 mod tls;
 pub mod watch;
 

@@ -4,31 +4,34 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::config::Tls;
+pub(super) use handshake::Files;
 
 /// Whatever is read and written.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// The connection as it is used. With TLS the other side must prove to be `host`, which is a name or an IP address.
+/// The connection as it is used. With TLS the other side must prove to be `host`, which is a name or an IP address; `files`
+/// reads for it.
 pub(super) async fn wrap(
     stream: TcpStream,
     host: &str,
     tls: Option<&Tls>,
+    files: &Files,
 ) -> Result<Box<dyn Stream>, String> {
     match tls {
-        Some(tls) => handshake::connect(stream, host, tls).await,
+        Some(tls) => handshake::connect(stream, host, tls, files).await,
         None => Ok(Box::new(stream)),
     }
 }
 
 #[cfg(target_os = "linux")]
 mod handshake {
+    use std::fs::File;
     use std::path::Path;
     use std::sync::Arc;
 
     use tokio::net::TcpStream;
-    use tokio::task::spawn_blocking;
     use tokio_rustls::TlsConnector;
     use tokio_rustls::rustls::crypto::ring;
     use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -37,13 +40,22 @@ mod handshake {
 
     use super::Stream;
     use crate::config::Tls;
+    use crate::control::discovery::reading::Reading;
+    use crate::sys::input::open_to_read;
+
+    /// The certificates and the key.
+    pub(in crate::control::discovery) type Files = Reading<ClientConfig>;
 
     /// The files are read each time: they may be new.
-    pub(super) async fn connect(stream: TcpStream, host: &str, tls: &Tls) -> Result<Box<dyn Stream>, String> {
+    pub(super) async fn connect(
+        stream: TcpStream,
+        host: &str,
+        tls: &Tls,
+        files: &Files,
+    ) -> Result<Box<dyn Stream>, String> {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
-        // A file can hang, and nothing else is to wait for it.
         let tls = tls.clone();
-        let config = spawn_blocking(move || config(&tls)).await.map_err(|error| error.to_string())??;
+        let config = files.take(move || config(&tls)).await?;
         let connector = TlsConnector::from(Arc::new(config));
         let stream =
             connector.connect(name, stream).await.map_err(|error| format!("no TLS with it: {error}"))?;
@@ -62,19 +74,22 @@ mod handshake {
             .map_err(|error| error.to_string())?
             .with_root_certificates(roots);
         let Some((certificate, key)) = client else { return Ok(config.with_no_client_auth()) };
-        let own = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
+        let own = PrivateKeyDer::from_pem_reader(open(key)?).map_err(|error| unreadable(key, &error))?;
         config
             .with_client_auth_cert(certificates(certificate)?, own)
             .map_err(|error| unreadable(certificate, &error))
     }
 
     fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-        let all = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(path, &error))?;
-        let all: Result<Vec<_>, _> = all.collect();
+        let all: Result<Vec<_>, _> = CertificateDer::pem_reader_iter(open(path)?).collect();
         match all {
             Ok(all) if all.is_empty() => Err(unreadable(path, &"there is no certificate in it")),
             all => all.map_err(|error| unreadable(path, &error)),
         }
+    }
+
+    fn open(path: &Path) -> Result<File, String> {
+        open_to_read(path).map_err(|error| unreadable(path, &error))
     }
 
     fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> String {
@@ -88,8 +103,17 @@ mod handshake {
 
     use super::Stream;
     use crate::config::Tls;
+    use crate::control::discovery::reading::Reading;
 
-    pub(super) async fn connect(_: TcpStream, _: &str, _: &Tls) -> Result<Box<dyn Stream>, String> {
+    /// There is none to be read.
+    pub(in crate::control::discovery) type Files = Reading<()>;
+
+    pub(super) async fn connect(
+        _: TcpStream,
+        _: &str,
+        _: &Tls,
+        _: &Files,
+    ) -> Result<Box<dyn Stream>, String> {
         Err("this build has no TLS".to_owned())
     }
 }

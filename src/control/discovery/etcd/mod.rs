@@ -17,16 +17,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::ask::Asker;
 use super::parse::with_sample;
 use super::{Listed, Look};
 use crate::config::Etcd;
+use crate::sys::input::open_to_read;
 pub use registration::registration;
 pub use reply::{MOST_KEYS, MOST_VALUE, Registry};
-use wire::{Member, Reply};
+use wire::{Files, Member, Reply};
 
 /// How long a member may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -52,6 +52,7 @@ const MOST_TOLD: usize = 5;
 /// Follows what is registered.
 pub struct Follower {
     etcd: Arc<Etcd>,
+    files: Arc<Files>,
     asker: Arc<Asker>,
     /// How often what is in effect is confirmed.
     poll: Duration,
@@ -82,6 +83,7 @@ impl Follower {
     pub fn new(etcd: &Etcd, poll: Duration, asker: Arc<Asker>) -> Self {
         Self {
             etcd: Arc::new(etcd.clone()),
+            files: Arc::default(),
             asker,
             poll,
             session: None,
@@ -122,8 +124,8 @@ impl Follower {
     }
 
     async fn begin(&self) -> Result<Session, String> {
-        let (etcd, asker, endpoint) = (Arc::clone(&self.etcd), Arc::clone(&self.asker), self.turn);
-        Session::begin(Member { etcd, asker, endpoint, token: None }, self.poll).await
+        let (etcd, files, asker) = (Arc::clone(&self.etcd), Arc::clone(&self.files), Arc::clone(&self.asker));
+        Session::begin(Member { etcd, files, asker, endpoint: self.turn, token: None }, self.poll).await
     }
 
     /// Leaves the member whose turn it was; who it is, and why.
@@ -186,11 +188,9 @@ impl Follower {
 impl Session {
     async fn begin(mut member: Member, poll: Duration) -> Result<Self, String> {
         if let Some((name, file)) = &member.etcd.user {
-            let (name, file) = (name.clone(), file.clone());
-            // A file can hang, and nothing else is to wait for it.
-            let password = spawn_blocking(move || password(&file));
-            let password = in_time(async { password.await.map_err(|error| error.to_string())? }).await?;
-            let asked = member.ask("/v3/auth/authenticate", reply::ask_token(&name, &password));
+            let at = file.clone();
+            let password = in_time(member.files.password.take(move || password(&at))).await?;
+            let asked = member.ask("/v3/auth/authenticate", reply::ask_token(name, &password));
             let token = reply::token(&in_time(asked).await?)?;
             let mut token = HeaderValue::try_from(token).map_err(|_| "its token is no header".to_owned())?;
             token.set_sensitive(true);
@@ -254,7 +254,7 @@ async fn read(member: &Member) -> Result<Registry, String> {
 /// Read each time: it may be a new one.
 fn password(file: &Path) -> Result<String, String> {
     let mut text = String::new();
-    let read = std::fs::File::open(file).and_then(|file| file.take(MOST_PASSWORD).read_to_string(&mut text));
+    let read = open_to_read(file).and_then(|file| file.take(MOST_PASSWORD).read_to_string(&mut text));
     read.map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -16,6 +16,7 @@ use super::reply;
 use crate::config::{DnsName, Endpoint, Etcd};
 use crate::control::discovery::Answer;
 use crate::control::discovery::ask::{Asker, connect_any};
+use crate::control::discovery::reading::Reading;
 use crate::control::discovery::tls::{self, Stream};
 
 /// The most bytes of an answer, or of a line of one.
@@ -24,11 +25,19 @@ const MOST: usize = 4 << 20;
 /// A member.
 pub(super) struct Member {
     pub(super) etcd: Arc<Etcd>,
+    pub(super) files: Arc<Files>,
     /// Its place in `endpoints`.
     pub(super) endpoint: usize,
     pub(super) asker: Arc<Asker>,
     /// What it is asked with, where it wants to know who asks.
     pub(super) token: Option<HeaderValue>,
+}
+
+/// Files that are read for it.
+#[derive(Default)]
+pub(super) struct Files {
+    pub(super) password: Reading<String>,
+    tls: tls::Files,
 }
 
 /// An answer whose body has yet to come.
@@ -81,7 +90,7 @@ impl Member {
         // Requests are small: none is to wait for another's acknowledgement.
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let Endpoint { is_tls, host, .. } = self.endpoint();
-        tls::wrap(stream, host, self.etcd.tls.as_ref().filter(|_| *is_tls)).await
+        tls::wrap(stream, host, self.etcd.tls.as_ref().filter(|_| *is_tls), &self.files.tls).await
     }
 
     async fn addresses(&self) -> Result<Vec<SocketAddr>, String> {

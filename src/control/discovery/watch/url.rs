@@ -36,6 +36,7 @@ pub(super) struct Url {
     seen: Seen,
     /// What the server calls the list that was taken: if it still has that one, it need not send it.
     etag: Option<HeaderValue>,
+    files: tls::Files,
 }
 
 /// What an answer amounts to.
@@ -49,7 +50,7 @@ enum Got {
 impl Url {
     pub(super) fn new(at: ListUrl, poll: Duration, asker: Arc<Asker>) -> Self {
         let patience = poll.clamp(PATIENCE[0], PATIENCE[1]);
-        Self { at, asker, patience, seen: Seen::default(), etag: None }
+        Self { at, asker, patience, seen: Seen::default(), etag: None, files: tls::Files::default() }
     }
 
     pub(super) async fn look(&mut self) -> Look {
@@ -91,7 +92,7 @@ impl Url {
             ListHost::Named(name) => (self.addresses(name).await?, name.host().to_owned()),
         };
         let stream = connect_any(&all).await?;
-        tls::wrap(stream, &host, self.at.tls.as_ref()).await
+        tls::wrap(stream, &host, self.at.tls.as_ref(), &self.files).await
     }
 
     async fn addresses(&self, name: &DnsName) -> Result<Vec<SocketAddr>, String> {
