@@ -5,10 +5,14 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::mpsc::channel;
+use std::thread;
 
 use tempfile::{TempDir, tempdir};
 use tidegate::config::Admin;
-use tidegate::control::serve::Bound;
+use tidegate::control::serve::{Bound, token_fault};
+
+use crate::support::PATIENCE;
 
 fn admin(directory: &TempDir) -> Admin {
     Admin {
@@ -92,4 +96,21 @@ fn a_token_is_one_long_word() {
         assert!(said.contains("16 or more") && said.contains("/dev/urandom"), "{said}");
     }
     assert!(with("0123456789abcdef\n").is_ok());
+}
+
+/// Neither a start nor a check waits for who never writes it.
+#[test]
+fn a_token_is_in_a_regular_file() {
+    let directory = tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    let admin = Admin { http_token_file: Some(fifo), ..admin(&directory) };
+    let (tell, told) = channel();
+    thread::spawn(move || {
+        let checked = token_fault(&admin).expect("it is none").to_string();
+        let _ = tell.send([checked, refusal(&admin)]);
+    });
+    for said in told.recv_timeout(PATIENCE).expect("it waits for ever") {
+        assert!(said.contains("it is a FIFO") && said.contains("= help:"), "{said}");
+    }
 }

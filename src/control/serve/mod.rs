@@ -23,6 +23,7 @@ use super::Control;
 use super::api::{Door, Token, router};
 use crate::config::{Address, Admin};
 use crate::sys;
+use crate::sys::input::open_to_read;
 
 /// Clients at a time, of the socket and of TCP each. More wait until one leaves, and those that rest are sent away.
 pub const MOST_CLIENTS: usize = 64;
@@ -54,7 +55,7 @@ impl Bound {
         let mut note = |what: &str, cause: &str, help: &str| {
             let _ = writeln!(problems, "admin: {what}: {cause}\n  = help: {help}");
         };
-        let token = admin.http_token_file.as_deref().map(read_token);
+        let token = admin.http_token_file.as_deref().map(|file| read_token(file, open_to_read(file)));
         let token = token.transpose().map_err(|(what, cause, help)| note(&what, &cause, help)).ok().flatten();
         #[cfg(unix)]
         let socket = admin.socket.as_deref().and_then(|path| {
@@ -107,11 +108,12 @@ fn listen(path: &Path, mode: u32) -> Result<(sys::SocketFile, std::os::unix::net
     bound.map_err(|error| why_not(&Address::Unix(path.to_owned()), &error))
 }
 
-fn read_token(file: &Path) -> Result<Token, Hindrance> {
+/// The token in that file, which was `opened`.
+fn read_token(file: &Path, opened: io::Result<fs::File>) -> Result<Token, Hindrance> {
     let help =
         "`head -c 32 /dev/urandom | base64` makes one; only this program's user must be able to read it";
     let what = || format!("no token in {}", file.display());
-    let text = fs::read_to_string(file).map_err(|error| (what(), error.to_string(), help))?;
+    let text = opened.and_then(io::read_to_string).map_err(|error| (what(), error.to_string(), help))?;
     let shortest = Token::SHORTEST;
     let rule = || format!("it is one word of {shortest} or more letters, digits and signs of ASCII");
     let token = Token::new(&text).ok_or_else(|| (what(), rule(), help))?;
@@ -129,9 +131,11 @@ fn read_token(file: &Path) -> Result<Token, Hindrance> {
 #[must_use]
 pub fn token_fault(admin: &Admin) -> Option<BindError> {
     let file = admin.http_token_file.as_deref()?;
-    let is_ours =
-        fs::File::open(file).map_or_else(|error| error.kind() != io::ErrorKind::PermissionDenied, |_| true);
-    let (what, cause, help) = read_token(file).err().filter(|_| is_ours)?;
+    let opened = open_to_read(file);
+    if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+        return None;
+    }
+    let (what, cause, help) = read_token(file, opened).err()?;
     Some(BindError(format!("admin: {what}: {cause}\n  = help: {help}")))
 }
 
