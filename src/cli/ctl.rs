@@ -234,8 +234,8 @@ fn post<T: DeserializeOwned>(client: &Client, target: &str, value: Value) -> Res
 impl Target {
     fn set(&self, client: &Client, what: &str, value: Value) -> Result<(), Fault> {
         let (pool, server) = &self.server;
-        // Brackets of IPv6 cannot stand in a path.
-        let server = server.replace('[', "%5B").replace(']', "%5D");
+        // Brackets of IPv6 cannot stand in a path, and `%` of its zones means something else there.
+        let server = server.replace('%', "%25").replace('[', "%5B").replace(']', "%5D");
         let target = format!("/api/v1/pools/{pool}/servers/{server}/{what}");
         changed(&client.ask(Method::PUT, &target, Body::Json(value))?)
     }

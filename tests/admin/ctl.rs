@@ -168,6 +168,8 @@ fn exit_codes_tell_refusals_from_errors() {
     let nowhere = Path::new("/nonexistent/admin.sock");
     for (args, socket, code, part) in [
         (&["ctl", "drain", "web/gamma"][..], &*served.socket, 3, "has no server \"gamma\""),
+        // As it is called, whatever a path has to have in its place.
+        (&["ctl", "maint", "web/a@[fe80::1%12]:80"], &served.socket, 3, "no server \"a@[fe80::1%12]:80\""),
         (&["ctl", "rebalance", "wbe"], &served.socket, 3, "no pool \"wbe\""),
         (&["ctl", "confirm"], &served.socket, 3, "no reload waits"),
         (&["ctl", "status"], nowhere, 1, "a table [admin]"),
