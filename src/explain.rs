@@ -2,7 +2,7 @@
 //! taking anything.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use crate::balance::{Balancer, BySource, Client, Pick, hash_of_name};
@@ -174,6 +174,8 @@ fn in_pool(
         config.pools.iter().find(|one| one.name == *pool.name).unwrap_or(&config.pools[listener.pool]);
     let members: Vec<(ServerId, &Server)> =
         snapshot.members(id).filter(|(_, server)| server.removed.is_none()).collect();
+    let origins: HashMap<&str, &Origin> =
+        of_pool.servers.iter().map(|server| (&*server.name, &server.origin)).collect();
     let draws = draws(pool, snapshot, client, now);
     let pick = match pick(pool, snapshot, client, now) {
         _ if away.is_some() => Pick::None,
@@ -191,7 +193,7 @@ fn in_pool(
     let servers = members.iter().map(|(id, server)| ExplainedServer {
         name: server.name.to_string(),
         address: server.addr.to_string(),
-        origin: origin(of_pool, &server.name),
+        origin: origins.get(&*server.name).map_or_else(String::new, ToString::to_string),
         chosen: chosen == Some(*id),
         draws_percent: draws.get(&id.0).map(|count| percent(*count)),
         why: scene.why(*id, server, || reason(&pool.name, &server.name)),
@@ -211,16 +213,10 @@ fn in_pool(
     }
 }
 
-/// Who says that the pool has a server of that name.
-fn origin(pool: &config::Pool, name: &str) -> String {
-    let server = pool.servers.iter().find(|server| server.name == name);
-    server.map_or_else(String::new, |server| server.origin.to_string())
-}
-
 /// The pool's names that stand for no server, as far as is known.
 fn unknown_names(pool: &config::Pool, members: &[(ServerId, &Server)]) -> Vec<ExplainedServer> {
-    let is_known = |name: &str| members.iter().any(|(_, server)| config::given_name(&server.name) == name);
-    let unknown = pool.named.iter().filter(|named| !is_known(&named.name)).map(|named| {
+    let known: HashSet<&str> = members.iter().map(|(_, server)| config::given_name(&server.name)).collect();
+    let unknown = pool.named.iter().filter(|named| !known.contains(&*named.name)).map(|named| {
         (
             named.name.clone(),
             named.addr.to_string(),

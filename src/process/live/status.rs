@@ -1,6 +1,6 @@
 //! The whole state at one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::wards::{Probing, Shown};
 use super::{Live, State};
@@ -13,7 +13,7 @@ use crate::control::model::{
     Server, Status, Worker,
 };
 use crate::health::STEPS;
-use crate::snapshot::{self, PoolId, RouteTo, Routes, ServerId, Snapshot};
+use crate::snapshot::{self, RouteTo, Routes, ServerId, Snapshot};
 use crate::sys;
 use crate::tally::{self, Attempt, BOUNDS_MS, Count, PerCause, RTT_BOUNDS_US, Times};
 use crate::tick::Tick;
@@ -159,10 +159,15 @@ fn routes(routes: &Routes, snapshot: &Snapshot) -> Vec<Route> {
 }
 
 fn pools(state: &State, snapshot: &Snapshot, now: Now) -> Vec<Pool> {
+    let in_file = places(state.config.pools.iter().map(|pool| &*pool.name));
+    let mut members = vec![Vec::new(); snapshot.pools.len()];
+    for (id, server) in (0..).map(ServerId).zip(&snapshot.servers) {
+        members[usize::from(server.pool.0)].push((id, server));
+    }
     let mut shown: Vec<(usize, Pool)> = Vec::new();
-    for (number, pool) in (0..).zip(&snapshot.pools) {
-        let index = state.config.pools.iter().position(|one| !pool.removed && *one.name == *pool.name);
-        let servers = servers(state, snapshot, PoolId(number), index, now);
+    for (pool, members) in snapshot.pools.iter().zip(members) {
+        let index = in_file.get(&*pool.name).copied().filter(|_| !pool.removed);
+        let servers = servers(state, snapshot, &members, index, now);
         if index.is_some() || !servers.is_empty() {
             let pool = Pool {
                 name: pool.name.to_string(),
@@ -180,18 +185,30 @@ fn pools(state: &State, snapshot: &Snapshot, now: Now) -> Vec<Pool> {
     shown.into_iter().map(|(_, pool)| pool).collect()
 }
 
+/// Where each of these names stands. There may be thousands, which are not to be searched for each of them.
+fn places<'a>(names: impl Iterator<Item = &'a str>) -> HashMap<&'a str, usize> {
+    names.zip(0..).collect()
+}
+
 /// The servers of a pool, which is the one at `index` in the configuration.
-fn servers(state: &State, snapshot: &Snapshot, pool: PoolId, index: Option<usize>, now: Now) -> Vec<Server> {
+fn servers(
+    state: &State,
+    snapshot: &Snapshot,
+    members: &[(ServerId, &snapshot::Server)],
+    index: Option<usize>,
+    now: Now,
+) -> Vec<Server> {
     let in_file = index.map_or(&[][..], |index| &state.config.pools[index].servers);
+    let places = places(in_file.iter().map(|server| &*server.name));
     let mut shown: Vec<(usize, Server)> = Vec::new();
-    for (id, one) in snapshot.members(pool) {
+    for &(id, one) in members {
         let is_gone = one.removed.is_some();
         if is_gone && one.connections.count() == 0 {
             continue;
         }
-        let place = in_file.iter().position(|other| !is_gone && *other.name == *one.name);
+        let place = places.get(&*one.name).copied().filter(|_| !is_gone);
         let file = place.map(|place| &in_file[place]);
-        let name = (snapshot.pool(pool).name.to_string(), one.name.to_string());
+        let name = (snapshot.pool(one.pool).name.to_string(), one.name.to_string());
         let ward = if is_gone { None } else { state.wards.shown(&name, now.tick) };
         let mut told = server(one, file, ward.as_ref(), now);
         told.ports_used_ratio = ports_used(snapshot, id, one);
