@@ -11,8 +11,8 @@ use crate::sys;
 /// clients that wait for admission, which are as many as it accepts in a turn (`accept_burst`).
 const RESERVE: u64 = 128;
 const RESERVE_PER_WORKER: u64 = 16;
-/// The most checks of servers that are under way at a time, each with a descriptor. As many as there are servers in the
-/// file, so that those that are silent hold up no check of others.
+/// The most checks of servers that are under way at a time, each with a descriptor. Only where more servers than that are
+/// checked, those that are silent hold up checks of others, each for as long as a check may take.
 pub(super) const CHECKS: usize = 1024;
 /// Those for which the reserve has room in any case; and what a name or a list is taken to bring.
 const CHECKS_INCLUDED: usize = 64;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::sources::News;
+use super::task::Task;
 
 /// How one of them is asked for.
 pub(super) trait Inquiry: Sized + Send + 'static {
@@ -39,7 +39,8 @@ pub(super) struct Inquiries<I: Inquiry> {
 
 struct Entry<K> {
     number: u64,
-    task: AbortHandle,
+    /// Asks.
+    _task: Task,
     known: K,
 }
 
@@ -62,7 +63,6 @@ impl<I: Inquiry> Inquiries<I> {
     /// Asks for these, and for no others. What is known stays known, and what is remembered is known again; what is new is
     /// waited for, but for `patience` at most.
     pub(super) async fn adopt(&mut self, all: BTreeMap<I::Key, I>, memory: &Memory<I>, patience: Duration) {
-        self.all.values().for_each(|entry| entry.task.abort());
         let before = self.memory();
         self.all.clear();
         let mut new = Vec::new();
@@ -76,8 +76,8 @@ impl<I: Inquiry> Inquiries<I> {
             }
             let known = known.unwrap_or_default();
             let heard = Heard { number: self.begun, key: key.clone(), known: known.clone() };
-            let task = tokio::spawn(ask_on(inquiry, heard, tell, self.told.clone())).abort_handle();
-            self.all.insert(key, Entry { number: self.begun, task, known });
+            let task = Task::new(ask_on(inquiry, heard, tell, self.told.clone()));
+            self.all.insert(key, Entry { number: self.begun, _task: task, known });
         }
         let until = Instant::now() + patience;
         for mut told in new {

@@ -15,6 +15,7 @@ mod samples;
 mod sources;
 mod stamps;
 mod status;
+mod task;
 mod trial;
 mod updates;
 mod wards;

@@ -153,11 +153,12 @@ impl Live {
     ) -> Result<Effect, Refusal> {
         let (previous, before) = (state.file.clone(), state.overrides.clone());
         let overrides = kept(&before, &previous, &new);
-        let (known, checked) = (state.sources.known(), state.wards.targets());
+        // What a rollback is to know again.
+        let on_trial = trial.map(|limit| (limit, state.sources.known(), state.wards.targets()));
         let result = self.apply(state, new, overrides, &Known::default()).await;
         state.wards.check_no_more_ahead();
         let effect = result?;
-        if let Some(limit) = trial {
+        if let Some((limit, known, checked)) = on_trial {
             let snapshot = self.published.current();
             state.trial = Some(Trial::new((previous, before, known), self.clock.now(), limit, &snapshot));
             // Who is had back by a rollback serves at once.

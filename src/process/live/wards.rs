@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::certificates::Seen;
+use super::task::Task;
 use crate::balance;
 use crate::config::{self, Address, Check, Config, Kind, Pool, ServerState};
 use crate::control::check::{Report, Target, Verdict};
@@ -70,8 +70,8 @@ enum Source {
     Down,
 }
 
-/// Whose turn it is to ask. A server that does not answer holds its turn as long as a check may take, so there are more
-/// turns than servers; only programs, which cost more than a connection, wait for each other.
+/// Whose turn it is to ask. A server that does not answer holds its turn as long as a check may take, so there are [`CHECKS`],
+/// which is more than most configurations have servers. There are fewer for programs, which cost more than a connection.
 #[derive(Clone)]
 struct Turns {
     connections: Arc<Semaphore>,
@@ -81,7 +81,8 @@ struct Turns {
 /// Checks of one target.
 pub(super) struct Probing {
     number: u64,
-    task: AbortHandle,
+    /// Checks.
+    _task: Task,
     pulse: Pulse,
     /// The last one.
     pub(super) last: Option<Report>,
@@ -168,7 +169,6 @@ impl Wards {
                 self.wards.insert(name, Ward { source, ..own.unwrap_or_else(new) });
             }
         }
-        probes.into_values().for_each(|probing| probing.task.abort());
     }
 
     /// Begins to check the servers of a configuration that is about to be in effect, where a pool would have nobody, or
@@ -235,7 +235,7 @@ impl Wards {
 
     /// Checks only what is in effect.
     pub(super) fn check_no_more_ahead(&mut self) {
-        self.ahead.drain().for_each(|(_, probing)| probing.task.abort());
+        self.ahead.clear();
     }
 
     /// What is checked, and what is known of it.
@@ -247,10 +247,10 @@ impl Wards {
         self.begun += 1;
         let number = self.begun;
         let (told, turns) = (self.told.clone(), self.turns.clone());
-        let task = tokio::spawn(probe(number, Arc::clone(target), pulse, told, turns)).abort_handle();
+        let task = Task::new(probe(number, Arc::clone(target), pulse, told, turns));
         Probing {
             number,
-            task,
+            _task: task,
             pulse,
             last: None,
             certificate: Seen::default(),
