@@ -1,4 +1,4 @@
-//! What every engine does with a client before there is a server, on the real kernel.
+//! What every engine does with a client before there is a server, and when its server has gone, on the real kernel.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -40,26 +40,42 @@ struct Stage<E: Engine> {
 }
 
 impl<E: Engine<Socket = Stream>> Stage<E> {
-    /// Turns until there is an event, 500 times at most; before each, `order` is given once more.
+    /// With that client of ours.
+    fn new(mut engine: E, client: Stream) -> Self {
+        let (key, _) = Key::from_token(0);
+        let one = One(key, engine.open(key, client, None).expect("watched"));
+        Self { engine, one, events: VecDeque::new() }
+    }
+
+    fn order(&mut self, order: Order) {
+        self.engine.order(self.one.0, &mut self.one.1, order, &mut self.events);
+    }
+
+    fn dials(&mut self, server: u32) {
+        self.order(Order::Dial { to: ServerId(server), from: None });
+    }
+
+    fn turn(&mut self) {
+        self.engine.turn(&mut self.one, Some(Duration::from_millis(10)), &mut self.events).expect("it waits");
+    }
+
+    /// Turns until there is an event, 2,000 times at most; before each, `order` is given once more.
     fn event(&mut self, order: Option<Order>) -> Event<Stream> {
-        for _ in 0..500 {
+        for _ in 0..2_000 {
             if let Some(order) = order {
-                self.engine.order(self.one.0, &mut self.one.1, order, &mut self.events);
+                self.order(order);
             }
             if let Some(event) = self.events.pop_front() {
                 return event;
             }
-            self.engine
-                .turn(&mut self.one, Some(Duration::from_millis(10)), &mut self.events)
-                .expect("it waits");
+            self.turn();
         }
         panic!("nothing happens");
     }
 
     /// Orders the client's first bytes, which come only then.
     fn reads_ahead(&mut self, client: &mut TcpStream, text: &[u8]) {
-        let order = Order::ReadHead { more_than: 0, max: 4096 };
-        self.engine.order(self.one.0, &mut self.one.1, order, &mut self.events);
+        self.order(Order::ReadHead { more_than: 0, max: 4096 });
         client.write_all(text).expect("it is sent");
         let event = self.event(None);
         assert!(matches!(event, Event::Head { ended: false, .. }), "{event:?}");
@@ -73,11 +89,9 @@ impl<E: Engine<Socket = Stream>> Stage<E> {
 
 /// A client asks for TLS as PostgreSQL's do, and is answered with a byte; what it says then is answered with an alert and
 /// FIN, though it has said more meanwhile.
-fn answers_a_client_before_a_server_is_picked<E: Engine<Socket = Stream>>(mut engine: E) {
+fn answers_a_client_before_a_server_is_picked<E: Engine<Socket = Stream>>(engine: E) {
     let (mut client, ours) = pair();
-    let (key, _) = Key::from_token(0);
-    let one = One(key, engine.open(key, ours, None).expect("watched"));
-    let mut stage = Stage { engine, one, events: VecDeque::new() };
+    let mut stage = Stage::new(engine, ours);
     stage.reads_ahead(&mut client, b"with TLS");
     stage.engine.skip(&mut stage.one.1, 8);
     stage.says(b"S");
@@ -94,6 +108,102 @@ fn answers_a_client_before_a_server_is_picked<E: Engine<Socket = Stream>>(mut en
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).expect("a FIN, not a reset");
     assert_eq!(rest, b"no name");
+}
+
+#[test]
+fn a_client_is_answered_before_a_server_is_picked_by_readiness() {
+    let snapshot = || snapshot(&[&server()]);
+    answers_a_client_before_a_server_is_picked(readiness(ByMio::new(), snapshot()));
+    answers_a_client_before_a_server_is_picked(readiness(ByEpoll::new(), snapshot()));
+    answers_a_client_before_a_server_is_picked(readiness(ByPoll::new(), snapshot()));
+    answers_a_client_before_a_server_is_picked(readiness(BySelect::new(), snapshot()));
+    answers_a_client_before_a_server_is_picked(readiness(ByAio::new(), snapshot()));
+    answers_a_client_before_a_server_is_picked(readiness(BySigio::new(), snapshot()));
+}
+
+#[test]
+fn a_client_is_answered_before_a_server_is_picked_by_threads() {
+    answers_a_client_before_a_server_is_picked(threads(snapshot(&[&server()])));
+}
+
+#[test]
+fn a_client_is_answered_before_a_server_is_picked_by_completion() {
+    if let Some(engine) = completion(snapshot(&[&server()])) {
+        answers_a_client_before_a_server_is_picked(engine);
+    }
+}
+
+/// Whoever waits for a server learns that its client has failed, whenever that was.
+fn knows_of_a_reset_when_a_server_is_heard<E: Engine<Socket = Stream>>(engine: impl Fn(Arc<Snapshot>) -> E) {
+    let (hole, _backlog) = hole();
+    let silent = server();
+    let snapshot = snapshot(&[&hole, &silent]);
+    for resets_at in 0..3 {
+        let (mut client, ours) = pair();
+        let mut stage = Stage::new(engine(Arc::clone(&snapshot)), ours);
+        stage.reads_ahead(&mut client, b"hello");
+        let mut client = Some(client);
+        let mut resets = |stage: &mut Stage<E>, at| {
+            if at == resets_at {
+                reset(client.take().expect("it is there"));
+                // As long as it has said something and has no server, nothing is told.
+                (0..3).for_each(|_| stage.turn());
+                assert!(stage.events.is_empty(), "{:?}", stage.events);
+            }
+        };
+        stage.dials(0);
+        stage.turn();
+        resets(&mut stage, 0);
+        stage.dials(1);
+        let event = stage.event(None);
+        assert!(matches!(event, Event::Dialed { result: Ok(()), .. }), "{event:?}");
+        resets(&mut stage, 1);
+        stage.order(Order::Hear);
+        if resets_at == 2 {
+            stage.turn();
+            reset(client.take().expect("it is there"));
+        }
+        let event = stage.event(None);
+        assert!(matches!(event, Event::ClientLeft { .. }), "reset at {resets_at}: {event:?}");
+    }
+}
+
+#[test]
+fn a_reset_is_known_when_a_server_is_heard_by_readiness() {
+    knows_of_a_reset_when_a_server_is_heard(|snapshot| readiness(ByMio::new(), snapshot));
+    knows_of_a_reset_when_a_server_is_heard(|snapshot| readiness(ByEpoll::new(), snapshot));
+    knows_of_a_reset_when_a_server_is_heard(|snapshot| readiness(ByPoll::new(), snapshot));
+    knows_of_a_reset_when_a_server_is_heard(|snapshot| readiness(BySelect::new(), snapshot));
+    knows_of_a_reset_when_a_server_is_heard(|snapshot| readiness(ByAio::new(), snapshot));
+    knows_of_a_reset_when_a_server_is_heard(|snapshot| readiness(BySigio::new(), snapshot));
+}
+
+#[test]
+fn a_reset_is_known_when_a_server_is_heard_by_threads() {
+    knows_of_a_reset_when_a_server_is_heard(threads);
+}
+
+#[test]
+fn a_reset_is_known_when_a_server_is_heard_by_completion() {
+    if completion(snapshot(&[&server()])).is_some() {
+        knows_of_a_reset_when_a_server_is_heard(|snapshot| completion(snapshot).expect("another one"));
+    }
+}
+
+/// Whoever is given up while its server is dialed is gone at once, although the dial would go on for a minute: its thread may
+/// not have come to it yet.
+#[test]
+fn a_dial_that_is_given_up_at_once_ends_by_threads() {
+    let (hole, _backlog) = hole();
+    let snapshot = snapshot(&[&hole]);
+    for _ in 0..10 {
+        let (_client, ours) = pair();
+        let mut stage = Stage::new(threads(Arc::clone(&snapshot)), ours);
+        stage.dials(0);
+        stage.order(Order::Reset { spare: None });
+        let event = stage.event(None);
+        assert!(matches!(event, Event::Closed { .. }), "{event:?}");
+    }
 }
 
 /// Nobody is connected.
@@ -139,7 +249,19 @@ fn takes_a_burst_a_turn<E: Engine<Socket = Stream, Listener = Listener>>(mut eng
     panic!("only {taken:?} were taken");
 }
 
-fn snapshot() -> Arc<Snapshot> {
+#[test]
+fn accept_burst_bounds_the_accepts_of_a_turn() {
+    takes_a_burst_a_turn(readiness(ByMio::new(), bursts()));
+    takes_a_burst_a_turn(readiness(ByEpoll::new(), bursts()));
+    takes_a_burst_a_turn(readiness(ByPoll::new(), bursts()));
+    takes_a_burst_a_turn(readiness(BySelect::new(), bursts()));
+    takes_a_burst_a_turn(readiness(ByAio::new(), bursts()));
+    takes_a_burst_a_turn(readiness(BySigio::new(), bursts()));
+    takes_a_burst_a_turn(threads(bursts()));
+}
+
+/// Two listeners with bursts of their own.
+fn bursts() -> Arc<Snapshot> {
     let text = "[listener.l]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\naccept_burst = 3\n\
                 [listener.m]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\naccept_burst = 5\n\
                 [pool.p]\nserver = [{ name = \"s\", addr = \"127.0.0.1:1\" }]\n";
@@ -147,54 +269,63 @@ fn snapshot() -> Arc<Snapshot> {
     Arc::new(Snapshot::new(&config, 1))
 }
 
+/// One that only listens.
+fn server() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port")
+}
+
+/// A port that never answers, because its backlog is full: with what fills it.
+fn hole() -> (TcpListener, Vec<TcpStream>) {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a port");
+    socket.listen(0).expect("it listens");
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr().expect("bound");
+    let connects = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    let backlog = std::iter::from_fn(connects).collect();
+    (listener, backlog)
+}
+
+fn reset(peer: TcpStream) {
+    socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).expect("an option");
+    drop(peer);
+}
+
+/// One listener, and these servers.
+fn snapshot(servers: &[&TcpListener]) -> Arc<Snapshot> {
+    let server = |(number, server): (usize, &&TcpListener)| {
+        format!("{{ name = \"s{number}\", addr = \"{}\" }}", server.local_addr().expect("bound"))
+    };
+    let servers: Vec<String> = servers.iter().enumerate().map(server).collect();
+    let text = format!(
+        "[defaults.timeouts]\nconnect = \"1m\"\n[listener.l]\nbind = [\"127.0.0.1:0\"]\npool = \"p\"\n\
+         [pool.p]\nserver = [{}]\n",
+        servers.join(", ")
+    );
+    let config = config::parse(&text, "test").unwrap_or_else(|report| panic!("{report}"));
+    Arc::new(Snapshot::new(&config, 1))
+}
+
 const BOUNDS: Bounds = Bounds { buffer_size: 64 * 1024, budget: 1 << 20, pipes: 0 };
 
-fn reacts<S: Selector<Os>, W>(selector: io::Result<(S, Arc<W>)>) {
+fn readiness<S: Selector<Os>, W>(selector: io::Result<(S, Arc<W>)>, snapshot: Arc<Snapshot>) -> Reactor<S> {
     let (selector, _waker) = selector.expect("it can be had");
-    answers_a_client_before_a_server_is_picked(Reactor::new(selector, Os, snapshot(), BOUNDS));
+    Reactor::new(selector, Os, snapshot, BOUNDS)
 }
 
-#[test]
-fn a_client_is_answered_before_a_server_is_picked_by_readiness() {
-    reacts(ByMio::new());
-    reacts(ByEpoll::new());
-    reacts(ByPoll::new());
-    reacts(BySelect::new());
-    reacts(ByAio::new());
-    reacts(BySigio::new());
+fn threads(snapshot: Arc<Snapshot>) -> Threads {
+    Threads::new(snapshot, BOUNDS).expect("it can be had").0
 }
 
-fn reacts_in_bursts<S: Selector<Os>, W>(selector: io::Result<(S, Arc<W>)>) {
-    let (selector, _waker) = selector.expect("it can be had");
-    takes_a_burst_a_turn(Reactor::new(selector, Os, snapshot(), BOUNDS));
-}
-
-#[test]
-fn accept_burst_bounds_the_accepts_of_a_turn() {
-    reacts_in_bursts(ByMio::new());
-    reacts_in_bursts(ByEpoll::new());
-    reacts_in_bursts(ByPoll::new());
-    reacts_in_bursts(BySelect::new());
-    reacts_in_bursts(ByAio::new());
-    reacts_in_bursts(BySigio::new());
-    let (engine, _waker) = Threads::new(snapshot(), BOUNDS).expect("it can be had");
-    takes_a_burst_a_turn(engine);
-}
-
-#[test]
-fn a_client_is_answered_before_a_server_is_picked_by_threads() {
-    let (engine, _waker) = Threads::new(snapshot(), BOUNDS).expect("it can be had");
-    answers_a_client_before_a_server_is_picked(engine);
-}
-
-#[test]
-fn a_client_is_answered_before_a_server_is_picked_by_completion() {
+/// `None`, and a line, where there is no such engine.
+fn completion(snapshot: Arc<Snapshot>) -> Option<Uring> {
     let settings = config::Process::default().uring;
     match Kernel::new(settings) {
-        Ok((ring, _waker)) => {
-            let engine = Uring::new(ring, Os, snapshot(), BOUNDS, settings.multishot);
-            answers_a_client_before_a_server_is_picked(engine);
+        Ok((ring, _waker)) => Some(Uring::new(ring, Os, snapshot, BOUNDS, settings.multishot)),
+        Err(unavailable) => {
+            println!("skipped: {unavailable}");
+            None
         }
-        Err(unavailable) => println!("skipped: {unavailable}"),
     }
 }

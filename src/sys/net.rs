@@ -21,7 +21,7 @@ use super::source::bind_source;
 use super::tcp_info;
 use super::unacknowledged::unacknowledged;
 pub use super::waiting::{
-    connect, interrupt_connect, interrupt_read, is_hung_up, limit_writes, recv_now, recv_waiting,
+    await_connect, interrupt_connect, interrupt_read, is_hung_up, limit_writes, recv_now, recv_waiting,
     send_waiting, set_blocking,
 };
 use crate::config::{Address, Keepalive, Tcp};

@@ -4,7 +4,7 @@
 //! reading side reset the connection, and after a write that its limit has cut short nobody knows how much was
 //! sent. So sockets stay in non-blocking mode there, and what waits is WSAPoll, for [`LOOK`] at a time.
 
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use super::calls::{self, Call};
@@ -37,43 +37,29 @@ pub fn limit_writes(stream: &Stream) -> Result<(), Fault> {
     calls::made(Call::Setsockopt, stream.number(), limit).map_err(|error| fault(&error))
 }
 
-/// Connects a socket of [`Net::socket`] that waits, `limit` at most.
+/// Waits until a connect that [`Net::dial`] has begun has ended, `limit` at most.
 ///
 /// # Errors
 /// The fault, when it fails, is interrupted or takes too long.
-pub fn connect(stream: &Stream, to: SocketAddr, limit: Duration) -> Result<(), Fault> {
-    connect_within(stream, to, limit)?;
+pub fn await_connect(stream: &Stream, limit: Duration) -> Result<(), Fault> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::io::Errno;
+    let limit = Timespec::try_from(limit).ok();
+    let mut asked = [PollFd::new(stream, PollFlags::OUT)];
+    loop {
+        match calls::made(Call::Poll, -1, || poll(&mut asked, limit.as_ref())) {
+            Ok(0) => return Err(Fault::TimedOut),
+            Ok(_) => break,
+            // A signal's handler has run in this thread.
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(fault(&error.into())),
+        }
+    }
     if Os::dialed(stream)? { Ok(()) } else { Err(Fault::Reset) }
 }
 
-#[cfg(target_os = "linux")]
-fn connect_within(stream: &Stream, to: SocketAddr, limit: Duration) -> Result<(), Fault> {
-    use std::io::ErrorKind;
-
-    use rustix::io::Errno;
-
-    let connect = |socket: socket2::SockRef<'_>| {
-        // It holds for a connect, too (socket(7)).
-        calls::made(Call::Setsockopt, stream.number(), || socket.set_write_timeout(Some(limit)))?;
-        calls::made(Call::Connect, stream.number(), || socket.connect(&to.into()))
-    };
-    stream.with_ref(connect).map_err(|error| match error.raw_os_error() {
-        Some(code) if code == Errno::INPROGRESS.raw_os_error() => Fault::TimedOut,
-        _ if error.kind() == ErrorKind::WouldBlock => Fault::TimedOut,
-        _ => fault(&error),
-    })
-}
-
-#[cfg(not(target_os = "linux"))]
-fn connect_within(stream: &Stream, to: SocketAddr, limit: Duration) -> Result<(), Fault> {
-    let result = stream.with_ref(|socket| socket.connect_timeout(&to.into(), limit));
-    result.map_err(|error| fault(&error))?;
-    // It has changed the mode.
-    set_blocking(stream)
-}
-
-/// Ends a [`connect`] that waits in another thread: Linux takes a shutdown of a socket that is not connected yet
-/// for the end of its attempt. Elsewhere the attempt ends by its limit.
+/// Ends an [`await_connect`] of another thread, also one that has yet to begin: Linux takes a shutdown of a socket that
+/// connects for the end of its attempt, and such a socket has hung up from then on. Elsewhere the attempt ends by its limit.
 pub fn interrupt_connect(stream: &Stream) {
     let _ = stream.shutdown(Shutdown::Both);
 }

