@@ -22,7 +22,7 @@ use tidegate::client_hello::ServerName;
 use tidegate::config::{
     AcceptBalance, AcceptProxy, Address, AtMaxconn, Balance, Check, Config, Drain, Listener, NamePattern,
     OnDown, OnRemoved, Passive, Pool, Process, ProxyTlvs, Retry, Route, RouteTo, SendProxy, Server,
-    ServerState, Starttls, Timeouts, Untrusted,
+    ServerState, Starttls, Tcp, Timeouts, Untrusted,
 };
 use tidegate::engine::sim::{
     Dice, Edge, Hellos, KNOWN, Level, OneShot, Plan, Signal, SimListener, SimNet, SimRing, SimStream,
@@ -110,7 +110,7 @@ fn listener(plan: &Plan, number: usize) -> Listener {
         max_client_hello: plan.heads.hellos.map_or(16 << 10, |hellos| hellos.most),
         at_maxconn: if plan.rejects { AtMaxconn::Reject } else { AtMaxconn::Wait },
         timeouts: tidegate::config::OwnTimeouts::default(),
-        tcp: tidegate::config::Tcp::default(),
+        tcp: tcp(plan),
         access: tidegate::config::AccessRules::default(),
         // More than there are: nobody is turned away, and every place must be given back.
         limits: tidegate::config::Limits {
@@ -121,6 +121,10 @@ fn listener(plan: &Plan, number: usize) -> Listener {
             ..tidegate::config::Limits::default()
         },
     }
+}
+
+fn tcp(plan: &Plan) -> Tcp {
+    Tcp { rst_on_error: !plan.hides_failures, ..Tcp::default() }
 }
 
 /// Clients that ask for another name have no server.
@@ -166,7 +170,7 @@ fn configuration(plan: &Plan) -> Config {
             preread: Some(wait(plan.heads.preread)),
             ..Timeouts::default()
         },
-        tcp: tidegate::config::Tcp::default(),
+        tcp: Tcp::default(),
         retry,
         listeners: (0..plan.listeners).map(|number| listener(plan, number)).collect(),
         dns: tidegate::config::Dns::default(),
@@ -187,7 +191,7 @@ fn configuration(plan: &Plan) -> Config {
             source: tidegate::config::Source::System,
             send_proxy: plan.heads.greets.map(|version| SendProxy { version, tlvs: ProxyTlvs::default() }),
             timeouts: tidegate::config::OwnTimeouts::default(),
-            tcp: tidegate::config::Tcp::default(),
+            tcp: tcp(plan),
             retry,
             queue_max: plan.queue_max,
             servers: (0..plan.servers.len()).map(server).collect(),
@@ -202,6 +206,7 @@ fn run(notice: Notice, seed: u64, bug: Option<Mutant>, readable: bool, zeal: u64
     plan.limit_servers(&mut Dice::new(seed.rotate_left(16)));
     plan.limit_bandwidth(&mut Dice::new(seed.rotate_left(32)));
     plan.put_in_front(&mut Dice::new(seed.rotate_left(48)));
+    plan.hide_failures(&mut Dice::new(seed.rotate_left(8)));
     if notice == Notice::Lossy {
         plan.lost = dice.pick(&[20, 100, 400]);
     }

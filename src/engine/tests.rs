@@ -206,6 +206,30 @@ fn a_dial_that_is_given_up_at_once_ends_by_threads() {
     }
 }
 
+/// A client that is to see an end sees one, although it sends something while the last read of it is being ended.
+#[test]
+fn late_bytes_of_a_dismissed_client_are_no_reset_by_completion() {
+    let server = server();
+    let Some(engine) = completion(snapshot(&[&server])) else { return };
+    let (mut client, ours) = pair();
+    let mut stage = Stage::new(engine, ours);
+    stage.dials(0);
+    let event = stage.event(None);
+    assert!(matches!(event, Event::Dialed { result: Ok(()), .. }), "{event:?}");
+    stage.order(Order::Relay { limited: [false; 2], awaited: false });
+    stage.turn();
+    reset(server.accept().expect("it was reached").0);
+    let event = stage.event(None);
+    assert!(matches!(event, Event::Ended { end: End::Reset { by: Side::Server, .. }, .. }), "{event:?}");
+    stage.order(Order::Dismiss { peer: Side::Client });
+    assert!(stage.events.is_empty(), "its read has not ended: {:?}", stage.events);
+    client.write_all(b"late").expect("it is sent");
+    let event = stage.event(None);
+    assert!(matches!(event, Event::Closed { .. }), "{event:?}");
+    drop(stage);
+    assert_eq!(client.read(&mut [0]).expect("a FIN, not a reset"), 0);
+}
+
 /// Nobody is connected.
 struct Nobody;
 

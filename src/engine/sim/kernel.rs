@@ -82,7 +82,7 @@ pub(super) struct End {
     /// Its owner closed it; the kernel still delivers.
     pub(super) closed: bool,
     /// The last of what is on its way to it arrives then.
-    last_arrival: Us,
+    pub(super) last_arrival: Us,
     pub(super) send_room: u64,
     pub(super) receive_room: u64,
 }

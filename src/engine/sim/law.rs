@@ -272,7 +272,11 @@ impl World {
             self.laws.activity += 1;
             self.note(conn, "fin seen", 0);
             self.changed(conn);
-            let is_first = self.other(conn).is_none_or(|other| !self.conns[other].laws.eof);
+            let goes_on = |other: usize| {
+                let seen = &self.conns[other].laws;
+                !seen.eof && seen.fault_at.is_none()
+            };
+            let is_first = self.other(conn).is_none_or(goes_on);
             let now = self.now;
             if let Some(pair) = self.pair(conn).filter(|_| is_first) {
                 pair.quiet_since = now;
@@ -489,18 +493,34 @@ impl World {
         if self.payload_given(conn) < self.payload_arrived(other) {
             return Some("was reset before it was sent all that the failed peer had sent");
         }
-        (end.acked < end.accepted).then_some("was reset before it got what was on its way")
+        if end.acked < end.accepted {
+            return Some("was reset before it got what was on its way");
+        }
+        self.plan.hides_failures.then_some("was reset although it was to see an end")
     }
 
     fn law_clean(&self, conn: usize) -> Option<&'static str> {
         let it = &self.conns[conn];
-        if it.ends[OURS].unread() > 0 && !self.is_timed_out(conn) {
+        let is_hidden = self.is_hidden(conn);
+        // What comes while they are thrown away comes too late.
+        let too_late = is_hidden && self.now < it.ends[OURS].last_arrival + EARLY;
+        if it.ends[OURS].unread() > 0 && !self.is_timed_out(conn) && !too_late {
             return Some("was closed with bytes unread");
         }
         // Who is let in while the process stops is to leave at the next quiet moment.
         let leaves = self.laws.drained_at.is_some();
-        let whole = it.ends[OURS].fin || self.is_whole(conn) || self.is_idle_end(conn) || leaves;
+        let whole = it.ends[OURS].fin || self.is_whole(conn) || self.is_idle_end(conn) || leaves || is_hidden;
         (!whole).then_some("was closed as if it had got everything")
+    }
+
+    /// Whether the other peer has failed, and this one is not to learn of it once it has got all that there was, or was given
+    /// its time for that.
+    fn is_hidden(&self, conn: usize) -> bool {
+        let end = &self.conns[conn].ends[OURS];
+        let failed = self.other(conn).filter(|other| self.conns[*other].laws.fault_at.is_some());
+        let has_all =
+            |other| self.payload_given(conn) == self.payload_arrived(other) && end.acked == end.accepted;
+        self.plan.hides_failures && failed.is_some_and(|other| has_all(other) || self.is_timed_out(conn))
     }
 
     /// A turn that does nothing is followed by a wait.

@@ -69,6 +69,10 @@ pub enum Manner {
     Moody,
 }
 
+/// How the servers of a run answer, one as often as another.
+const MANNERS: [Manner; 6] =
+    [Manner::Accepts, Manner::Accepts, Manner::Accepts, Manner::Refuses, Manner::Silent, Manner::Moody];
+
 /// When a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -175,6 +179,8 @@ pub struct Plan {
     pub heads: Heads,
     /// Bytes a second that a connection may take from its client, and from its server.
     pub rates: [Option<u64>; 2],
+    /// A peer sees an end where the other one has failed, and no reset.
+    pub hides_failures: bool,
 }
 
 /// Headers of the PROXY protocol, and hellos.
@@ -213,16 +219,8 @@ impl Plan {
             if dice.chance(250) { None } else { Some(dice.between(least / MS, most / MS) * MS) }
         };
         let clients = dice.between(20, 60) as usize;
-        let manners = [
-            Manner::Accepts,
-            Manner::Accepts,
-            Manner::Accepts,
-            Manner::Refuses,
-            Manner::Silent,
-            Manner::Moody,
-        ];
         let mut servers = vec![Manner::Accepts];
-        servers.extend((0..dice.between(0, 3)).map(|_| dice.pick(&manners)));
+        servers.extend((0..dice.between(0, 3)).map(|_| dice.pick(&MANNERS)));
         let maxconn = if dice.chance(500) { 1_000 } else { dice.between(2, 24) as u32 };
         let is_tight = dice.chance(300);
         let first_end = dice.between(100, 3_000) * MS;
@@ -279,6 +277,7 @@ impl Plan {
             queue: None,
             heads: Heads::default(),
             rates: [None; 2],
+            hides_failures: false,
         }
     }
 
@@ -302,6 +301,11 @@ impl Plan {
         self.server_maxconn = dice.chance(250).then(|| dice.between(1, 6) as u32);
         self.queue_max = dice.pick(&[0, 2, 1_000, 1_000]);
         self.queue = dice.chance(750).then(|| dice.between(100, 3_000) * MS);
+    }
+
+    /// Failures of which the other peer is not to learn, in some runs.
+    pub fn hide_failures(&mut self, dice: &mut Dice) {
+        self.hides_failures = dice.chance(150);
     }
 
     /// Connections whose bandwidth is limited, in some runs.

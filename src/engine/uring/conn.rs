@@ -22,6 +22,8 @@ pub struct Io<N: Net> {
     /// Waits for a client's bytes or its end while its first ones are gathered, or it is queued.
     pub(super) patience: Option<Id>,
     pub(super) phase: Phase,
+    /// By [`Side`]: bytes of it came too late to be passed on.
+    pub(super) late: [bool; 2],
     /// Operations under way.
     pub(super) flying: u32,
     /// On the list of those whose relay is to be driven.
@@ -45,7 +47,10 @@ pub(super) enum Phase {
     /// Bytes are moved.
     Relaying(Relay),
     /// Nothing is started any more; closed when nothing is under way.
-    Closing,
+    Closing {
+        /// The peer that is to see an end and no reset, if there is one.
+        dismissed: Option<Side>,
+    },
 }
 
 /// Whether hang-ups and errors of a socket are watched for, beside what its reads tell.

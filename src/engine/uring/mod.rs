@@ -277,7 +277,7 @@ impl<R: Ring> Uring<R> {
         let quiet = match io.phase {
             Phase::Queued | Phase::Dialing(_) | Phase::Hearing(_) => is_quiet(Side::Client),
             Phase::Relaying(_) => is_quiet(Side::Client) || is_quiet(Side::Server),
-            Phase::Resting | Phase::Heading(_) | Phase::Closing => false,
+            Phase::Resting | Phase::Heading(_) | Phase::Closing { .. } => false,
         };
         if quiet && !mem::replace(&mut io.doubtful, true) {
             self.doubtful[0].push(key);
@@ -320,7 +320,13 @@ impl<R: Ring> Uring<R> {
 
     /// Ends everything that is under way; closed when nothing is. The sockets are closed when the worker drops
     /// the slot.
-    fn release(&mut self, key: Key, io: &mut Io<R::Net>, out: &mut VecDeque<Event<StreamOf<R>>>) {
+    fn release(
+        &mut self,
+        key: Key,
+        io: &mut Io<R::Net>,
+        dismissed: Option<Side>,
+        out: &mut VecDeque<Event<StreamOf<R>>>,
+    ) {
         self.abandon(io);
         self.end_patience(io);
         self.rest(io);
@@ -329,10 +335,30 @@ impl<R: Ring> Uring<R> {
                 self.works.ring.cancel(*id);
             }
         }
-        io.phase = Phase::Closing;
-        if io.flying == 0 || mutant!(ClosedUnderWay) {
-            out.push_back(Event::Closed { key });
+        io.phase = Phase::Closing { dismissed };
+        if mutant!(ClosedUnderWay) {
+            return out.push_back(Event::Closed { key });
         }
+        Self::close(key, io, out);
+    }
+
+    /// Closes what is to be closed, if nothing is under way for it. Bytes that a read has brought too late are as those that
+    /// nobody read: the close tells of them by a reset. Who is dismissed does not see one: what it has sent until now is
+    /// thrown away.
+    fn close(key: Key, io: &Io<R::Net>, out: &mut VecDeque<Event<StreamOf<R>>>) {
+        let Phase::Closing { dismissed } = io.phase else { return };
+        if io.flying > 0 {
+            return;
+        }
+        for side in [Side::Client, Side::Server] {
+            let Some(stream) = io.stream(side) else { continue };
+            if dismissed == Some(side) {
+                R::Net::discard(stream);
+            } else if io.late[side as usize] {
+                R::Net::reset_on_close(stream);
+            }
+        }
+        out.push_back(Event::Closed { key });
     }
 
     /// A client may be taken as long as this is so many short of every limit: an accept that takes many does not
@@ -472,6 +498,7 @@ impl<R: Ring> Engine for Uring<R> {
             watches: [Watch::No; 2],
             patience: None,
             phase: Phase::Resting,
+            late: [false; 2],
             flying: 0,
             dirty: false,
             doubtful: false,
@@ -521,24 +548,26 @@ impl<R: Ring> Engine for Uring<R> {
                     self.pump(key, io, out);
                 }
             }
-            Order::Close => self.release(key, io, out),
+            Order::Close => self.release(key, io, None, out),
             Order::Dismiss { peer } => {
                 io.stream(peer).inspect(|stream| R::Net::discard(stream));
-                if matches!(io.phase, Phase::Closing) || io.stream(peer).is_some_and(R::Net::is_delivering) {
+                if matches!(io.phase, Phase::Closing { .. })
+                    || io.stream(peer).is_some_and(R::Net::is_delivering)
+                {
                     return;
                 }
                 io.stream(peer.other()).inspect(|stream| R::Net::reset_on_close(stream));
-                self.release(key, io, out);
+                self.release(key, io, Some(peer), out);
             }
             Order::Reset { spare } => {
                 let spared = spare.and_then(|side| io.stream(side));
-                if matches!(io.phase, Phase::Closing) || spared.is_some_and(R::Net::is_delivering) {
+                if matches!(io.phase, Phase::Closing { .. }) || spared.is_some_and(R::Net::is_delivering) {
                     return;
                 }
                 for stream in std::iter::once(&io.client).chain(&io.server) {
                     R::Net::reset_on_close(stream);
                 }
-                self.release(key, io, out);
+                self.release(key, io, None, out);
             }
         }
     }

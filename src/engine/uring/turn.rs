@@ -82,8 +82,8 @@ impl<R: Ring> Uring<R> {
             }
             Part::Connect => self.connected(key, io, &answer, out),
         }
-        if matches!(io.phase, Phase::Closing) && io.flying == 0 && !more {
-            out.push_back(Event::Closed { key });
+        if !more {
+            Self::close(key, io, out);
         }
     }
 
@@ -132,10 +132,7 @@ impl<R: Ring> Uring<R> {
         let Phase::Relaying(relay) = &mut io.phase else {
             if let Answer::Done(count, Some(buffer)) = *answer {
                 self.works.discard(buffer, count);
-                // It came too late to be passed on: the close must tell, as it does of bytes that nobody read.
-                if let (1.., Some(source)) = (count, io.stream(dir.source())) {
-                    R::Net::reset_on_close(source);
-                }
+                io.late[dir.source() as usize] |= count > 0;
             }
             return;
         };
@@ -200,9 +197,7 @@ impl<R: Ring> Uring<R> {
             let count = parcel.chunks.iter().map(Chunk::count).sum();
             self.works.sent(lane, parcel, count);
             self.drained(key, io, dir, NonZeroU32::new(count).map(Outcome::Moved));
-            if matches!(io.phase, Phase::Closing) && io.flying == 0 {
-                out.push_back(Event::Closed { key });
-            }
+            Self::close(key, io, out);
         }
         if self.works.silent.is_empty() {
             self.works.silent = silent;
@@ -327,7 +322,7 @@ impl<R: Ring> Uring<R> {
             let sides: &[Side] = match io.phase {
                 Phase::Queued | Phase::Dialing(_) | Phase::Hearing(_) => &[Side::Client],
                 Phase::Relaying(_) => &[Side::Client, Side::Server],
-                Phase::Resting | Phase::Heading(_) | Phase::Closing => &[],
+                Phase::Resting | Phase::Heading(_) | Phase::Closing { .. } => &[],
             };
             for side in sides.iter().filter(|_| !mutant!(StalledNotWatched)) {
                 let reads = matches!(io.lanes[side.outbound().index()].receive, Receive::On(_));
