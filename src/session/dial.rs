@@ -1,6 +1,6 @@
 //! Reaching a server: attempts, retries, and when to give up.
 
-use super::{Cause, Context, Order, Session};
+use super::{Cause, Context, Order, Session, State};
 use crate::balance::{Client, Pick, TRIED_MAX};
 use crate::relay::{Fault, Retry};
 use crate::snapshot::{Local, PoolId, ServerId, Snapshot};
@@ -249,6 +249,12 @@ fn take(
 }
 
 impl Session {
+    /// Whether it tries to reach a server now, and does not wait for one or for its next attempt.
+    #[must_use]
+    pub fn is_attempting(&self) -> bool {
+        matches!(&self.state, State::Dialing(dial) if dial.is_attempting())
+    }
+
     /// Nobody waits longer in its queue, or that is not its pool's any more.
     pub(super) fn turn(&mut self, cx: Context<'_>) -> Option<Order> {
         let is_first = self.queue_of == self.pool(cx.snapshot);

@@ -348,8 +348,12 @@ impl<E: Engine> Worker<E> {
             conn.armed = None;
             if mutant!(StaleTimer) || conn.session.deadline().is_some_and(|deadline| deadline <= self.now) {
                 let sight = self.engine.look(&conn.io);
-                if conn.session.doing() == Doing::Inspecting {
+                let (doing, attempts) = (conn.session.doing(), conn.session.is_attempting());
+                if doing == Doing::Inspecting {
                     self.tell_late(key);
+                }
+                if attempts {
+                    self.tell_failure(key, Err(Fault::TimedOut));
                 }
                 self.input(key, Input::Deadline(sight));
             } else {

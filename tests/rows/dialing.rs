@@ -109,6 +109,7 @@ pub(crate) fn no_server_answers(engine: &'static str) {
     let access = gate.access(client);
     assert_eq!((access.cause.as_str(), access.connect_ms), ("connect_timeout", None));
     assert!((2..=3).contains(&access.tries), "{access:?}");
+    assert!(gate.logs(|line| line.contains("server p/s0: timed out")), "nobody is told who is silent");
 }
 
 /// It is gone at once, although its server would be waited for for a minute.
