@@ -5,7 +5,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::model::Effect;
-use crate::config::{Address, Config, Listener, OnRemoved, Pool, Route, RouteTo, Server, Tcp, duration_text};
+use crate::config::{
+    Address, Check, Config, Listener, OnRemoved, Pool, Route, RouteTo, Server, Tcp, duration_text,
+};
 
 /// How many connections there are.
 pub trait Counts {
@@ -82,6 +84,7 @@ pub fn effect(old: &Config, new: &Config, counts: &impl Counts) -> Effect {
                 if before.retry != pool.retry && old.retry == new.retry {
                     lines.push(format!("pool {}: retry changed", pool.name));
                 }
+                changed_check((old, before), (new, pool), &mut lines);
                 changed_pool(before, pool, counts, &mut lines);
             }
         }
@@ -287,9 +290,6 @@ fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<Stri
     if old.slow_start != new.slow_start {
         out.push(format!("pool {name}: slow_start changed, for servers that come into use from now on"));
     }
-    if old.check != new.check {
-        out.push(format!("pool {name}: check changed; servers stay up or down until it finds otherwise"));
-    }
     if old.passive != new.passive {
         out.push(format!("pool {name}: passive changed"));
     }
@@ -309,6 +309,26 @@ fn changed_pool(old: &Pool, new: &Pool, counts: &impl Counts, out: &mut Vec<Stri
     let policy = new.on_removed;
     changed_servers((name, &old.servers, &new.servers), policy, |gone| counts.of_server(name, gone), out);
     changed_servers((name, &old.named, &new.named), policy, |gone| counts.of_named(name, &gone.name), out);
+}
+
+fn changed_check((old, was): (&Config, &Pool), (new, is): (&Config, &Pool), out: &mut Vec<String>) {
+    let is_same = match (tracked(old, was), tracked(new, is)) {
+        (None, None) => was.check == is.check,
+        (was, is) => was == is,
+    };
+    if !is_same {
+        out.push(format!(
+            "pool {}: check changed; servers stay up or down until it finds otherwise",
+            is.name
+        ));
+    }
+}
+
+/// The names of the server that a pool tracks and of its pool: places in a file say nothing to another file.
+fn tracked<'c>(config: &'c Config, pool: &Pool) -> Option<(&'c str, &'c str)> {
+    let Check::Track { pool, server } = pool.check else { return None };
+    let pool = &config.pools[pool];
+    Some((&pool.name, &pool.servers[server].name))
 }
 
 /// Servers of a pool as they were and as they are.
@@ -529,6 +549,27 @@ mod tests {
             lines.contains(&"server web/a removed (srv:_db._tcp.example): 40 go on".to_owned()),
             "{lines:#?}"
         );
+    }
+
+    /// Whom a pool tracks goes by names, wherever they stand in the file.
+    #[test]
+    fn another_server_that_is_tracked_is_told_and_another_order_is_not() {
+        let read = |servers: &str, tracked: &str| {
+            let servers = servers
+                .split(' ')
+                .map(|name| format!("{{ name = \"{name}\", addr = \"10.0.0.9:{}\" }}", name.len()));
+            let servers = servers.collect::<Vec<_>>().join(", ");
+            let text = FILE.replace("{ name = \"a\", addr = \"10.0.0.9:1\" }", &servers);
+            parse(&format!("{text}[pool.pg.check]\ntrack = \"web/{tracked}\"\n"), "test").unwrap()
+        };
+        let tells = |old: &Config, new: &Config| {
+            effect(old, new, &Known).lines.iter().any(|line| line.starts_with("pool pg: check changed"))
+        };
+        let both = read("a bb", "a");
+        assert!(tells(&both, &read("bb", "bb")), "the first one is another server now");
+        assert!(tells(&both, &read("a bb", "bb")));
+        assert!(!tells(&both, &read("bb a", "a")), "it only stands elsewhere");
+        assert!(!tells(&both, &read("a", "a")));
     }
 
     #[test]

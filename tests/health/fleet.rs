@@ -186,12 +186,16 @@ fn track_follows() {
         .set("pool.q.check", CHECK);
     let run = Run::start(&file);
     assert_eq!(run.server("s0").health, Health::Up);
+    let tells = |what: &str| assert!(run.gate.logs(|line| line.contains(what)), "not told: {what}");
     servers[1].kill();
     wait_until(&run, "s0", Health::Down);
+    tells("server p/s0 is down: as q/s0, which it tracks: connection refused");
     servers[1].revive();
     wait_until(&run, "s0", Health::Up);
+    tells("server p/s0 is up: as q/s0, which it tracks: connected");
     run.ctl(&["maint", "q/s0"]).well();
     wait_until(&run, "s0", Health::Down);
+    tells("server p/s0 is down: as q/s0, which it tracks: it is in maintenance");
 }
 
 /// Checks come from the address that connections come from.

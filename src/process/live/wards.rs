@@ -48,6 +48,8 @@ pub(super) struct Wards {
 struct Ward {
     addr: Address,
     source: Source,
+    /// `pool/server`: who is asked in its place, if it tracks one.
+    tracked: Option<String>,
     is_up: bool,
     /// That was found out, and is not only what the file says.
     is_known: bool,
@@ -146,7 +148,12 @@ impl Wards {
             for (place, server) in pool.servers.iter().enumerate() {
                 let name = (pool.name.clone(), server.name.clone());
                 let own = before.remove(&name).filter(|ward| ward.addr == server.addr);
-                let source = source(config, overrides, pool_place, place, false);
+                let source = source(config, overrides, pool_place, place);
+                let decider = decider(config, overrides, (pool_place, place));
+                let tracked = (decider != (pool_place, place)).then(|| {
+                    let pool = &config.pools[decider.0];
+                    format!("{}/{}", pool.name, pool.servers[decider.1].name)
+                });
                 if let Source::Checked(target) = &source
                     && !self.probes.contains_key(target)
                 {
@@ -160,13 +167,14 @@ impl Wards {
                 let new = || Ward {
                     addr: server.addr.clone(),
                     source: Source::Unchecked,
+                    tracked: None,
                     is_up: false,
                     is_known: false,
                     is_new: is_start,
                     ejection: Ejection::default(),
                     ramp: None,
                 };
-                self.wards.insert(name, Ward { source, ..own.unwrap_or_else(new) });
+                self.wards.insert(name, Ward { source, tracked, ..own.unwrap_or_else(new) });
             }
         }
     }
@@ -207,7 +215,7 @@ impl Wards {
             if !is_ready || over.weight.unwrap_or(server.weight) == 0 {
                 continue;
             }
-            let pulse = match source(config, overrides, place, number, false) {
+            let pulse = match source(config, overrides, place, number) {
                 Source::Unchecked => Pulse::known(true),
                 Source::Resting | Source::Down => continue,
                 Source::Checked(target) => {
@@ -374,7 +382,15 @@ impl Wards {
         }
         let last = probing.and_then(|probing| probing.last.as_ref());
         let has_failed = last.is_some_and(|last| last.verdict == Verdict::Failed);
-        let reason = last.map_or("as the one that it tracks", |last| &last.reason).to_owned();
+        let found = match (&ward.source, last) {
+            (Source::Down, _) => "it is in maintenance",
+            (_, Some(last)) => &last.reason,
+            (_, None) => "as it was found before",
+        };
+        let reason = match &ward.tracked {
+            Some(tracked) => format!("as {tracked}, which it tracks: {found}"),
+            None => found.to_owned(),
+        };
         let what = match (is_up, has_changed) {
             (true, true) if probing.is_some() && !was_new => What::Up(reason),
             (false, true) => What::Down(reason),
@@ -451,21 +467,34 @@ impl Ward {
     }
 }
 
-/// Where it is learnt whether that server is up; `is_tracked` by another one.
-fn source(config: &Config, overrides: &Overrides, pool: usize, server: usize, is_tracked: bool) -> Source {
+/// The server whose state decides that of `of`, both by their places in the file: itself, unless it tracks one. Where one
+/// tracks another that tracks a third, it is the first of them that tracks nobody, or is in maintenance.
+fn decider(config: &Config, overrides: &Overrides, of: (usize, usize)) -> (usize, usize) {
+    let mut decider = of;
+    while let Check::Track { pool, server } = config.pools[decider.0].check
+        && state_of(config, overrides, decider) != ServerState::Maint
+    {
+        decider = (pool, server);
+    }
+    decider
+}
+
+fn state_of(config: &Config, overrides: &Overrides, (pool, server): (usize, usize)) -> ServerState {
+    let pool = &config.pools[pool];
+    let server = &pool.servers[server];
+    override_of(overrides, &pool.name, &server.name).state.unwrap_or(server.state)
+}
+
+/// Where it is learnt whether that server is up.
+fn source(config: &Config, overrides: &Overrides, of_pool: usize, of_server: usize) -> Source {
+    let decider = decider(config, overrides, (of_pool, of_server));
+    let (pool, server) = decider;
     let in_file = &config.pools[pool].servers[server];
-    let name = (config.pools[pool].name.clone(), in_file.name.clone());
-    let state = override_of(overrides, &name.0, &name.1).state.unwrap_or(in_file.state);
     match &config.pools[pool].check {
-        _ if state == ServerState::Maint => {
-            if is_tracked {
-                Source::Down
-            } else {
-                Source::Resting
-            }
+        _ if state_of(config, overrides, decider) == ServerState::Maint => {
+            if decider == (of_pool, of_server) { Source::Resting } else { Source::Down }
         }
-        Check::Off => Source::Unchecked,
-        Check::Track { pool, server } => source(config, overrides, *pool, *server, true),
+        Check::Off | Check::Track { .. } => Source::Unchecked,
         Check::Own(probe) => {
             let mut addr = in_file.addr.clone();
             if let (Address::Ip(at), Some(port)) = (&mut addr, probe.port) {
