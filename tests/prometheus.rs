@@ -56,7 +56,7 @@ fn check(well: bool) -> Check {
         kind: "tls".to_owned(),
         address: "10.0.0.11:443".to_owned(),
         last_result: Some("passed".to_owned()),
-        reason: "TLSv1_3".to_owned(),
+        reason: "TLS 1.3".to_owned(),
         received: String::new(),
         certificate: Some(Certificate { ends_at, days_left }),
         results: BTreeMap::from([("passed".to_owned(), 7)]),

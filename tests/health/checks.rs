@@ -59,10 +59,15 @@ fn answers_and_what_they_mean() {
     let redis = "kind = \"redis\"";
     let master = "kind = \"redis-master\"";
     let smtp = "kind = \"smtp\"";
-    let cases: [(&str, &'static [&'static [u8]], Health, &str); 21] = [
+    let cases: [(&str, &'static [&'static [u8]], Health, &str); 25] = [
         (steps, &[b"220 hello\r\n", b"<so OK then"], Health::Up, "all 3 steps"),
-        (steps, &[], Health::Down, "no answer within 2s"),
-        (steps, &[b"<no\r\n"], Health::Down, "it answered, but not with what is expected (no) within 2s"),
+        (steps, &[], Health::Down, "step 2: no answer within 2s"),
+        (
+            steps,
+            &[b"<no\r\n"],
+            Health::Down,
+            "step 2: it answered, but not with what is expected (no\\r\\n) within 2s",
+        ),
         (http, &[b"<HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"], Health::Up, "HTTP status 200"),
         (http, &[b"<HTTP/1.0 302 Found\r\n\r\n"], Health::Up, "HTTP status 302"),
         (http, &[b"<HTTP/1.1 503 Service Unavailable\r\n\r\n"], Health::Down, "HTTP status 503"),
@@ -83,9 +88,24 @@ fn answers_and_what_they_mean() {
         (smtp, &[b"554 no\r\n"], Health::Down, "greeting: 554 no"),
         ("kind = \"postgres\"", &[b"R\0\0\0\x08\0\0\0\x0a"], Health::Up, "it asks for a password"),
         ("kind = \"postgres\"", &[b"E\0\0\0\x14SFATAL\0C57P03\0\0\0"], Health::Down, "(57P03)"),
+        (
+            "kind = \"postgres\"",
+            &[b"R\0\0\0\x08\0\0\0\0", b"S\0\0\0\x08a\0b\0", b"K\0\0\0\x0c12345678", b"Z\0\0\0\x05I"],
+            Health::Up,
+            "it takes sessions",
+        ),
+        // It lets in, and then has no room.
+        (
+            "kind = \"postgres\"",
+            &[b"R\0\0\0\x08\0\0\0\0", b"E\0\0\0\x19SFATAL\0C53300\0Mfull\0\0"],
+            Health::Down,
+            "full (53300)",
+        ),
         ("kind = \"postgres\"", &[b"HTTP/1.1 400\r\n"], Health::Down, "that is not PostgreSQL"),
+        ("kind = \"postgres\"", &[b"RTSP/1.0 400\r\n"], Health::Down, "that is not PostgreSQL"),
         ("kind = \"mysql\"", &[b"\x10\0\0\0\xff\x10\x04Too many conn"], Health::Down, "Too many conn (1040)"),
-        ("kind = \"mysql\"", &[b"SSH-2.0-OpenSSH\r\n"], Health::Down, "it sent more than 64 KiB"),
+        ("kind = \"mysql\"", &[b"220 mail.test ESMTP\r\n"], Health::Down, "that is not MySQL"),
+        ("kind = \"mysql\"", &[b"SSH-2.0-OpenSSH\r\n"], Health::Down, "that is not MySQL"),
         (
             "kind = \"tls\"",
             &[b"<HTTP/1.1 400 Bad Request\r\n"],
@@ -100,6 +120,33 @@ fn answers_and_what_they_mean() {
             "{check} {script:?}: {is:?} {check_found:?}"
         );
     }
+}
+
+/// What is shown of an answer that is refused is its beginning, not the end of all that came; and nothing that was taken.
+#[test]
+fn a_refused_answer_is_shown_from_its_beginning() {
+    let steps = "kind = \"send_expect\"\nsteps = [{ expect = \"hello\\r\\n\" }, { send = \"AUTH\\n\" }, { expect = \"+OK\" }]";
+    let refusal =
+        "-ERR AUTH called without a password that is longer than sixty-four bytes, see the manual\r\n";
+    let refuses = scripted(move |stream| {
+        let _ = (&stream).write_all(b"hello\r\n");
+        let mut reader = BufReader::new(&stream);
+        let _ = reader.read_line(&mut String::new());
+        let _ = (&stream).write_all(refusal.as_bytes());
+        let _ = reader.read_to_end(&mut Vec::new());
+    });
+    let (health, check) = found(refuses, steps);
+    let reason = format!("step 3: it answered, but not with what is expected ({}) within 2s", &refusal[..64]);
+    assert_eq!((health, check.reason), (Health::Down, reason));
+    assert!(check.received.ends_with("see the manual\\r\\n"), "{}", check.received);
+    let (health, check) = found(lines(&[b"hello\r\n"]), steps);
+    assert_eq!((health, check.reason.as_str()), (Health::Down, "step 3: no answer within 2s"));
+    let closes = scripted(|mut stream| {
+        let _ = stream.write_all(b"hello\r\n");
+        let _ = stream.read(&mut [0; 64]);
+    });
+    let (health, check) = found(closes, steps);
+    assert_eq!((health, check.reason.as_str()), (Health::Down, "step 3: it closed the connection"));
 }
 
 /// HTTP has the reasons that others have.
@@ -244,7 +291,7 @@ fn a_program_decides_by_its_exit_code() {
         (Health::Up, "exit code 0", "; rm * 17000 none\\n")
     );
     let (health, check) = found(address, &argv(&bad));
-    assert_eq!((health, check.reason.as_str()), (Health::Down, "exit status: 3"));
+    assert_eq!((health, check.reason.as_str()), (Health::Down, "exit code 3"));
     let (health, check) = found(address, &argv("/no/such/program"));
     // That the program is not there says nothing of the server, of which nothing was known before.
     assert_eq!((health, check.last_result.as_deref()), (Health::Down, Some("unable")));

@@ -1,13 +1,15 @@
 //! Checks of real servers: what they answer, and that their logs stay clean.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::checks::{checked, found};
 use crate::control::{File, Member, Run};
 use crate::fleet::wait_until;
+use crate::support::PATIENCE;
 use crate::support::service::{Home, Place, Service, client, installed, run, tls};
 use tidegate::control::model::Health;
 
@@ -64,13 +66,19 @@ fn redis_answers_and_tells_its_role() {
 
 /// PostgreSQL with the authentication that `hba` says.
 pub(crate) fn postgres(host: &str, hba: &str) -> Service {
+    postgres_with(host, hba, &[])
+}
+
+fn postgres_with(host: &str, hba: &str, more: &[&str]) -> Service {
     let home = Home::new();
     let place = home.place(host);
     run(home.command("initdb").args(["-D", "data", "-U", "postgres", "--no-sync", "-A", "trust"]));
     home.write("data/pg_hba.conf", &format!("local all all trust\nhost all all 127.0.0.0/8 {hba}\n"));
     let [host, port] = place.host_and_port();
     let mut command = home.command("postgres");
-    command.args(["-D", "data", "-h", &host, "-p", &port, "-k", home.path("").to_str().unwrap(), "-F"]);
+    command
+        .args(["-D", "data", "-h", &host, "-p", &port, "-k", home.path("").to_str().unwrap(), "-F"])
+        .args(more);
     Service::start(home, place, &mut command)
 }
 
@@ -106,6 +114,53 @@ fn postgres_takes_sessions_and_writes_no_line_for_checks() {
         .args(count)
         .arg("SELECT count(*) FROM pg_stat_activity WHERE usename = 'tidegate'"));
     assert!(left.trim().parse::<u32>().unwrap() <= 1, "{left}");
+}
+
+/// A session of PostgreSQL's user `tidegate`, who is trusted; none where it is refused.
+fn session_of_postgres(address: SocketAddr) -> Option<TcpStream> {
+    let parameters = b"user\0tidegate\0database\0postgres\0\0";
+    let length = u32::try_from(8 + parameters.len()).unwrap().to_be_bytes();
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.write_all(&[&length, &196_608_u32.to_be_bytes(), &parameters[..]].concat()).ok()?;
+    loop {
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).ok()?;
+        let length = u32::from_be_bytes(head[1..].try_into().unwrap());
+        stream.read_exact(&mut vec![0; length as usize - 4]).ok()?;
+        match head[0] {
+            b'Z' => return Some(stream),
+            b'E' => return None,
+            _ => {}
+        }
+    }
+}
+
+/// Where only the connections are left that are reserved for superusers, it lets a user in and refuses it then.
+#[test]
+fn postgres_without_room_is_down() {
+    if !installed(&["postgres", "initdb", "psql"]) {
+        return;
+    }
+    let limits =
+        ["-c", "max_connections=8", "-c", "superuser_reserved_connections=4", "-c", "max_wal_senders=0"];
+    let server = postgres_with("127.0.0.1", "trust", &limits);
+    let [host, port] = server.place().host_and_port();
+    let role = ["-h", &host, "-p", &port, "-U", "postgres", "-c", "CREATE ROLE tidegate LOGIN"];
+    run(client("psql").args(role));
+    let gate = checked(address(server.place()), "kind = \"postgres\"");
+    wait_until(&gate, "s0", Health::Up);
+    // A check has one of them for a moment.
+    let mut sessions = Vec::new();
+    let began = Instant::now();
+    while sessions.len() < 4 {
+        assert!(began.elapsed() < PATIENCE, "{} sessions: {}", sessions.len(), server.log());
+        sessions.extend(session_of_postgres(address(server.place())));
+    }
+    wait_until(&gate, "s0", Health::Down);
+    let reason = gate.server("s0").check.unwrap().reason;
+    assert!(reason.contains("(53300)"), "{reason}");
+    drop(sessions);
+    wait_until(&gate, "s0", Health::Up);
 }
 
 /// MariaDB with the user `root`, who has no password on its socket in its home.
@@ -160,7 +215,7 @@ fn tls_shakes_hands_and_asks_for_the_name() {
     }
     let server = tls(1);
     let (health, check) = found(address(server.place()), "kind = \"tls\"\nsni = \"db.example.com\"");
-    assert_eq!((health, check.reason.as_str()), (Health::Up, "TLSv1_3"));
+    assert_eq!((health, check.reason.as_str()), (Health::Up, "TLS 1.3"));
     let (health, check) = found(address(server.place()), "kind = \"tls\"\nsni = \"other.example.com\"");
     assert!(health == Health::Down && check.reason.starts_with("TLS: "), "{check:?}");
     let (health, _) = found(address(server.place()), "kind = \"tls\"");
@@ -194,7 +249,7 @@ fn the_end_of_a_certificate_is_told() {
     assert!(run.gate.logs(|line| line.contains(&warning)));
     assert!(run.gate.logs(|line| line.contains("level=warn msg=\"the certificate of server p/ended ")));
     let table = run.ctl(&["status"]).well();
-    assert!(table.contains(&format!("TLSv1_3; the certificate ends in 4 days, at {end}")), "{table}");
+    assert!(table.contains(&format!("TLS 1.3; the certificate ends in 4 days, at {end}")), "{table}");
     let series = "tidegate_upstream_certificate_expiry_timestamp_seconds{pool=\"p\",server=\"soon\"}";
     let (_, metrics) = run.get("/metrics");
     assert!(metrics.contains(&format!("{series} {ends}\n")), "{metrics}");

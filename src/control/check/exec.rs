@@ -63,7 +63,12 @@ pub(super) async fn run(argv: &[String], addr: &Address, limit: Duration) -> (Op
 
 #[cfg(unix)]
 fn judge(status: std::process::ExitStatus) -> Found {
-    if status.success() { Ok("exit code 0".to_owned()) } else { Err(Trouble::Said(status.to_string())) }
+    match status.code() {
+        Some(0) => Ok("exit code 0".to_owned()),
+        Some(code) => Err(Trouble::Said(format!("exit code {code}"))),
+        // A signal has ended it.
+        None => Err(Trouble::Said(status.to_string())),
+    }
 }
 
 /// Kills the processes of a group.

@@ -18,7 +18,7 @@ use crate::config::{Address, CheckClose, Kind, Probe, Tcp};
 use crate::proxy_header::{self, Told, Version};
 use crate::relay::Fault;
 use crate::sys::net;
-use wire::Wire;
+use wire::{KEPT, Wire};
 
 /// How long a server may take to answer the end of a check's connection.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -107,21 +107,24 @@ impl Target {
         let limit = self.probe.timeout;
         if let Kind::Exec(argv) = &self.probe.kind {
             let (found, received) = exec::run(argv, &self.addr, limit).await;
-            let late = || Some(Err(Trouble::Said(format!("it has not ended within {limit:?}"))));
-            let found = found.or_else(late);
-            return (report(found, received, began.elapsed(), limit), Farewell(None));
+            let late = || Err(Trouble::Said(format!("it has not ended within {limit:?}")));
+            return (report(found.unwrap_or_else(late), received, began.elapsed()), Farewell(None));
         }
         let wire = timeout(limit, Wire::connect(self)).await;
+        let wire = wire.map_or_else(|_| Err(no_answer(limit)), |wire| wire.map_err(Trouble::from));
         let mut wire = match wire {
-            Ok(Ok(wire)) => wire,
-            Ok(Err(error)) => {
-                return (report(Some(Err(error.into())), Vec::new(), began.elapsed(), limit), Farewell(None));
-            }
-            Err(_) => return (report(None, Vec::new(), began.elapsed(), limit), Farewell(None)),
+            Ok(wire) => wire,
+            Err(trouble) => return (report(Err(trouble), Vec::new(), began.elapsed()), Farewell(None)),
         };
         let left = limit.saturating_sub(began.elapsed());
-        let found = timeout(left, self.introduce_and_ask(&mut wire)).await.ok();
-        let report = report(found, wire.received(), began.elapsed(), limit);
+        let found = timeout(left, self.introduce_and_ask(&mut wire)).await;
+        let found = found.unwrap_or_else(|_| Err(late(&wire, limit)));
+        let mut report = report(found, wire.received(), began.elapsed());
+        if report.verdict != Verdict::Passed
+            && let Some(step) = wire.step
+        {
+            report.reason.insert_str(0, &format!("step {step}: "));
+        }
         let report = Report { certificate_ends: wire.certificate_ends, ..report };
         if self.probe.close == CheckClose::Rst {
             wire.reset();
@@ -155,23 +158,33 @@ impl Target {
     }
 }
 
-/// What was found; `None` when time ran out.
-fn report(found: Option<Found>, received: Vec<u8>, took: Duration, limit: Duration) -> Report {
+fn report(found: Found, received: Vec<u8>, took: Duration) -> Report {
     let (verdict, reason) = match found {
-        Some(Ok(reason)) => (Verdict::Passed, reason),
-        Some(Err(Trouble::Said(reason))) => (Verdict::Failed, reason),
-        Some(Err(Trouble::Here(reason))) => (Verdict::Unable, reason),
-        Some(Err(Trouble::Io(error))) => why(&error),
-        None if received.is_empty() => (Verdict::Failed, format!("no answer within {limit:?}")),
-        None => {
-            let answer = talk::shown(String::from_utf8_lossy(&received).trim());
-            (
-                Verdict::Failed,
-                format!("it answered, but not with what is expected ({answer}) within {limit:?}"),
-            )
-        }
+        Ok(reason) => (Verdict::Passed, reason),
+        Err(Trouble::Said(reason)) => (Verdict::Failed, reason),
+        Err(Trouble::Here(reason)) => (Verdict::Unable, reason),
+        Err(Trouble::Io(error)) => why(&error),
     };
     Report { verdict, reason, received, took, certificate_ends: None }
+}
+
+fn no_answer(limit: Duration) -> Trouble {
+    Trouble::Said(format!("no answer within {limit:?}"))
+}
+
+/// Time ran out. What the server has said, and is not what is expected, is shown from its beginning, where errors stand.
+fn late(wire: &Wire, limit: Duration) -> Trouble {
+    let last = wire.received();
+    let answer = match wire.unfit() {
+        // Who takes bytes from the socket itself leaves none.
+        [] if wire.step.is_none() => &*last,
+        unfit => &unfit[..unfit.len().min(KEPT)],
+    };
+    if answer.is_empty() {
+        return no_answer(limit);
+    }
+    let answer = answer.escape_ascii();
+    Trouble::Said(format!("it answered, but not with what is expected ({answer}) within {limit:?}"))
 }
 
 /// An error of the connection in words, and whose it is.

@@ -5,7 +5,7 @@
 //! So the handshake is finished, as a user that need not exist.
 
 use super::talk::shown;
-use super::wire::Wire;
+use super::wire::{MOST, Wire};
 use super::{Found, Trouble};
 
 /// Long password, protocol 4.1, secure connection, named plugins.
@@ -19,7 +19,7 @@ pub(super) async fn ask(wire: &mut Wire) -> Found {
     let version = match greeting.split_first() {
         Some((10, rest)) => rest.split(|byte| *byte == 0).next().unwrap_or_default(),
         Some((0xff, rest)) => return Err(Trouble::Said(error(rest).1)),
-        _ => return Err(Trouble::Said("that is not MySQL".to_owned())),
+        _ => return Err(stranger()),
     };
     let version = shown(&String::from_utf8_lossy(version));
     let mut answer = CAPABILITIES.to_le_bytes().to_vec();
@@ -50,11 +50,18 @@ pub(super) async fn ask(wire: &mut Wire) -> Found {
     Err(Trouble::Said("it does not finish its handshake".to_owned()))
 }
 
-/// A packet's number and its body.
-async fn packet(wire: &mut Wire) -> std::io::Result<(u8, Vec<u8>)> {
+/// A packet's number and its body. None of a handshake is long; text, read as a length, is.
+async fn packet(wire: &mut Wire) -> Result<(u8, Vec<u8>), Trouble> {
     let head = wire.bytes(4).await?;
     let length = u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize;
+    if length > MOST {
+        return Err(stranger());
+    }
     Ok((head[3], wire.bytes(length).await?))
+}
+
+fn stranger() -> Trouble {
+    Trouble::Said("that is not MySQL".to_owned())
 }
 
 async fn send(wire: &mut Wire, number: u8, body: &[u8]) -> std::io::Result<()> {

@@ -20,12 +20,10 @@ fn said(reason: impl Into<String>) -> Trouble {
 
 pub(super) async fn steps(wire: &mut Wire, steps: &[Step]) -> Found {
     for (number, step) in (1..).zip(steps) {
-        let done = match step {
-            Step::Send(bytes) => wire.send(bytes).await,
-            Step::Expect(bytes) => wire.up_to(bytes).await.map(drop),
-        };
-        if let Err(error) = done {
-            return Err(said(format!("step {number}: {}", super::why(&error).1)));
+        wire.step = Some(number);
+        match step {
+            Step::Send(bytes) => wire.send(bytes).await?,
+            Step::Expect(bytes) => drop(wire.up_to(bytes).await?),
         }
     }
     Ok(format!("all {} steps", steps.len()))

@@ -8,7 +8,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, ProtocolVersion, SignatureScheme};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
@@ -41,15 +41,18 @@ pub(super) async fn shake_hands(wire: &mut Wire, addr: &Address, sni: &str) -> F
         None => Trouble::Io(error),
     })?;
     let (_, session) = stream.get_ref();
-    let version = session.protocol_version().and_then(|version| version.as_str());
-    let reason = version.unwrap_or("TLS").to_owned();
+    let reason = match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
+        Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+        _ => "TLS",
+    };
     // The server's own comes first (RFC 8446, section 4.4.2).
     let ends = session.peer_certificates().and_then(|all| ends_at(all.first()?));
     // Says good-bye (close_notify), and with it ends this side of the connection.
     let _ = stream.shutdown().await;
     drop(stream);
     wire.certificate_ends = ends;
-    Ok(reason)
+    Ok(reason.to_owned())
 }
 
 /// When a certificate ends, in seconds since 1970; none of one that is none.

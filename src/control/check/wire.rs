@@ -18,7 +18,7 @@ use crate::sys::net;
 pub(super) const KEPT: usize = 64;
 
 /// The most that a server may send in a check.
-const MOST: usize = 64 << 10;
+pub(super) const MOST: usize = 64 << 10;
 
 enum Socket {
     Tcp(TcpStream),
@@ -34,6 +34,8 @@ pub(super) struct Wire {
     left: usize,
     /// What was read and not yet looked at.
     ahead: Vec<u8>,
+    /// Which of the configured steps goes on, from 1; none where there are none.
+    pub(super) step: Option<usize>,
     /// When the certificate that came ends, in seconds since 1970.
     pub(super) certificate_ends: Option<u64>,
 }
@@ -54,12 +56,17 @@ impl Wire {
             _ => return Err(io::ErrorKind::Unsupported.into()),
         };
         let kept = VecDeque::with_capacity(KEPT);
-        Ok(Self { socket, kept, left: MOST, ahead: Vec::new(), certificate_ends: None })
+        Ok(Self { socket, kept, left: MOST, ahead: Vec::new(), step: None, certificate_ends: None })
     }
 
     /// The last bytes that came.
     pub(super) fn received(&self) -> Vec<u8> {
         self.kept.iter().copied().collect()
+    }
+
+    /// What has come and is not, or not yet, what is waited for: from its beginning.
+    pub(super) fn unfit(&self) -> &[u8] {
+        &self.ahead
     }
 
     pub(super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -85,11 +92,8 @@ impl Wire {
         }
     }
 
-    /// The next bytes, so many.
+    /// The next bytes, so many: at most [`MOST`].
     pub(super) async fn bytes(&mut self, count: usize) -> io::Result<Vec<u8>> {
-        if count > MOST {
-            return Err(too_much());
-        }
         while self.ahead.len() < count {
             self.fill().await?;
         }
