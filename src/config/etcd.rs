@@ -82,10 +82,13 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The first endpoint and the prefix.
+/// All endpoints, since any of them may be the one that answers, and the prefix.
 impl fmt::Display for Etcd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.endpoints[0], self.prefix)
+        for (number, endpoint) in self.endpoints.iter().enumerate() {
+            write!(f, "{}{endpoint}", if number == 0 { "" } else { "," })?;
+        }
+        write!(f, " {}", self.prefix)
     }
 }
 

@@ -183,7 +183,7 @@ fn an_etcd_that_dies_changes_nothing() {
     println!("followed after {:?}", began.elapsed());
     assert_none_failed(load);
     goes_on(&mut kept);
-    assert!(run.gate.logs(|line| line.contains("the 1 servers of the last good list stay")));
+    assert!(run.gate.logs(|line| line.contains("the one server of the last good list stays")));
     assert!(run.gate.logs(|line| line.contains("is well again")));
 }
 

@@ -161,7 +161,7 @@ fn what_is_no_list_takes_nothing_away() {
     assert!(run.gate.logs(|line| line.contains("is well again")));
     assert_eq!(told("line 3, column 8"), 1, "{:#?}", run.gate.log_lines());
     assert_eq!(told("No such file"), 1);
-    assert!(told("the 1 servers of the last good list stay") >= 8);
+    assert!(told("the one server of the last good list stays") >= 8);
 }
 
 #[test]

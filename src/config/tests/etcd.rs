@@ -18,6 +18,7 @@ fn etcd_stands_instead_of_servers() {
         password_file = \"/run/p\", ca = \"/ca\", client_cert = \"/c\", client_key = \"/k\"";
     let config = good(&pool(all));
     let [ListAt::Etcd(etcd)] = &config.pools[0].lists[..] else { panic!("{config:?}") };
+    assert_eq!(etcd.to_string(), "https://[fd00::1]:1,https://etcd.example:2 /s/");
     let shown: Vec<String> = etcd.endpoints.iter().map(ToString::to_string).collect();
     assert_eq!(shown, ["https://[fd00::1]:1", "https://etcd.example:2"]);
     assert_eq!(etcd.user, Some(("u".to_owned(), "/run/p".into())));

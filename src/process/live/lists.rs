@@ -117,6 +117,7 @@ impl Known {
         if !is_told {
             let then = match (self.list.servers().len(), self.list.good_at()) {
                 (_, None) => "it has given no servers yet".to_owned(),
+                (1, Some(_)) => "the one server of the last good list stays".to_owned(),
                 (count, Some(_)) => format!("the {count} servers of the last good list stay"),
             };
             log::error!("pool {pool}: {at}: {why}; {then}");

@@ -73,15 +73,18 @@ fn report(of: &DnsName, before: Option<Outcome>, is: &Name, rules: &Dns) {
     if before == Some(outcome) {
         return;
     }
-    let (why, count) = (why.unwrap_or_default(), is.servers().len());
+    let why = why.unwrap_or_default();
+    let count = is.servers().len();
+    let stay =
+        if count == 1 { "its one server stays".to_owned() } else { format!("its {count} servers stay") };
     match outcome {
         Outcome::Found if before.is_some() => log::info!("{of} is found again"),
         Outcome::Found => {}
         Outcome::Failed if count > 0 => {
-            log::warn!("{of} cannot be looked up: {why}; its {count} servers stay");
+            log::warn!("{of} cannot be looked up: {why}; {stay}");
         }
         Outcome::Missing if count > 0 => {
-            log::warn!("{of}: {why}; its {count} servers stay for {:?}", rules.hold);
+            log::warn!("{of}: {why}; {stay} for {:?}", rules.hold);
         }
         Outcome::Failed | Outcome::Missing => log::warn!("{of} has no servers: {why}"),
     }
