@@ -33,9 +33,13 @@ impl Whose {
     /// Whom to ask; the exit code, when the configuration has errors.
     pub(super) fn client(&self) -> anyhow::Result<Result<Client, ExitCode>> {
         let socket = match &self.config {
-            Some(file) => match config::load(file) {
-                Ok(config) => named(file, config.admin)?,
-                Err(report) => return Ok(Err(super::refuse(&report))),
+            Some(file) => match config::admin(file) {
+                Ok(admin) => named(file, admin)?,
+                Err(report) => {
+                    let code = super::refuse(&report);
+                    let _ = writeln!(stderr(), "{}", unknown(file));
+                    return Ok(Err(code));
+                }
             },
             None => self.place.socket.clone().unwrap_or_else(usual),
         };
@@ -52,10 +56,21 @@ fn named(file: &Path, admin: Option<Admin>) -> anyhow::Result<PathBuf> {
     admin.socket.with_context(|| format!("{file} has socket = \"off\" in [admin]"))
 }
 
-/// The control socket of the usual configuration, if that can be read and names one.
+/// The control socket of the usual configuration, if that names one. Says so where that cannot be read.
 pub(super) fn usual() -> PathBuf {
-    let config = config::load(Path::new(DEFAULT_FILE)).ok();
-    config.and_then(|config| config.admin?.socket).unwrap_or_else(|| Admin::SOCKET.into())
+    let file = Path::new(DEFAULT_FILE);
+    let admin = config::admin(file).unwrap_or_else(|_| {
+        if file.exists() {
+            let _ = writeln!(stderr(), "{}; {} is tried", unknown(file), Admin::SOCKET);
+        }
+        None
+    });
+    admin.and_then(|admin| admin.socket).unwrap_or_else(|| Admin::SOCKET.into())
+}
+
+/// That a configuration cannot be asked for the control socket.
+fn unknown(file: &Path) -> String {
+    format!("tidegate: {} does not say where the control socket is: name it with --socket", file.display())
 }
 
 pub(super) fn client(socket: &Path) -> anyhow::Result<Client> {

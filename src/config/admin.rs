@@ -44,6 +44,8 @@ impl Default for Admin {
 /// `[admin]`, and where its parts stand.
 pub(super) struct DraftAdmin {
     pub(super) admin: Admin,
+    /// Whether `socket` is what the file says, or leaves to the default.
+    pub(super) knows_socket: bool,
     socket_at: At,
     http_at: At,
 }
@@ -61,6 +63,7 @@ impl Reader {
     pub(super) fn admin(&mut self, section: &Section<'_>, draft: &mut Draft) {
         let mut admin = Admin::default();
         let [mut socket_at, mut http_at, mut write_at] = [section.at; 3];
+        let problems = self.problems();
         for (key, value) in section.keys {
             let at = self.at(value.span().start);
             match key.get_ref().as_ref() {
@@ -81,10 +84,15 @@ impl Reader {
                 _ => self.unread(section, key, value),
             }
         }
+        // A wrong word may be what `socket` was meant to be.
+        let is_left_out = || self.problems() == problems && !self.lost_keys(section.at);
+        let knows_socket = !self.has_problem(section.at)
+            && !self.has_problem(socket_at)
+            && (socket_at != section.at || is_left_out());
         for (at, fault) in contradictions(&admin, section.at, http_at, write_at) {
             self.missing(at, fault);
         }
-        draft.admin = Some(DraftAdmin { admin, socket_at, http_at });
+        draft.admin = Some(DraftAdmin { admin, knows_socket, socket_at, http_at });
     }
 }
 

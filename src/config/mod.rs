@@ -73,6 +73,16 @@ pub fn load_with_files(path: &Path) -> (Result<Config, Report>, Vec<PathBuf>) {
     read::load(path)
 }
 
+/// The table `[admin]` of the file at `path` and of the files that it includes, whatever is wrong with the rest. Of its keys
+/// only `socket` is sure to be right: errors of the others are not told here.
+///
+/// # Errors
+///
+/// Every error that was found, when `socket` is wrong or may stand in what cannot be read.
+pub fn admin(path: &Path) -> Result<Option<Admin>, Report> {
+    read::admin(path)
+}
+
 /// The word among `words` that `wrong` may have been meant to be.
 pub fn nearest<'a>(wrong: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known::nearest(wrong, words)

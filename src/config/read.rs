@@ -15,7 +15,7 @@ use super::recover::recover;
 use super::report::{Lines, Problem, Report, printable};
 use super::sockets::Edits;
 use super::value::{self, Fault, Parsed};
-use super::{Access, Config, Dns, Log, Metrics, OwnTimeouts, Process, Retry, Tcp, known};
+use super::{Access, Admin, Config, Dns, Log, Metrics, OwnTimeouts, Process, Retry, Tcp, known};
 
 pub(super) type Key<'t> = Spanned<DeString<'t>>;
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -27,6 +27,20 @@ const LARGEST_FILE: u64 = 64 << 20;
 const VERSION: u32 = 1;
 
 pub(super) fn load(path: &Path) -> (Result<Config, Report>, Vec<PathBuf>) {
+    match walk(path) {
+        Ok((reader, draft, files)) => (reader.finish(draft), files),
+        Err(report) => (Err(report), vec![path.to_owned()]),
+    }
+}
+
+pub(super) fn admin(path: &Path) -> Result<Option<Admin>, Report> {
+    let (reader, draft, _) = walk(path)?;
+    let is_known = draft.admin.as_ref().map_or(!reader.lost_tables, |admin| admin.knows_socket);
+    if is_known { Ok(draft.admin.map(|draft| draft.admin)) } else { Err(reader.report()) }
+}
+
+/// Walks the file at `path` and those that it includes: what was found in them, and every file and folder.
+fn walk(path: &Path) -> Result<(Reader, Draft, Vec<PathBuf>), Report> {
     let mut files = vec![path.to_owned()];
     let mut reader = Reader::default();
     let mut draft = Draft::default();
@@ -35,7 +49,7 @@ pub(super) fn load(path: &Path) -> (Result<Config, Report>, Vec<PathBuf>) {
         Err(error) => {
             let problem =
                 Problem { file: name, place: None, message: format!("cannot read it: {error}"), help: None };
-            return (Err(Report { errors: vec![problem] }), files);
+            return Err(Report { errors: vec![problem] });
         }
         Ok(bytes) => {
             let folder = path.parent().unwrap_or_else(|| Path::new(""));
@@ -53,7 +67,7 @@ pub(super) fn load(path: &Path) -> (Result<Config, Report>, Vec<PathBuf>) {
     }
     files.sort_unstable();
     files.dedup();
-    (reader.finish(draft), files)
+    Ok((reader, draft, files))
 }
 
 pub(super) fn parse(text: &str, name: &str) -> Result<Config, Report> {
@@ -370,7 +384,17 @@ impl Reader {
         }
     }
 
-    fn lost_keys(&self, table: At) -> bool {
+    /// The errors so far.
+    pub(super) fn problems(&self) -> usize {
+        self.found.len()
+    }
+
+    pub(super) fn has_problem(&self, at: At) -> bool {
+        self.found.iter().any(|(found, _)| *found == at)
+    }
+
+    /// Whether keys of the table at `table` may be in what was not understood.
+    pub(super) fn lost_keys(&self, table: At) -> bool {
         let Source { text, blanked, .. } = &self.sources[table.file];
         let start = table.offset.unwrap_or(0);
         let has_header = |text: &str| text.lines().skip(1).any(|line| line.trim_start().starts_with('['));

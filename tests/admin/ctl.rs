@@ -148,11 +148,15 @@ fn the_socket_is_that_of_the_configuration() {
         let output = tidegate(&["ctl", "-c", file.to_str().unwrap(), "status"]);
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     };
-    assert_eq!(with(&format!("[admin]\nsocket = \"{}\"\n", served.socket.display())), (0, String::new()));
+    let named = format!("[admin]\nsocket = \"{}\"\n", served.socket.display());
+    assert_eq!(with(&named), (0, String::new()));
+    let halfway = "[pool.new]\nbalance = \"leastconn\"\n[listener";
+    assert_eq!(with(&format!("{named}{halfway}\n")), (0, String::new()), "errors elsewhere are none of its");
     for (admin, part) in [
         ("", "has no table [admin]"),
         ("[admin]\nsocket = \"off\"\n", "has socket = \"off\""),
-        ("[admin]\nsokcet = 1\n", "sokcet"),
+        ("[admin]\nsokcet = 1\n", "does not say where the control socket is: name it with --socket"),
+        ("[admin]\nsokcet = 1\n", "unknown key `sokcet`"),
         ("[admin]\nsocket = \"/nonexistent/admin.sock\"\n", "nobody listens on /nonexistent/admin.sock"),
     ] {
         let (code, err) = with(admin);

@@ -40,6 +40,39 @@ fn every_key_of_admin_is_read() {
     assert_eq!(admin("socket = \"unix:/x\"\nsocket_mode = \"700\"").socket_mode, 0o700);
 }
 
+/// Whoever is to be asked is found whatever else is wrong, and never guessed.
+#[test]
+fn the_control_socket_is_known_in_spite_of_errors_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.toml");
+    let of = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        super::super::admin(&file).map(|admin| admin.map(|admin| admin.socket))
+    };
+    let is = |path: &str| Ok(Some(Some(PathBuf::from(path))));
+    let wrong = "[listner.web]\nbind = 5s\n[pool.web]\nbalance round_robin\n";
+    let given = "[admin]\nsocket = \"/x.sock\"\n";
+    assert_eq!(of(&format!("{given}{wrong}")), is("/x.sock"));
+    assert_eq!(of(&format!("{wrong}{given}http = 5s\nsokcet = 1\n")), is("/x.sock"));
+    assert_eq!(of(&format!("[admin]\n{wrong}")), is(Admin::SOCKET));
+    assert_eq!(of("[admin]\nhttp = \"0.0.0.0:9901\"\n"), is(Admin::SOCKET));
+    assert_eq!(of(&format!("[admin]\nsocket = \"off\"\n{wrong}")), Ok(Some(None)));
+    assert_eq!(of("[pool.web]\nbalance round_robin\n"), Ok(None));
+    std::fs::write(folder.path().join("admin.part"), given).unwrap();
+    assert_eq!(of(&format!("include = [\"*.part\"]\n{wrong}")), is("/x.sock"));
+    for unknown in [
+        "[admin]\nsocket = /x.sock\n",
+        "[admin]\nsocket = \"x.sock\"\n",
+        "[admin]\nsokcet = \"/x.sock\"\n",
+        "[admin\nsocket = \"/x.sock\"\n",
+        "include = conf.d\n",
+        "include = [\"no.toml\"]\n",
+        "include = [\"*.part\"]\n[admin]\nsocket = \"/y.sock\"\n",
+    ] {
+        assert!(of(unknown).is_err(), "{unknown}: {:?}", of(unknown));
+    }
+}
+
 #[test]
 fn errors_in_admin() {
     assert_errors(&[
