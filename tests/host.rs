@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::net::{TcpListener, TcpStream};
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::Command;
@@ -494,6 +494,36 @@ fn logs_are_opened_before_the_user_is_another() {
     gate.echo(1_000);
     gate.stop();
     assert_eq!(fs::read_to_string(&access).unwrap().lines().count(), 1);
+}
+
+/// The user may be asked by itself, and leaves nothing behind where it may write the folder.
+#[test]
+fn files_of_sockets_belong_to_the_user_and_go_with_it() {
+    if !are_root() || !installed(&["setpriv"]) {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
+    chown(home.path(), Some(NOBODY.1), Some(NOBODY.1)).unwrap();
+    let (made, clients) = (home.path().join("made"), home.path().join("clients"));
+    let admin = made.join("admin.sock");
+    let keys = format!("socket = \"{}\"\nhttp = \"off\"", admin.display());
+    let config = Config::new("mio").process(&format!("user = \"{}\"", NOBODY.0)).table("admin", &keys);
+    let server = Server::echo();
+    let bind = format!("unix:{}", clients.display());
+    let gate = Gate::start(&config.bind(bind).server(server.address()));
+    for path in [&made, &admin, &clients] {
+        let file = fs::metadata(path).unwrap();
+        assert_eq!((file.uid(), file.gid()), (NOBODY.1, NOBODY.1), "{}", path.display());
+    }
+    assert_eq!(fs::metadata(&admin).unwrap().mode() & 0o777, 0o600);
+    let program = [env!("CARGO_BIN_EXE_tidegate"), "ctl", "status", "--socket"];
+    let asked = Command::new("sh").arg("-c").arg(as_nobody()).args(program).arg(&admin).output().unwrap();
+    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(asked.status.success(), "{said}");
+    assert!(!gate.log_lines().iter().any(|line| line.contains("does not become")));
+    gate.stop();
+    assert!(!admin.exists() && !clients.exists(), "they stay behind");
 }
 
 #[test]

@@ -123,7 +123,9 @@ pub fn run(config: Config, source: Option<(Source, Vec<PathBuf>)>) -> Result<(),
     let snapshot = Arc::new(snapshot);
     let engines = (0..sets.workers()).map(|worker| sets.engine_of(worker).name()).collect();
     let outputs = Outputs::open(&config, clock)?;
+    let mut not_given = Vec::new();
     if let Some(user) = &user {
+        not_given = give_files(user, &bound, admin.as_ref());
         user.adopt_for_good()?;
     }
     let (logging, recorders) = logging::start(outputs, &config, &snapshot, engines, clock)?;
@@ -132,7 +134,7 @@ pub fn run(config: Config, source: Option<(Source, Vec<PathBuf>)>) -> Result<(),
     log::info!("tidegate {version}: workers {sets}, maxconn {}", room.maxconn);
     sets.report();
     room.report();
-    notes.iter().chain(&oddities(&config)).for_each(|note| log::warn!("{note}"));
+    notes.iter().chain(&not_given).chain(&oddities(&config)).for_each(|note| log::warn!("{note}"));
     handed.report(&config);
     if user.is_none() && user::is_root() {
         log::warn!("running as root: process.user = \"NAME\" makes it another user as soon as it is bound");
@@ -153,6 +155,28 @@ pub fn run(config: Config, source: Option<(Source, Vec<PathBuf>)>) -> Result<(),
         complain(format_args!("{lost} log lines were lost: their output failed or could not keep up"));
     }
     result
+}
+
+/// Has the user own the files of unix sockets, as it will own those that a reload makes: it may use the control socket then.
+/// What hinders that, in words; the process can do without.
+fn give_files(user: &User, bound: &[bind::Bound], admin: Option<&serve::Bound>) -> Vec<String> {
+    #[cfg(not(unix))]
+    {
+        let _ = (user, bound, admin);
+        Vec::new()
+    }
+    #[cfg(unix)]
+    {
+        let sockets = bound.iter().flat_map(|one| &one.sockets);
+        let files = sockets.filter_map(|(_, socket)| socket.file()).chain(admin.and_then(serve::Bound::file));
+        let given = files.map(|file| (file.path(), user.own(file)));
+        let folder = admin.and_then(serve::Bound::folder).map(|folder| (folder, user.own_folder(folder)));
+        let failed = given.chain(folder).filter_map(|(path, result)| Some((path, result.err()?)));
+        let said = |(path, error): (&std::path::Path, std::io::Error)| {
+            format!("process.user: {} does not become the user's: {error}", path.display())
+        };
+        failed.map(said).collect()
+    }
 }
 
 /// Starts the workers, all or none, and is their control plane until they have ended. This thread, which waits for them

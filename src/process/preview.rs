@@ -17,6 +17,7 @@ pub fn oddities(config: &Config) -> Vec<String> {
     let mut all = config::oddities(config);
     all.extend(admission::oddities(config));
     all.extend(sys::longest_backlog().map_or_else(Vec::new, |most| cut_backlogs(config, most)));
+    all.extend(config.admin.iter().flat_map(serve::oddities));
     all
 }
 

@@ -54,6 +54,18 @@ macro_rules! either {
     };
 }
 
+#[cfg(unix)]
+impl Listener {
+    /// Its file, if it has made one.
+    #[must_use]
+    pub fn file(&self) -> Option<&SocketFile> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(file, _) => file.as_ref(),
+        }
+    }
+}
+
 impl Stream {
     /// Its number in the records of calls: its descriptor, where sockets have one.
     pub(crate) fn number(&self) -> i32 {

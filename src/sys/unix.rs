@@ -30,6 +30,18 @@ impl SocketFile {
     fn new(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), id: id_of(path)? })
     }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether that is this file.
+    #[cfg(target_os = "linux")]
+    pub(super) fn is(&self, found: &rustix::fs::Stat) -> bool {
+        (found.st_dev, found.st_ino) == self.id
+    }
 }
 
 impl Drop for SocketFile {

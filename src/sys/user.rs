@@ -52,9 +52,11 @@ pub enum UserError {
 mod on_linux {
     use std::ffi::CString;
     use std::io;
+    use std::path::Path;
     use std::thread;
 
     use nix::unistd;
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, chownat, fstat, openat};
     use rustix::io::Errno;
     use rustix::process::{Gid, Uid, geteuid};
     use rustix::thread::{
@@ -65,6 +67,7 @@ mod on_linux {
 
     use super::UserError;
     use crate::sys::supervisor::is_alone;
+    use crate::sys::unix::SocketFile;
 
     /// What is kept always: a later reload may bind a port below 1024.
     const KEPT: CapabilitySet = CapabilitySet::NET_BIND_SERVICE;
@@ -115,6 +118,32 @@ mod on_linux {
                 groups: groups.into_iter().map(|group| Gid::from_raw(group.as_raw())).collect(),
                 keeps: if net_raw { KEPT | CapabilitySet::NET_RAW } else { KEPT },
             })
+        }
+
+        /// Makes this user and its group the owners of a socket's file, unless another file has taken its place.
+        ///
+        /// # Errors
+        /// The operating system's: only root may, and with CAP_CHOWN.
+        pub fn own(&self, file: &SocketFile) -> io::Result<()> {
+            self.own_what(file.path(), OFlags::empty(), |found| file.is(found))
+        }
+
+        /// The same for a folder that was made for such a file.
+        ///
+        /// # Errors
+        /// The operating system's: only root may, and with CAP_CHOWN.
+        pub fn own_folder(&self, path: &Path) -> io::Result<()> {
+            self.own_what(path, OFlags::DIRECTORY, |_| true)
+        }
+
+        /// What is looked at is what changes its owner: whoever may write the folder could put another file there meanwhile.
+        fn own_what(&self, path: &Path, kind: OFlags, is_it: impl Fn(&Stat) -> bool) -> io::Result<()> {
+            let flags = kind | OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = openat(CWD, path, flags, Mode::empty())?;
+            if is_it(&fstat(&file)?) {
+                chownat(&file, "", Some(self.uid), Some(self.gid), AtFlags::EMPTY_PATH)?;
+            }
+            Ok(())
         }
 
         /// Does something as this user, in a thread of its own.
@@ -229,7 +258,12 @@ mod on_linux {
 /// Elsewhere the configuration refuses `user`.
 #[cfg(not(target_os = "linux"))]
 mod elsewhere {
+    #[cfg(unix)]
+    use std::{io, path::Path};
+
     use super::UserError;
+    #[cfg(unix)]
+    use crate::sys::SocketFile;
 
     /// A user whom the process may become: there is none.
     #[derive(Debug)]
@@ -255,6 +289,24 @@ mod elsewhere {
         /// # Errors
         /// None.
         pub fn try_out<T>(&self, _: impl FnOnce() -> T) -> Result<T, UserError> {
+            match *self {}
+        }
+
+        /// Never called.
+        ///
+        /// # Errors
+        /// None.
+        #[cfg(unix)]
+        pub fn own(&self, _: &SocketFile) -> io::Result<()> {
+            match *self {}
+        }
+
+        /// Never called.
+        ///
+        /// # Errors
+        /// None.
+        #[cfg(unix)]
+        pub fn own_folder(&self, _: &Path) -> io::Result<()> {
             match *self {}
         }
 

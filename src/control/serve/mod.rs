@@ -9,6 +9,8 @@ use std::future::pending;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+#[cfg(unix)]
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +38,9 @@ const REST: Duration = Duration::from_millis(50);
 pub struct Bound {
     #[cfg(unix)]
     socket: Option<(sys::SocketFile, std::os::unix::net::UnixListener)>,
+    /// The folder that had to be made for its file.
+    #[cfg(unix)]
+    folder: Option<PathBuf>,
     http: Option<TcpListener>,
     token: Option<Token>,
 }
@@ -58,6 +63,8 @@ impl Bound {
         let token = admin.http_token_file.as_deref().map(|file| read_token(file, open_to_read(file)));
         let token = token.transpose().map_err(|(what, cause, help)| note(&what, &cause, help)).ok().flatten();
         #[cfg(unix)]
+        let folder = admin.socket.as_deref().and_then(folder_for);
+        #[cfg(unix)]
         let socket = admin.socket.as_deref().and_then(|path| {
             let bound = listen(path, admin.socket_mode);
             bound.map_err(|(what, cause, help)| note(&what, &cause, help)).ok()
@@ -72,9 +79,25 @@ impl Bound {
         Ok(Self {
             #[cfg(unix)]
             socket,
+            #[cfg(unix)]
+            folder,
             http,
             token,
         })
+    }
+
+    /// The file of the control socket.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn file(&self) -> Option<&sys::SocketFile> {
+        self.socket.as_ref().map(|(file, _)| file)
+    }
+
+    /// The folder that was made for it, if there was none.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
     }
 
     /// The address of TCP; what port 0 became.
@@ -92,18 +115,15 @@ fn why_not(at: &Address, error: &io::Error) -> Hindrance {
     (format!("cannot listen on {at}"), cause, help)
 }
 
+/// Makes the folder of the socket if there is none: one of its own in /run is gone after every start of the system.
+#[cfg(unix)]
+fn folder_for(socket: &Path) -> Option<PathBuf> {
+    let folder = socket.parent().filter(|folder| !folder.exists())?;
+    fs::create_dir(folder).is_ok().then(|| folder.to_owned())
+}
+
 #[cfg(unix)]
 fn listen(path: &Path, mode: u32) -> Result<(sys::SocketFile, std::os::unix::net::UnixListener), Hindrance> {
-    // A directory of its own in /run is gone after every start of the system.
-    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
-        let _ = fs::create_dir(directory);
-    }
-    if mode & 0o007 != 0 {
-        log::warn!(
-            "admin: with socket_mode = \"{mode:04o}\" every user of this host may control this process by {}",
-            path.display()
-        );
-    }
     let bound = sys::listen_with_mode(path, mode);
     bound.map_err(|error| why_not(&Address::Unix(path.to_owned()), &error))
 }
@@ -116,15 +136,31 @@ fn read_token(file: &Path, opened: io::Result<fs::File>) -> Result<Token, Hindra
     let text = opened.and_then(io::read_to_string).map_err(|error| (what(), error.to_string(), help))?;
     let shortest = Token::SHORTEST;
     let rule = || format!("it is one word of {shortest} or more letters, digits and signs of ASCII");
-    let token = Token::new(&text).ok_or_else(|| (what(), rule(), help))?;
+    Token::new(&text).ok_or_else(|| (what(), rule(), help))
+}
+
+/// Whom else `[admin]` lets control this process on this host, in words.
+#[must_use]
+pub fn oddities(admin: &Admin) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(path) = admin.socket.as_deref().filter(|_| admin.socket_mode & 0o007 != 0) {
+        found.push(format!(
+            "admin: with socket_mode = \"{:04o}\" every user of this host may control this process by {}",
+            admin.socket_mode,
+            path.display()
+        ));
+    }
     #[cfg(unix)]
-    {
+    if let Some(file) = &admin.http_token_file {
         use std::os::unix::fs::PermissionsExt as _;
         if fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o004 != 0) {
-            log::warn!("admin: every user of this host may read the token in {}", file.display());
+            let file = file.display();
+            found.push(format!(
+                "admin: every user of this host may read the token in {file}: `chmod o= {file}` leaves it to its owner"
+            ));
         }
     }
-    Ok(token)
+    found
 }
 
 /// What is wrong with the token, if this user may know.
