@@ -506,7 +506,24 @@ impl Reader {
             let fault = Fault::new(format!("{name:?} is a name, which may stand for several servers"));
             self.problem(at, fault.help("track a server with an address, or check these servers here"));
         } else if found.is_none() {
-            self.missing_table(at, Fault::new(format!("there is no server {name:?} to track")));
+            let fault = Fault::new(format!("there is no server {name:?} to track"));
+            let list = |names: Vec<&str>| names.join(", ");
+            let help = match places.get(pool).map(|place| &drafts[*place].pool.servers) {
+                None => {
+                    let pools = drafts.iter().map(|draft| draft.pool.name.as_str());
+                    format!("there is no pool {pool}; the pools are: {}", list(pools.collect()))
+                }
+                Some(servers) if servers.is_empty() => {
+                    format!(
+                        "no server of pool {pool} stands in this file with an address, and others cannot be tracked"
+                    )
+                }
+                Some(servers) => {
+                    let servers = servers.iter().map(|server| server.name.as_str());
+                    format!("the servers of pool {pool} are: {}", list(servers.collect()))
+                }
+            };
+            self.missing_table(at, fault.help(help));
         }
         found
     }

@@ -1,6 +1,7 @@
 //! What is no error in a configuration, and hardly meant.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,6 +35,11 @@ pub fn oddities(config: &Config) -> Vec<String> {
             of_pool.push("no listener leads to it".to_owned());
         }
         of_pool.extend(owners.loops(config, index));
+        of_pool.extend(pool.servers.iter().find_map(|server| {
+            let over =
+                never_reached(("maxconn", server.maxconn), ("process.maxconn", config.process.maxconn));
+            over.map(|what| format!("server {}: {what}", server.name))
+        }));
         let timeouts = config.timeouts.but(&pool.timeouts);
         if timeouts != config.timeouts {
             let told = too_long(&config.timeouts);
@@ -78,6 +84,13 @@ fn of_listener(config: &Config, listener: &Listener) -> Vec<String> {
         );
     }
     found.extend(of_who_speaks_first(config, listener));
+    let per_source = listener.limits.per_source_conns;
+    let process = ("process.maxconn", config.process.maxconn);
+    found.extend(never_reached(("maxconn", listener.maxconn), process));
+    found.extend(
+        never_reached(("per_source_conns", per_source), ("maxconn", listener.maxconn))
+            .or_else(|| never_reached(("per_source_conns", per_source), process)),
+    );
     found.extend(of_sockets(config, listener));
     found
 }
@@ -98,6 +111,15 @@ fn of_sockets(config: &Config, listener: &Listener) -> Vec<String> {
         );
     }
     found
+}
+
+/// A number of connections that another one, which comes first, never lets be reached.
+fn never_reached(
+    (key, limit): (&str, Option<NonZeroU32>),
+    (first, most): (&str, Option<NonZeroU32>),
+) -> Option<String> {
+    let (limit, most) = (limit?, most?);
+    (limit > most).then(|| format!("`{key}` ({limit}) is never reached: `{first}` is {most}"))
 }
 
 /// Ports of protocols whose clients wait until their server has spoken: FTP, SMTP, POP3, IMAP, MySQL.
@@ -159,6 +181,14 @@ fn of_pool(pool: &Pool) -> Vec<String> {
         && pool.named.iter().all(|one| one.weight == 0 && matches!(one.addr, DnsName::Host(..)));
     if weighs_nothing && pool.lists.is_empty() {
         found.push("every server has weight 0, so none gets a connection".to_owned());
+    }
+    if let Check::Own(Probe { interval, fast_interval, .. }) = pool.check
+        && fast_interval > interval
+    {
+        let [fast, usual] = [fast_interval, interval].map(duration_text);
+        found.push(format!(
+            "`fast_interval` ({fast}) is longer than `interval` ({usual}), so what seems to change is looked at less often"
+        ));
     }
     if pool.on_down == OnDown::Close && pool.check == Check::Off {
         found.push(format!(

@@ -305,8 +305,12 @@ impl Reader {
         if pool.balance == Balance::First
             && let Some((name, _)) = all_but_the_last.find(|(_, maxconn)| maxconn.is_none())
         {
-            let message = format!("with \"first\", no server behind {name:?} would ever be used");
-            self.problem(at("balance"), Fault::new(message).help("give it a `maxconn`"));
+            let message = format!(
+                "with \"first\" and no `maxconn`, {name:?} is never full: others serve only while it is down"
+            );
+            let help = "give it a `maxconn`, from which on the next one serves too; or, if the others are to stand in for it, \
+                 write `backup = true` for each of them";
+            self.problem(at("balance"), Fault::new(message).help(help));
         }
     }
 

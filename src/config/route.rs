@@ -261,7 +261,15 @@ impl Reader {
                  {protocol}, as its check says",
                 listener.name
             );
-            let help = "write server_speaks_first = true, and routes by `source` only";
+            let speaks_first = "write server_speaks_first = true";
+            let waiting = listener.pools().map(|pool| &pools[pool]).find(|pool| pool.needs_hello());
+            let help = match waiting.filter(|_| !listener.routes.iter().any(Route::needs_hello)) {
+                Some(Pool { name, .. }) => format!(
+                    "{speaks_first}, or take out of pool {name} what goes by the client's hello: `authority` and `alpn` \
+                     in proxy_tlvs, `key = \"sni\"` in hash"
+                ),
+                None => format!("{speaks_first}, and routes by `source` only"),
+            };
             self.problem(at, Fault::new(message).help(help));
         }
     }
@@ -449,6 +457,9 @@ fn pattern(value: &DeValue<'_>) -> Parsed<NamePattern> {
     ServerName::new(name.as_bytes()).map(make).map_err(|bad| {
         let fault = Fault::new(format!("{text:?} is not a name that a client can ask for: it {bad}"));
         match bad {
+            BadName::Byte(b'*') if text == "*" => {
+                fault.help("for every client write default = true instead of `sni`, in the last route")
+            }
             BadName::Byte(b'*') => fault.help(
                 "a `*` stands for one whole part at the beginning: \"*.example.com\" is a.example.com, not a.b.example.com",
             ),

@@ -157,7 +157,11 @@ fn a_pool_tracks_a_server_of_another_one_that_is_checked() {
     assert_eq!(pool(&both).check, Check::Track { pool: place, server: 0 });
     assert_eq!(parse(&dump(&read), "dump").expect("a dump"), read);
     let cases = [
-        (track("x", "track = \"y/b\"") + &track("y", ""), "4:9 there is no server \"y/b\"", ""),
+        (
+            track("x", "track = \"y/b\"") + &track("y", ""),
+            "4:9 there is no server \"y/b\"",
+            "the servers of pool y are: a",
+        ),
         (track("x", "track = \"y\""), "4:9 \"y\" is no server", "write track = \"pool/server\""),
         (track("x", "track = \"x/a\""), "3:1 pools track each other in a circle: x -> x", ""),
         (

@@ -77,7 +77,7 @@ fn errors_in_lists() {
         ),
         (
             "servers_file = \"/run/x\"\nbalance = \"first\"\nserver = [{ name = \"a\", addr = \"10.0.0.1:1\" }]",
-            "no server behind \"a\" would ever be used",
+            "and no `maxconn`, \"a\" is never full",
         ),
     ] {
         let found = errors(&pool(keys));

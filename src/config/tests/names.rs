@@ -64,9 +64,9 @@ fn what_needs_one_server_is_not_content_with_a_name() {
         "{found:?}"
     );
     let found = errors(&pool("balance = \"first\"", ", maxconn = 5"));
-    assert!(found.len() == 1 && found[0].contains("no server behind \"a\" would ever be used"), "{found:?}");
+    assert!(found.len() == 1 && found[0].contains("and no `maxconn`, \"a\" is never full"), "{found:?}");
     let found = errors(&pool("balance = \"first\"", "").replace("10.0.0.1:1\"", "10.0.0.1:1\", maxconn = 5"));
-    assert!(found.len() == 1 && found[0].contains("no server behind \"x\" would ever be used"), "{found:?}");
+    assert!(found.len() == 1 && found[0].contains("and no `maxconn`, \"x\" is never full"), "{found:?}");
     // The last one needs no limit only if it is one.
     good(&pool("balance = \"first\"", ", backup = true"));
     let found = errors(&pool("", ", backup = true").replace("10.0.0.1:1\"", "10.0.0.1:1\", backup = true"));

@@ -77,6 +77,40 @@ fn no_limit_hides_another_one() {
 }
 
 #[test]
+fn no_count_is_larger_than_one_that_comes_first() {
+    let server = "{ name = \"a\", addr = \"10.0.0.1:1\", maxconn = 500 }";
+    let limits = |most: u32, listener: u32, source: u32| {
+        pool(server).replace("pool = \"x\"", &format!("pool = \"x\"\nmaxconn = {listener}"))
+            + &format!("[listener.x.limits]\nper_source_conns = {source}\n[process]\nmaxconn = {most}\n")
+    };
+    assert_eq!(
+        odd(&limits(50, 100, 200)),
+        [
+            "listener x: `maxconn` (100) is never reached: `process.maxconn` is 50",
+            "listener x: `per_source_conns` (200) is never reached: `maxconn` is 100",
+            "pool x: server a: `maxconn` (500) is never reached: `process.maxconn` is 50",
+        ]
+    );
+    assert_eq!(odd(&limits(500, 500, 500)), Vec::<String>::new());
+    let unlimited = limits(500, 100, 501).replace("maxconn = 100\n", "");
+    assert_eq!(
+        odd(&unlimited),
+        ["listener x: `per_source_conns` (501) is never reached: `process.maxconn` is 500"]
+    );
+}
+
+#[test]
+fn a_fast_interval_is_no_slower_one() {
+    let check = |fast: &str| {
+        pool("{ name = \"a\", addr = \"10.0.0.1:1\" }")
+            + &format!("[pool.x.check]\ninterval = \"1s\"\nfast_interval = \"{fast}\"\n")
+    };
+    let said = "pool x: `fast_interval` (5s) is longer than `interval` (1s), so what seems to change is looked at less often";
+    assert_eq!(odd(&check("5s")), [said]);
+    assert_eq!(odd(&check("1s")), Vec::<String>::new());
+}
+
+#[test]
 fn a_server_is_not_the_listener_before_it() {
     let to = |addr: &str| pool(&format!("{{ name = \"a\", addr = \"{addr}\" }}"));
     let said = |addr: &str, listener: &str| {
