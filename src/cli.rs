@@ -72,7 +72,7 @@ Files:
 Documentation, in the source tree:
   README.md                             where to begin
   docs/balancing.md, docs/health.md, docs/queueing.md, docs/limits.md, docs/sockets.md,
-  docs/discovery.md, docs/proxy-protocol.md, docs/recipes.md
+  docs/sni.md, docs/discovery.md, docs/proxy-protocol.md, docs/recipes.md
                                         what each part of a configuration does
   docs/ARCHITECTURE.md, docs/TRAPS.md, docs/models.md, docs/method.md, docs/features.md
   proxy.toml                            a working example with a comment for each option";

@@ -348,6 +348,49 @@ fn a_port_in_use_is_1_for_run() {
     assert!(err(&output).contains(&taken), "{}", err(&output));
 }
 
+/// Nobody is turned away because a file does not tell for whom a name stands.
+#[test]
+fn explain_does_not_take_names_in_a_file_for_nobody() {
+    let text = "[listener.l]\nbind = [\"127.0.0.1:80\"]\npool = \"p\"\n[pool.p]\n";
+    let verdict = |servers: &str| {
+        let (_directory, file) = with_config(&format!("{text}{servers}\n"));
+        let output = tidegate(&["explain", "-c", &file, "--source", "192.0.2.1"]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        out(&output).lines().find(|line| line.starts_with("  it is ")).expect("a verdict").to_owned()
+    };
+    for servers in [
+        "server = [{ name = \"a\", addr = \"db.example.com:80\" }]",
+        "servers_file = \"/etc/tidegate/servers.toml\"",
+    ] {
+        let said = verdict(servers);
+        assert!(said.contains("it is reset, as far as the file tells: names and lists"), "{said}");
+        assert!(!said.contains("no server takes connections"), "{said}");
+    }
+    let said = verdict("server = [{ name = \"a\", addr = \"10.0.0.1:80\", state = \"maint\" }]");
+    assert_eq!(said, "  it is reset: no server takes connections (when_no_upstream)");
+}
+
+/// What others on this host may do is said by `check`, and at the start, when there is a log already.
+#[test]
+#[cfg(unix)]
+fn who_else_may_control_the_process_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (directory, file) = with_config("");
+    let token = directory.path().join("token");
+    fs::write(&token, "0123456789abcdef").expect("writable");
+    let admin = format!("[admin]\nsocket_mode = \"0666\"\nhttp_token_file = {token:?}\n");
+    fs::write(&file, admin + GOOD).expect("writable");
+    let warnings = |mode| {
+        fs::set_permissions(&token, fs::Permissions::from_mode(mode)).expect("ours");
+        let output = tidegate(&["check", "-c", &file]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        ["every user of this host may read the token in ", "every user of this host may control this process"]
+            .map(|part| err(&output).contains(part))
+    };
+    assert_eq!(warnings(0o644), [true, true]);
+    assert_eq!(warnings(0o640), [false, true]);
+}
+
 #[test]
 fn explain_tells_a_story_or_json_about_a_file() {
     let (_directory, file) = with_config(GOOD);
@@ -367,6 +410,13 @@ fn explain_tells_a_story_or_json_about_a_file() {
         let output = tidegate(&[&["explain", "-c", &file], arguments].concat());
         assert_eq!(output.status.code(), Some(code), "{}", err(&output));
         assert!(err(&output).contains(words), "{}", err(&output));
+    }
+    // The key of a route has a word, which may be written here, too.
+    for (starttls, code) in
+        [(&["--starttls"][..], 0), (&["--starttls", "postgres"], 0), (&["--starttls", "smtp"], 2)]
+    {
+        let output = tidegate(&[&["explain", "-c", &file, "--source", "192.0.2.1"], starttls].concat());
+        assert_eq!(output.status.code(), Some(code), "{starttls:?}: {}", err(&output));
     }
     let (_directory, broken) = with_config("[listner.web]\n");
     assert_eq!(tidegate(&["explain", "-c", &broken, "--source", "192.0.2.1"]).status.code(), Some(1));

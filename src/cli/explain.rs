@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::table::table;
-use crate::config;
+use crate::config::{self, Config};
 use crate::control::model::{Explanation, Outcome, ProxyHeader, Question, Refusal, RefusalKind, Serving};
 use crate::explain::explain;
 use crate::say::say_on;
@@ -56,7 +56,8 @@ impl Explain {
                     Err(report) => return Ok(super::refuse(&report)),
                 };
                 let snapshot = Snapshot::new(&config, u32::MAX);
-                explain(&config, &snapshot, &self.question, Tick(0), |_, _| None)
+                let explained = explain(&config, &snapshot, &self.question, Tick(0), |_, _| None);
+                explained.map(|it| without_lookups(&config, it))
             }
             None => self.ask()?,
         };
@@ -91,6 +92,21 @@ impl Explain {
     fn ask(&self) -> anyhow::Result<Result<Explanation, Refusal>> {
         anyhow::bail!("on this system a running process cannot be asked: name a file with --config")
     }
+}
+
+/// Says so where nobody serves only because a file alone does not tell for whom its names and lists stand.
+fn without_lookups(config: &Config, mut it: Explanation) -> Explanation {
+    let pool = config.pools.iter().find(|pool| pool.name == it.pool);
+    if it.outcome == Outcome::NoServer
+        && pool.is_some_and(|pool| !pool.named.is_empty() || !pool.lists.is_empty())
+    {
+        let ends = it.then.split_once(':').map_or(&*it.then, |(ends, _)| ends);
+        it.then = format!(
+            "{ends}, as far as the file tells: names and lists of its pool are not looked up here; the running process, asked \
+             without -c, knows their servers"
+        );
+    }
+    it
 }
 
 /// What becomes of its PROXY header, where one is looked for.

@@ -576,9 +576,19 @@ pub struct Question {
     #[serde(default)]
     pub alpn: Vec<String>,
     /// It asks for TLS before its hello, as PostgreSQL's clients do (SSLRequest)
-    #[arg(long)]
+    #[arg(long, value_name = "postgres", num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    #[arg(action = clap::ArgAction::Set, value_parser = starttls, hide_default_value = true)]
     #[serde(default)]
     pub starttls: bool,
+}
+
+/// Whether it does, in the words of a route's key `starttls`.
+fn starttls(text: &str) -> Result<bool, String> {
+    match text {
+        "postgres" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err("only \"postgres\" is known, which may be left out".to_owned()),
+    }
 }
 
 /// What would become of a client that came now.

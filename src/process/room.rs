@@ -98,7 +98,7 @@ pub enum RoomError {
     },
     /// Not even one connection fits.
     #[error(
-        "this process may open {limit} file descriptors, and {needed} are needed for a single connection\n  \
+        "this process may open {limit} file descriptors, and needs {needed} to serve, with one connection\n  \
          = help: raise the limit: `ulimit -Hn 65536`, or LimitNOFILE=65536 in the systemd unit"
     )]
     None {

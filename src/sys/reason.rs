@@ -21,7 +21,9 @@ fn reason_of_port(at: &Address, error: &io::Error) -> (String, &'static str) {
             Some(holder) => (format!("in use by {holder}"), "stop it, or choose another port"),
             None => (
                 "in use by another process".to_string(),
-                "`ss -ltnp` as root shows which; stop it, or choose another port",
+                "`ss -tanp` as root shows which: it listens, or the port is the own one of a connection, which those of \
+                 net.ipv4.ip_local_port_range may be; stop it, choose another port, or keep this one free for you by \
+                 net.ipv4.ip_local_reserved_ports",
             ),
         },
         ErrorKind::PermissionDenied => (

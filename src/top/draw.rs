@@ -317,7 +317,11 @@ fn server_row(it: &Served<'_>, wide: bool) -> (Vec<Span<'static>>, Style) {
     let server = it.server;
     // A star: the file says something else.
     let star = |differs: bool| if differs { "*" } else { "" };
-    let name = server.state.name().to_owned() + star(server.file_state.is_some());
+    let name = match server.state {
+        ServerState::Ready if server.backup => "backup",
+        state => state.name(),
+    };
+    let name = name.to_owned() + star(server.file_state.is_some());
     let state = match server.state {
         _ if server.removed => "removed".into(),
         ServerState::Ready if server.health != Health::Up => server.health.name().red(),

@@ -8,6 +8,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::app::Place;
 use super::draw::draw;
 use super::*;
+use crate::config::ServerState;
 use crate::control::model::{Bytes, SessionState};
 use crate::tick::Tick;
 
@@ -100,6 +101,22 @@ fn assert_picture(got: &str, good: &str) {
 #[test]
 fn everything_fits_into_80_by_24() {
     assert_picture(&picture(&mut app(), 80, 24), include_str!("pictures/overview-80x24.txt"));
+}
+
+#[test]
+fn who_only_stands_in_is_no_server_like_the_others() {
+    let mut next = status();
+    for (server, state) in next.pools[0].servers.iter_mut().zip([ServerState::Ready, ServerState::Drain]) {
+        (server.backup, server.state) = (true, state);
+    }
+    let mut app = app();
+    app.take_status(Tick(3000), Ok(next));
+    let drawn = picture(&mut app, 130, 28);
+    let state = |name: &str| {
+        let row = drawn.lines().find(|line| line.contains(name)).expect("it is drawn");
+        ["backup", "drain"].map(|state| row.contains(state))
+    };
+    assert_eq!([state("web/alpha"), state("web/beta")], [[true, false], [false, true]], "{drawn}");
 }
 
 #[test]

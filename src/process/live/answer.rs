@@ -84,7 +84,7 @@ impl Control for Live {
     }
 
     async fn reload(&self, confirm: Option<Duration>) -> Result<Effect, Refusal> {
-        self.reload_file("asked to", confirm).await
+        self.reload_file("asked for a reload", confirm).await
     }
 
     async fn confirm(&self) -> Result<Changed, Refusal> {
