@@ -266,7 +266,7 @@ impl Reader {
             let help = match waiting.filter(|_| !listener.routes.iter().any(Route::needs_hello)) {
                 Some(Pool { name, .. }) => format!(
                     "{speaks_first}, or take out of pool {name} what goes by the client's hello: `authority` and `alpn` \
-                     in proxy_tlvs, `key = \"sni\"` in hash"
+                     in proxy_tlvs, `balance = \"sni\"`"
                 ),
                 None => format!("{speaks_first}, and routes by `source` only"),
             };

@@ -560,7 +560,8 @@ mod tests {
                 .map(|name| format!("{{ name = \"{name}\", addr = \"10.0.0.9:{}\" }}", name.len()));
             let servers = servers.collect::<Vec<_>>().join(", ");
             let text = FILE.replace("{ name = \"a\", addr = \"10.0.0.9:1\" }", &servers);
-            parse(&format!("{text}[pool.pg.check]\ntrack = \"web/{tracked}\"\n"), "test").unwrap()
+            parse(&format!("{text}[pool.web.check]\n[pool.pg.check]\ntrack = \"web/{tracked}\"\n"), "test")
+                .unwrap()
         };
         let tells = |old: &Config, new: &Config| {
             effect(old, new, &Known).lines.iter().any(|line| line.starts_with("pool pg: check changed"))

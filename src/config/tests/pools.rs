@@ -61,7 +61,7 @@ fn errors_in_choices() {
             "balance = \"first\"\nserver = [{ name = \"a\", addr = \"10.0.0.1:1\" }, \
              { name = \"b\", addr = \"10.0.0.1:2\" }]"
                 .to_owned(),
-            "2:11 with \"first\", and no `maxconn`, \"a\" is never full",
+            "2:11 with \"first\" and no `maxconn`, \"a\" is never full",
             "give it a `maxconn`",
         ),
         (

@@ -155,7 +155,7 @@ fn errors_in_one_route() {
         ("{ sni = [], pool = \"web\" }", "expected an array of names", "an empty one"),
         ("{ sni = [\"a\", \"A.\"], pool = \"web\" }", "\"a\" is in the list twice", ""),
         ("{ sni = [\"a b\"], pool = \"web\" }", "\"a b\" is not a name that a client can ask for", "0x20"),
-        ("{ sni = [\"*\"], pool = \"web\" }", "\"*\" is not a name", "one whole part at the beginning"),
+        ("{ sni = [\"*\"], pool = \"web\" }", "\"*\" is not a name", "default = true instead of `sni`"),
         ("{ sni = [\"*.*.x\"], pool = \"web\" }", "\"*.*.x\" is not a name", "one whole part"),
         ("{ sni = [\"*a.x\"], pool = \"web\" }", "\"*a.x\" is not a name", "not a.b.example.com"),
         ("{ sni = [\"*.\"], pool = \"web\" }", "\"*.\" is not a name", "is empty"),
@@ -233,6 +233,17 @@ fn who_waits_for_its_server_is_not_waited_for() {
             assert!(is_it, "{keys} {check}: {errors:#?}");
         }
     }
+}
+
+/// What waits for the client is named: a route, or the pool itself.
+#[test]
+fn a_pool_that_waits_for_hellos_is_told_what_to_take_out() {
+    let pool = "send_proxy = \"v2\"\nproxy_tlvs = [\"authority\"]\n[pool.db.check]\nkind = \"mysql\"\n";
+    let found = errors(&format!("{}\n{pool}", listening("pool = \"db\"").trim_end()));
+    assert!(
+        found.len() == 1 && found[0].contains("or take out of pool db") && found[0].contains("proxy_tlvs"),
+        "{found:#?}"
+    );
 }
 
 #[test]
