@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::{PATIENCE, process};
+use tidegate::sys::Os;
+use tidegate::sys::net::{Net as _, Stream};
+
+use super::PATIENCE;
 
 /// Everything that one end learned of its connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -324,11 +327,13 @@ impl Peer {
         heard == Some(End::Open)
     }
 
-    /// Waits until the kernel at the other end of this connection has all that was sent.
+    /// Waits until the kernel at the other end of this connection has all that was sent. Asks the socket itself: one look at
+    /// the table of all connections takes seconds on a machine that has many and is busy.
     pub(crate) fn wait_until_delivered(&self) {
-        let (local, remote) = (self.address(), self.stream.peer_addr().unwrap());
+        let stream = self.stream.try_clone().unwrap();
+        let stream = Stream::Tcp(mio::net::TcpStream::from_std(stream));
         let began = Instant::now();
-        while process::unacknowledged(local, remote) != Some(0) {
+        while Os::is_delivering(&stream) {
             assert!(began.elapsed() < PATIENCE, "{:?}: what was sent is not delivered", self.writes);
             thread::sleep(Duration::from_millis(5));
         }
