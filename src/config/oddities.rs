@@ -35,10 +35,11 @@ pub fn oddities(config: &Config) -> Vec<String> {
             of_pool.push("no listener leads to it".to_owned());
         }
         of_pool.extend(owners.loops(config, index));
-        of_pool.extend(pool.servers.iter().find_map(|server| {
-            let over =
-                never_reached(("maxconn", server.maxconn), ("process.maxconn", config.process.maxconn));
-            over.map(|what| format!("server {}: {what}", server.name))
+        let addressed = pool.servers.iter().map(|server| (&server.name, server.maxconn));
+        let mut servers = addressed.chain(pool.named.iter().map(|server| (&server.name, server.maxconn)));
+        of_pool.extend(servers.find_map(|(name, maxconn)| {
+            let over = never_reached(("maxconn", maxconn), ("process.maxconn", config.process.maxconn));
+            over.map(|what| format!("server {name}: {what}"))
         }));
         let timeouts = config.timeouts.but(&pool.timeouts);
         if timeouts != config.timeouts {

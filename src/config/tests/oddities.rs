@@ -92,6 +92,8 @@ fn no_count_is_larger_than_one_that_comes_first() {
         ]
     );
     assert_eq!(odd(&limits(500, 500, 500)), Vec::<String>::new());
+    let named = limits(50, 50, 50).replace("10.0.0.1:1", "db.example.com:1");
+    assert_eq!(odd(&named), ["pool x: server a: `maxconn` (500) is never reached: `process.maxconn` is 50"]);
     let unlimited = limits(500, 100, 501).replace("maxconn = 100\n", "");
     assert_eq!(
         odd(&unlimited),
