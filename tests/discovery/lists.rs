@@ -112,7 +112,8 @@ fn new_connections_follow_a_list_under_load() {
     assert_none_failed(load);
     goes_on(&mut kept);
     assert!(run.gate.logs(|line| line.contains(&format!("server p/{} has come (servers_file ", name(b)))));
-    assert_eq!((looks(&run, "refused"), looks(&run, "changed")), (0, 25));
+    assert_eq!(looks(&run, "changed"), 25);
+    assert!(looks(&run, "refused") <= 8, "only a file that is written in place may be met half done");
 }
 
 /// Whatever is found instead of a list: who serves goes on, what is wrong is told once, and counted.
