@@ -45,11 +45,11 @@ pub(crate) fn server_resets_after_1_mib_to_a_slow_client(engine: &'static str) {
 }
 
 /// `sender` sends, waits until the kernel at the other end of its connection has everything, and resets.
-/// The reader begins after `pause`, and then reads slowly.
+/// The reader has sent a byte before; it begins to read after `pause`, and then reads slowly.
 fn sends_then_resets(engine: &'static str, sender: Author, bytes: u64, pause: Duration) {
-    let expected = ordered(sender, got(0, End::Left), got(bytes, End::Reset));
+    let expected = ordered(sender, got(1, End::Left), got(bytes, End::Reset));
     conforms(engine, reset_by(sender), &expected, |stage| {
-        let [mut writer, mut reader] = ordered_pair(stage, sender);
+        let [mut writer, mut reader] = relayed_pair(stage, sender);
         let send = || {
             writer.send(bytes);
             writer.wait_until_delivered();
@@ -77,9 +77,9 @@ fn resets_long_before_reading(engine: &'static str, sender: Author) {
     conforms(
         engine,
         reset_by(sender),
-        &ordered(sender, got(0, End::Left), got(40_000, End::Reset)),
+        &ordered(sender, got(1, End::Left), got(40_000, End::Reset)),
         |stage| {
-            let [mut writer, mut reader] = ordered_pair(stage, sender);
+            let [mut writer, mut reader] = relayed_pair(stage, sender);
             writer.send(40_000);
             writer.wait_until_delivered();
             let left = writer.abort();
