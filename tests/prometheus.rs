@@ -284,7 +284,8 @@ fn assert_all_is_evaluated(target: SocketAddr, of_the_machine: &[&str]) {
             rules.iter().find(|(rule, ..)| rule == name).expect("it is one of the rules");
         // One answer of a few is late on a busy machine; half of them are not, and would be if the measure were wrong.
         let half = expression.replace("histogram_quantile(0.99,", "histogram_quantile(0.5,");
-        if half != *expression {
+        if *name != "TidegateAcceptQueueOverflows" {
+            assert_ne!(half, *expression);
             assert_eq!(prometheus.samples(&half), [Value::Null; 0], "{half}");
         }
         let (measure, _) = half.rsplit_once(" > ").expect("it has a limit");
